@@ -1,0 +1,45 @@
+# The front door. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help deps-build deps-test build demo test bench lint format format-check tidy golden install clean
+
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps-build:
+	@tools/install_dependencies.sh build
+
+deps-test:
+	@tools/install_dependencies.sh build test
+
+build: deps-build ## build/sluice, optimised
+	@cmake --preset release -DSLUICE_TESTS=OFF >/dev/null
+	@cmake --build --preset release -j $(JOBS)
+
+demo: build ## build, then ask the bundled model a few questions
+	@tools/demo.sh build/sluice
+
+test: deps-test ## all tests: release, sanitizers, formatting, static checks
+	@JOBS=$(JOBS) tools/test.sh
+
+bench: deps-test ## speeds on this machine, each beside its floor
+	@cmake --preset release -DSLUICE_BENCH=ON >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target sluice_bench
+	@build/bench/sluice_bench --benchmark_counters_tabular=true
+
+lint: deps-test ## both compilers with -Werror, clang-format, the whole of clang-tidy
+	@JOBS=$(JOBS) tools/lint.sh
+
+format: deps-test ## rewrite our sources in the project's format
+	@git ls-files --cached --others --exclude-standard '*.cpp' '*.h' | xargs clang-format-19 -i
+
+golden: ## remake the reference data with Hugging Face transformers and compare
+	@tools/golden.sh --check
+
+install: build ## install program, bundled model, man page, completions (PREFIX=/usr/local)
+	@cmake --install build --prefix $(PREFIX)
+
+clean: ## remove all build trees
+	@rm -rf build build-*

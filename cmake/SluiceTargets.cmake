@@ -1,0 +1,35 @@
+# What every target of ours shares: warnings, sanitizers, include root.
+
+add_library(sluice_options INTERFACE)
+target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion
+                       # No fused multiply-add behind our back: same bits from every compiler and machine.
+                       -ffp-contract=off
+                       # Messages name files by their place in the source tree, not on the build machine.
+                       -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
+if(SLUICE_WERROR)
+  target_compile_options(sluice_options INTERFACE -Werror)
+endif()
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-sanitize-recover=all
+                         -fno-omit-frame-pointer)
+  target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
+endif()
+
+# sluice_library(NAME DEPENDENCY...): the library sluice_NAME of all src/NAME/*.cpp.
+function(sluice_library name)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
+  add_library(sluice_${name} STATIC ${sources})
+  target_link_libraries(sluice_${name} PUBLIC ${ARGN} PRIVATE sluice_options)
+  target_include_directories(sluice_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+endfunction()
+
+# sluice_test(FOLDER DEPENDENCY...): the program test_FOLDER of all tests/FOLDER/*_test.cpp.
+function(sluice_test name)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp)
+  add_executable(test_${name} ${sources})
+  target_link_libraries(test_${name} PRIVATE ${ARGN} sluice_options GTest::gmock GTest::gtest_main)
+  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(test_${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60)
+endfunction()

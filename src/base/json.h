@@ -1,0 +1,17 @@
+// JSON from outside: nlohmann's parser with the checks that hostile files call for.
+#pragma once
+
+#include <string_view>
+
+#include <nlohmann/json.hpp>
+
+namespace sluice {
+
+using Json = nlohmann::json;
+
+// Parses `text`. Throws Error naming `where` (a file name) and the byte offset for a syntax error, invalid
+// UTF-8, an object that has the same key twice (readers differ in which one they take: that is how a file
+// shows one thing to a checker and another to a loader), or nesting deeper than `max_depth`.
+Json parse_json(std::string_view text, std::string_view where, std::size_t max_depth = 64);
+
+}  // namespace sluice

@@ -1,0 +1,103 @@
+#include "cli/app.h"
+
+#include <csignal>
+#include <exception>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/exit.h"
+#include "cli/help_format.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/terminal.h"
+#include "cli/version.h"
+
+namespace sluice::cli {
+namespace {
+
+// A file opened later must never get the number of a standard stream that the caller closed: results would go
+// into it. Opened the wrong way round, so that using it stays an error.
+void occupy_standard_streams() {
+  for (int descriptor = 0; descriptor <= 2; ++descriptor)
+    if (::fcntl(descriptor, F_GETFD) < 0)
+      static_cast<void>(::open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY));
+}
+
+void print_error(std::string_view line) {
+  to_stderr(fmt::format("{} {}\n", styled("sluice: error:", Style::kError), line));
+}
+
+std::string name_of(const CLI::App& program) {
+  const auto chosen = program.get_subcommands();
+  return chosen.empty() ? "sluice" : "sluice " + chosen.front()->get_name();
+}
+
+// Help and version are asked for by exceptions, too.
+int on_parse_end(const CLI::App& program, const CLI::ParseError& end) {
+  if (dynamic_cast<const CLI::CallForHelp*>(&end) != nullptr) {
+    to_stdout(program.help());
+    return kGood;
+  }
+  if (dynamic_cast<const CLI::CallForVersion*>(&end) != nullptr) {
+    to_stdout(fmt::format("{}\n", end.what()));
+    return kGood;
+  }
+  const bool no_command =
+      program.get_subcommands().empty() && dynamic_cast<const CLI::RequiredError*>(&end) != nullptr;
+  throw UsageError(no_command ? "no command given" : end.what(), {},
+                   fmt::format("see {} --help", name_of(program)));
+}
+
+int parse_and_run(int argc, const char* const* argv) {
+  CLI::App program("Runs hybrid Gated DeltaNet and attention language models (Qwen3.5).", "sluice");
+  program.set_help_flag("-h,--help", "print this help and exit");
+  program.set_version_flag("--version", version_text(), "print version, commit, isa and devices, and exit");
+  program.require_subcommand(1);
+  program.footer("sluice COMMAND --help tells a command's options.");
+  program.formatter(make_help_format());
+  std::vector<Command> commands;
+  for (const auto add : {add_run, add_logits, add_tokenize, add_inspect, add_completion, add_man})
+    commands.push_back(add(program));
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& end) {
+    return on_parse_end(program, end);
+  }
+  for (const Command& command : commands)
+    if (command.app->parsed()) return command.action();
+  return kWrongUsage;  // can't be: require_subcommand
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  occupy_standard_streams();
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write
+  handle_interrupts();
+  try {
+    return parse_and_run(argc, argv);
+  } catch (const ClosedPipe&) {
+    return kGood;
+  } catch (const Interrupted&) {
+    return kInterrupted;
+  } catch (const UsageError& error) {
+    print_error(error.what());
+    return kWrongUsage;
+  } catch (const Error& error) {
+    print_error(error.what());
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory: close other programs, or use a smaller context (-c)");
+  } catch (const std::exception& error) {
+    print_error(printable(error.what()));
+  }
+  return kFailed;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,87 @@
+#include "cli/common_options.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <random>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/exit.h"
+#include "cli/terminal.h"
+#include "cli/typed_options.h"
+#include "cli/version.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::array<std::string_view, 1> kBuiltIn = {"oracle"};
+constexpr std::array<std::string_view, 4> kKnown = {"oracle", "cpu", "emulated", "cuda"};
+
+bool contains(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// "cuda" for "cuda:1"; as it is for anything that isn't cuda:N.
+std::string_view without_number(std::string_view device) {
+  constexpr std::string_view kPrefix = "cuda:";
+  if (!device.starts_with(kPrefix) || device.size() == kPrefix.size()) return device;
+  const std::string_view number = device.substr(kPrefix.size());
+  const bool digits = std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return digits ? device.substr(0, kPrefix.size() - 1) : device;
+}
+
+}  // namespace
+
+std::span<const std::string_view> built_in_devices() {
+  return kBuiltIn;
+}
+
+void add_common_options(CLI::App& command, CommonOptions& options) {
+  constexpr std::uint64_t kMaxThreads = 4096;
+  constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
+  const std::string group = "Common options";
+  options.device = kBuiltIn.front();
+  command.set_help_flag("-h,--help", "print this help and exit")->group(group);
+  command.set_version_flag("--version", version_text(), "print version, commit, isa and devices, and exit")
+      ->group(group);
+  add_text(
+      command, "MODEL", options.model,
+      "folder with config.json and safetensors, or an id such as Qwen/Qwen3.5-0.8B in the local Hugging Face "
+      "cache (default: the bundled model)")
+      ->type_name("MODEL");
+  command.add_option("--device", options.device, "what computes the model")
+      ->type_name(fmt::format("{}", fmt::join(kBuiltIn, "|")))
+      ->group(group);
+  add_whole(command, "-t,--threads", options.threads, 1, kMaxThreads,
+            "threads to compute with (the oracle uses one)")
+      ->group(group);
+  add_whole(command, "-c,--ctx", options.context, 1, kMost, "positions that a sequence may have")
+      ->group(group);
+  add_whole(command, "--seed", options.seed, 0, kMost,
+            "seed of the random numbers (default: random, told on stderr)")
+      ->group(group);
+  command.add_flag("-v,--verbose", options.verbose, "say more")->group(group);
+}
+
+void check_device(const CommonOptions& options) {
+  const std::string use = fmt::format("use --device {}", fmt::join(kBuiltIn, " or --device "));
+  const std::string_view name = without_number(options.device);
+  if (!contains(kKnown, name))
+    throw UsageError(fmt::format("there is no device \"{}\"", options.device), "--device", use);
+  if (!contains(kBuiltIn, name))
+    throw Error(fmt::format("device {} is not built into this version", name), "--device", use);
+}
+
+std::uint64_t choose_seed(const CommonOptions& options) {
+  if (options.seed) return *options.seed;
+  std::random_device random;
+  // 53 bits: JSON readers that keep numbers as doubles give the same seed back.
+  const std::uint64_t seed = ((std::uint64_t{random()} << 32U) | random()) >> 11U;
+  to_stderr(fmt::format("seed: {}\n", seed));
+  return seed;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,38 @@
+// The options that every command has.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace CLI {
+class App;
+}
+
+namespace sluice::cli {
+
+struct CommonOptions {
+  std::optional<std::string> model;  // as given; see model_path.h
+  std::string device;
+  std::optional<std::uint64_t> threads;
+  std::optional<std::uint64_t> context;  // positions
+  std::optional<std::uint64_t> seed;
+  bool verbose = false;
+};
+
+// The names that --device takes in this program, the default first.
+std::span<const std::string_view> built_in_devices();
+
+// Adds the options and MODEL to `command`.
+void add_common_options(CLI::App& command, CommonOptions& options);
+
+// Throws UsageError for a device that doesn't exist, Error for one that is not built into this program.
+void check_device(const CommonOptions& options);
+
+// The seed given, or a random one, which is then printed on standard error.
+std::uint64_t choose_seed(const CommonOptions& options);
+
+}  // namespace sluice::cli

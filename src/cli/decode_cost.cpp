@@ -1,0 +1,85 @@
+#include "cli/decode_cost.h"
+
+#include <algorithm>
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::size_t kFp32 = 4;
+constexpr std::size_t kBf16 = 2;
+
+std::size_t count(const model::ModelConfig& config, model::LayerKind kind) {
+  return static_cast<std::size_t>(std::count(config.layers.begin(), config.layers.end(), kind));
+}
+
+std::size_t macs(const model::Matrix& matrix) {
+  return matrix.rows * matrix.cols;
+}
+
+std::size_t macs(const model::ModelConfig& config, const model::DeltaNetWeights& weights,
+                 std::size_t /*context*/) {
+  return macs(weights.qkv) + macs(weights.z) + macs(weights.b) + macs(weights.a) + macs(weights.out) +
+         config.conv_dim() * config.conv_kernel +
+         3 * config.n_value_heads * config.key_head_dim * config.value_head_dim;
+}
+
+std::size_t macs(const model::ModelConfig& config, const model::AttentionWeights& weights,
+                 std::size_t context) {
+  return macs(weights.q_gate) + macs(weights.k) + macs(weights.v) + macs(weights.out) +
+         2 * config.n_heads * config.head_dim * context;
+}
+
+std::size_t macs(const model::MlpWeights& mlp) {
+  return macs(mlp.gate) + macs(mlp.up) + macs(mlp.down);
+}
+
+bool is_tied(const model::Weights& weights) {
+  return weights.head.data.data() == weights.embedding.data.data();
+}
+
+}  // namespace
+
+SequenceBytes sequence_bytes(const model::ModelConfig& config) {
+  const std::size_t delta_layers = count(config, model::LayerKind::kDeltaNet);
+  const std::size_t attention_layers = count(config, model::LayerKind::kAttention);
+  return {
+      .delta_state =
+          delta_layers * config.n_value_heads * config.key_head_dim * config.value_head_dim * kFp32,
+      .conv_state = delta_layers * config.conv_dim() * (config.conv_kernel - 1) * kFp32,
+      .kv_per_token = attention_layers * 2 * config.kv_dim() * kBf16,
+  };
+}
+
+DecodeCost decode_cost(const model::Model& model, std::size_t context) {
+  const model::ModelConfig& config = model.config;
+  const model::Weights& weights = model.weights;
+  const SequenceBytes sequence = sequence_bytes(config);
+  DecodeCost cost;
+  for (const model::TensorView& tensor : model.tensors)
+    if (!is_mtp(tensor) && tensor.name != weights.embedding.name) cost.weight_bytes += tensor.data.size();
+  cost.weight_bytes += model::bytes_of(weights.embedding.dtype, weights.embedding.cols);
+  if (is_tied(weights)) cost.weight_bytes += weights.embedding.data.size();
+  cost.state_bytes = 2 * (sequence.delta_state + sequence.conv_state);
+  cost.kv_bytes = context * sequence.kv_per_token;
+
+  std::size_t total = macs(weights.head);
+  for (const model::LayerWeights& layer : weights.layers) {
+    total += macs(layer.mlp);
+    total += std::visit([&](const auto& mixer) { return macs(config, mixer, context); }, layer.mixer);
+  }
+  cost.flops = 2 * total;
+  return cost;
+}
+
+std::size_t parameter_count(const model::Model& model) {
+  std::size_t parameters = 0;
+  for (const model::TensorView& tensor : model.tensors)
+    if (!is_mtp(tensor)) parameters += tensor.size();
+  return parameters;
+}
+
+bool is_mtp(const model::TensorView& tensor) {
+  return tensor.name.starts_with("mtp.");
+}
+
+}  // namespace sluice::cli

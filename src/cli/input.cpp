@@ -1,0 +1,120 @@
+#include "cli/input.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <system_error>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "cli/exit.h"
+#include "cli/interrupt.h"
+#include "cli/terminal.h"
+#include "cli/typed_options.h"
+
+namespace sluice::cli {
+namespace {
+
+// More text than any context holds; larger input is a mistake that should not exhaust the memory.
+constexpr std::size_t kMaxInputBytes = std::size_t{256} << 20U;
+
+std::string read_all(int descriptor, const std::string& where) {
+  std::string text;
+  std::vector<char> buffer(std::size_t{1} << 16U);
+  while (true) {
+    const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
+    throw_if_interrupted();
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error(std::string("can't read: ") + std::strerror(errno), where);
+    if (count == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(count));
+    if (text.size() > kMaxInputBytes)
+      throw Error("the text is too long", where, fmt::format("at most {} MiB", kMaxInputBytes >> 20U));
+  }
+}
+
+std::string read_file(const std::string& path) {
+  if (path == "-") return read_all(STDIN_FILENO, "standard input");
+  const auto close = [](const int* descriptor) { ::close(*descriptor); };
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) throw Error(std::string("can't read: ") + std::strerror(errno), path);
+  const std::unique_ptr<int, decltype(close)> guard(&descriptor, close);
+  return read_all(descriptor, path);
+}
+
+bool is_separator(char c) {
+  return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+std::string_view without_brackets(std::string_view text) {
+  while (!text.empty() && is_separator(text.back()) && text.back() != ',') text.remove_suffix(1);
+  while (!text.empty() && is_separator(text.front()) && text.front() != ',') text.remove_prefix(1);
+  if (text.size() >= 2 && text.front() == '[' && text.back() == ']') return text.substr(1, text.size() - 2);
+  return text;
+}
+
+}  // namespace
+
+void add_text_options(CLI::App& command, TextSource& source, std::string_view what) {
+  auto* text = add_text(command, "-p,--prompt", source.text, std::string(what));
+  auto* file = add_text(command, "-f,--file", source.file,
+                        fmt::format("{} from a file (default: standard input, which \"-\" means, too)", what))
+                   ->type_name("FILE");
+  text->excludes(file);
+}
+
+std::string read_text(const TextSource& source) {
+  if (source.text) return *source.text;
+  if (source.file) return read_file(*source.file);
+  if (is_terminal(STDIN_FILENO))
+    throw UsageError("no text given", {}, "use -p TEXT or -f FILE, or pipe the text in");
+  return read_file("-");
+}
+
+std::optional<std::vector<std::int64_t>> parse_integers(std::string_view text) {
+  std::vector<std::int64_t> numbers;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    while (at != end && is_separator(*at)) ++at;
+    if (at == end) return numbers;
+    std::int64_t value = 0;
+    const auto [next, error] = std::from_chars(at, end, value);
+    if (error == std::errc::invalid_argument || (next != end && !is_separator(*next))) return std::nullopt;
+    if (error == std::errc::result_out_of_range) {
+      using Limits = std::numeric_limits<std::int64_t>;
+      value = *at == '-' ? Limits::min() : Limits::max();
+    }
+    numbers.push_back(value);
+    at = next;
+  }
+}
+
+std::vector<std::int32_t> read_token_list(const std::string& argument, const model::ModelConfig& config) {
+  const bool in_file = argument.starts_with('@');
+  const std::string text = in_file ? read_file(argument.substr(1)) : argument;
+  const std::string where = in_file ? argument.substr(1) : "--tokens";
+  const auto numbers = parse_integers(without_brackets(text));
+  if (!numbers || numbers->empty()) {
+    const std::string_view what = numbers ? "no token ids" : "not a list of token ids";
+    const std::string_view what_to_do = "give integers such as 1,2,3";
+    if (in_file) throw Error(what, where, what_to_do);
+    throw UsageError(what, where, what_to_do);
+  }
+  std::vector<std::int32_t> tokens;
+  tokens.reserve(numbers->size());
+  for (const std::int64_t id : *numbers) {
+    if (id < 0 || static_cast<std::uint64_t>(id) >= config.vocab_size) {
+      throw Error(fmt::format("token id {} is outside the vocabulary", id), where,
+                  fmt::format("ids go from 0 to {}", config.vocab_size - 1));
+    }
+    tokens.push_back(static_cast<std::int32_t>(id));
+  }
+  return tokens;
+}
+
+}  // namespace sluice::cli

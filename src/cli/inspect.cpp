@@ -1,0 +1,230 @@
+// sluice inspect: what a checkpoint holds and what a decode step of it costs.
+#include <array>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/common_options.h"
+#include "cli/decode_cost.h"
+#include "cli/exit.h"
+#include "cli/load.h"
+#include "cli/memory.h"
+#include "cli/model_path.h"
+#include "cli/output.h"
+#include "model/weights.h"
+
+namespace sluice::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  bool json = false;
+};
+
+struct TypeTotals {
+  std::size_t tensors = 0;
+  std::size_t elements = 0;
+  std::size_t bytes = 0;
+};
+
+struct Report {
+  std::string folder;
+  const model::Model* model = nullptr;
+  std::map<std::string, TypeTotals> by_type;
+  std::size_t parameters = 0;
+  std::size_t mtp_parameters = 0;
+  std::size_t context = 0;
+  SequenceBytes sequence;
+  DecodeCost cost;
+};
+
+Report make_report(const model::Model& model, const std::string& folder, std::size_t context) {
+  Report report{.folder = folder,
+                .model = &model,
+                .by_type = {},
+                .parameters = parameter_count(model),
+                .mtp_parameters = 0,
+                .context = context,
+                .sequence = sequence_bytes(model.config),
+                .cost = decode_cost(model, context)};
+  for (const model::TensorView& tensor : model.tensors) {
+    TypeTotals& totals = report.by_type[std::string(model::name_of(tensor.dtype))];
+    ++totals.tensors;
+    totals.elements += tensor.size();
+    totals.bytes += tensor.data.size();
+    if (is_mtp(tensor)) report.mtp_parameters += tensor.size();
+  }
+  return report;
+}
+
+std::string_view name_of(model::LayerKind kind) {
+  return kind == model::LayerKind::kDeltaNet ? "deltanet" : "attention";
+}
+
+Json config_json(const model::ModelConfig& config) {
+  std::vector<std::string_view> layers;
+  for (const model::LayerKind kind : config.layers) layers.push_back(name_of(kind));
+  return {{"model_type", config.model_type},
+          {"dtype", config.dtype},
+          {"vocab_size", config.vocab_size},
+          {"hidden_size", config.hidden_size},
+          {"intermediate_size", config.intermediate_size},
+          {"n_layers", config.n_layers()},
+          {"layers", layers},
+          {"n_heads", config.n_heads},
+          {"n_kv_heads", config.n_kv_heads},
+          {"head_dim", config.head_dim},
+          {"rotary_dim", config.rotary_dim},
+          {"rope_theta", config.rope_theta},
+          {"n_key_heads", config.n_key_heads},
+          {"n_value_heads", config.n_value_heads},
+          {"key_head_dim", config.key_head_dim},
+          {"value_head_dim", config.value_head_dim},
+          {"conv_kernel", config.conv_kernel},
+          {"rms_norm_eps", config.rms_norm_eps},
+          {"tie_word_embeddings", config.tie_word_embeddings},
+          {"max_positions", config.max_positions},
+          {"n_mtp_layers", config.n_mtp_layers},
+          {"eos_token_ids", config.eos_token_ids}};
+}
+
+Json report_json(const Report& report) {
+  Json types = Json::object();
+  for (const auto& [name, totals] : report.by_type)
+    types[name] = {{"tensors", totals.tensors}, {"elements", totals.elements}, {"bytes", totals.bytes}};
+  return {{"model", report.folder},
+          {"config", config_json(report.model->config)},
+          {"parameters", report.parameters},
+          {"mtp_parameters", report.mtp_parameters},
+          {"tensors", types},
+          {"skipped_tensors", report.model->skipped.size()},
+          {"sequence",
+           {{"delta_state_bytes", report.sequence.delta_state},
+            {"conv_state_bytes", report.sequence.conv_state},
+            {"kv_bytes_per_token", report.sequence.kv_per_token}}},
+          {"decode_step",
+           {{"context", report.context},
+            {"weight_bytes", report.cost.weight_bytes},
+            {"state_bytes", report.cost.state_bytes},
+            {"kv_bytes", report.cost.kv_bytes},
+            {"bytes", report.cost.bytes()},
+            {"flops", report.cost.flops}}}};
+}
+
+// "6 × DDDA": the shortest pattern that repeats, D = DeltaNet, A = attention.
+std::string pattern_text(const std::vector<model::LayerKind>& layers) {
+  std::string letters;
+  for (const model::LayerKind kind : layers) letters += kind == model::LayerKind::kDeltaNet ? 'D' : 'A';
+  for (std::size_t period = 1; period < letters.size(); ++period) {
+    // A text repeats with a period exactly if it equals itself shifted by it.
+    if (letters.size() % period != 0 || letters.substr(period) != letters.substr(0, letters.size() - period))
+      continue;
+    return fmt::format("{} × {}", letters.size() / period, letters.substr(0, period));
+  }
+  return letters;
+}
+
+std::string count_text(std::size_t count, std::string_view unit) {
+  constexpr std::array<std::string_view, 5> kPrefixes = {"", " k", " M", " G", " T"};
+  double value = static_cast<double>(count);
+  std::size_t prefix = 0;
+  for (; value >= 999.5 && prefix + 1 < kPrefixes.size(); ++prefix) value /= 1000;
+  const int digits = prefix == 0 || value >= 100 ? 0 : (value < 10 ? 2 : 1);
+  return fmt::format("{:.{}f}{}{}", value, digits, kPrefixes[prefix], unit);
+}
+
+std::string config_text(const model::ModelConfig& config) {
+  std::string text;
+  const auto line = [&text](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<18}{}\n", name, value);
+  };
+  line("type", fmt::format("{}{}{}", config.model_type, config.dtype.empty() ? "" : ", ", config.dtype));
+  line("layers",
+       fmt::format("{}: {}   (D DeltaNet, A attention)", config.n_layers(), pattern_text(config.layers)));
+  line("hidden", fmt::format("{}, MLP {}", config.hidden_size, config.intermediate_size));
+  line("attention",
+       fmt::format("{} heads of {}, {} KV heads, RoPE on {} dimensions, theta {:g}", config.n_heads,
+                   config.head_dim, config.n_kv_heads, config.rotary_dim, config.rope_theta));
+  line("DeltaNet",
+       fmt::format("{} key heads of {}, {} value heads of {}, convolution over {}", config.n_key_heads,
+                   config.key_head_dim, config.n_value_heads, config.value_head_dim, config.conv_kernel));
+  line("vocabulary",
+       fmt::format("{}, head {}", config.vocab_size, config.tie_word_embeddings ? "tied" : "untied"));
+  line("positions", fmt::format("{}", config.max_positions));
+  line("end tokens", fmt::format("{}", fmt::join(config.eos_token_ids, " ")));
+  line("MTP layers", fmt::format("{}", config.n_mtp_layers));
+  return text;
+}
+
+std::string report_text(const Report& report) {
+  std::string text =
+      fmt::format("{:<18}{}\n", "model", printable(report.folder)) + config_text(report.model->config);
+  const auto line = [&text](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<18}{}\n", name, value);
+  };
+  line("parameters", fmt::format("{} ({}), and {} for MTP", report.parameters,
+                                 count_text(report.parameters, ""), report.mtp_parameters));
+  text += "\ntensors\n";
+  for (const auto& [name, totals] : report.by_type)
+    line("  " + name,
+         fmt::format("{} tensors, {} B ({})", totals.tensors, totals.bytes, bytes_text(totals.bytes)));
+  line("  skipped",
+       fmt::format("{} tensors that are not the language model's", report.model->skipped.size()));
+  text += "\na sequence keeps\n";
+  line("  DeltaNet state", fmt::format("{} B (fp32)", report.sequence.delta_state));
+  line("  convolution", fmt::format("{} B (fp32)", report.sequence.conv_state));
+  line("  KV", fmt::format("{} B a token (bf16; the oracle keeps fp32)", report.sequence.kv_per_token));
+  text += fmt::format("\na decode step at context {}\n", report.context);
+  line("  weights", fmt::format("{} B read", report.cost.weight_bytes));
+  line("  state", fmt::format("{} B read and written", report.cost.state_bytes));
+  line("  KV", fmt::format("{} B read", report.cost.kv_bytes));
+  line("  together", fmt::format("{} B ({})", report.cost.bytes(), bytes_text(report.cost.bytes())));
+  line("  FLOPs", fmt::format("{} ({})", report.cost.flops, count_text(report.cost.flops, "FLOP")));
+  return text;
+}
+
+std::string tensor_list(const model::Model& model) {
+  std::string text = "\nall tensors\n";
+  for (const model::TensorView& tensor : model.tensors)
+    text += fmt::format("  {} {} {}\n", printable(tensor.name), model::name_of(tensor.dtype),
+                        model::shape_text(tensor.shape));
+  for (const std::string& name : model.skipped) text += fmt::format("  {} (skipped)\n", printable(name));
+  return text;
+}
+
+int run(const Options& options) {
+  check_device(options.common);
+  const auto folder = find_model(options.common.model);
+  const model::Model model = load(folder);
+  const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
+  const Report report = make_report(model, folder.string(), context);
+  if (options.json) {
+    // A folder's name need not be UTF-8, JSON must be.
+    to_stdout(report_json(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    return kGood;
+  }
+  to_stdout(report_text(report));
+  if (options.common.verbose) to_stdout(tensor_list(model));
+  return kGood;
+}
+
+}  // namespace
+
+Command add_inspect(CLI::App& program) {
+  CLI::App& command = *program.add_subcommand(
+      "inspect", "show config, tensors, and the cost of a decode step at -c positions");
+  const auto options = std::make_shared<Options>();
+  command.add_flag("--json", options->json, "print JSON");
+  add_common_options(command, options->common);
+  return {&command, [options] { return run(*options); }};
+}
+
+}  // namespace sluice::cli

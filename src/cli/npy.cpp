@@ -1,0 +1,45 @@
+#include "cli/npy.h"
+
+#include <bit>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace sluice::cli {
+
+static_assert(std::endian::native == std::endian::little, "values are written as they lie in memory");
+
+std::string npy_header(std::size_t rows, std::size_t cols) {
+  std::string dictionary =
+      fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", rows, cols);
+  constexpr std::size_t kFixed = 10;  // magic, version, header length
+  constexpr std::size_t kAlignment = 64;
+  const std::size_t unpadded = kFixed + dictionary.size() + 1;
+  dictionary.append((kAlignment - unpadded % kAlignment) % kAlignment, ' ');
+  dictionary += '\n';
+  std::string header = "\x93NUMPY";
+  header += {'\x01', '\x00'};
+  header += static_cast<char>(dictionary.size() & 0xFFU);
+  header += static_cast<char>(dictionary.size() >> 8U);
+  return header + dictionary;
+}
+
+NpyWriter::NpyWriter(const std::filesystem::path& path, std::size_t rows, std::size_t cols)
+    : file_(path), missing_(rows * cols) {
+  const std::string header = npy_header(rows, cols);
+  file_.write(std::as_bytes(std::span(header)));
+}
+
+void NpyWriter::write(std::span<const float> values) {
+  SLUICE_CHECK(values.size() <= missing_);
+  file_.write(std::as_bytes(values));
+  missing_ -= values.size();
+}
+
+void NpyWriter::commit() {
+  SLUICE_CHECK(missing_ == 0);
+  file_.commit();
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,39 @@
+// Where results go: standard output, and files that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sluice::cli {
+
+// Writes all of `text` to standard output, unbuffered, so that a stream is seen as it comes. Throws ClosedPipe
+// if its reader has gone, Error if it can't be written, Interrupted on Ctrl-C while it waits for a reader.
+void to_stdout(std::string_view text);
+
+// A file under construction: it lies beside its place under another name until `commit` moves it there. Without
+// `commit` it vanishes. What is not a regular file (a pipe, a device) is written directly.
+class OutputFile {
+ public:
+  // Throws Error if it can't be created.
+  explicit OutputFile(const std::filesystem::path& path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  // Both throw Error naming the file if the disk is full or fails.
+  void write(std::span<const std::byte> bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(int error) const;
+
+  std::filesystem::path path_;       // as the user named it
+  std::filesystem::path target_;     // with links resolved
+  std::filesystem::path temporary_;  // empty: written directly, or committed
+  int descriptor_ = -1;
+};
+
+}  // namespace sluice::cli

@@ -1,0 +1,58 @@
+#include "cli/terminal.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace sluice::cli {
+namespace {
+
+bool takes_colours() {
+  const char* no_colour = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  return is_terminal(2) && (no_colour == nullptr || *no_colour == '\0') && term != nullptr &&
+         std::string_view(term) != "dumb";
+}
+
+}  // namespace
+
+bool is_terminal(int descriptor) {
+  return ::isatty(descriptor) == 1;
+}
+
+void to_stderr(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(2, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+std::string styled(std::string_view text, Style style) {
+  if (!takes_colours()) return std::string(text);
+  return fmt::format("\x1b[{}m{}\x1b[0m", style == Style::kError ? "1;31" : "2", text);
+}
+
+ProgressBar::~ProgressBar() {
+  if (drawn_) to_stderr("\r\x1b[K");
+}
+
+void ProgressBar::update(std::size_t done, std::size_t total) {
+  // What is over in a moment needs no bar.
+  constexpr auto kPatience = std::chrono::milliseconds(300);
+  constexpr auto kBetween = std::chrono::milliseconds(50);
+  const auto now = Clock::now();
+  if (!shown_ || total == 0 || now - started_ < kPatience || now - last_drawn_ < kBetween) return;
+  constexpr std::size_t kWidth = 30;
+  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const auto full = static_cast<std::size_t>(share * static_cast<double>(kWidth));
+  to_stderr(fmt::format("\r{} [{:#<{}}{:.<{}}] {:3.0f}%", label_, "", full, "", kWidth - full, share * 100));
+  drawn_ = true;
+  last_drawn_ = now;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,35 @@
+#include "cli/version.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/commit.h"  // SLUICE_COMMIT, made by commit.cmake at build time
+#include "cli/common_options.h"
+
+namespace sluice::cli {
+namespace {
+
+#if defined(__x86_64__)
+constexpr std::string_view kIsa = "x86-64 (portable code)";
+#elif defined(__aarch64__)
+constexpr std::string_view kIsa = "aarch64 (portable code)";
+#else
+constexpr std::string_view kIsa = "portable code";
+#endif
+
+}  // namespace
+
+std::string_view version() {
+  return SLUICE_VERSION;
+}
+
+std::string_view commit() {
+  return SLUICE_COMMIT;
+}
+
+std::string version_text() {
+  return fmt::format("sluice {} (commit {})\nisa: {}\ndevices: {}", version(), commit(), kIsa,
+                     fmt::join(built_in_devices(), ", "));
+}
+
+}  // namespace sluice::cli

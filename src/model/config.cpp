@@ -1,0 +1,318 @@
+#include "model/config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace sluice::model {
+namespace {
+
+// Every size below is at most this. So a product of two of them (a matrix, a layer's recurrent state) stays
+// below 2^50, and times 4 bytes and kMaxLayers layers below 2^64: no later multiplication can overflow.
+constexpr std::size_t kMaxSize = std::size_t{1} << 24U;
+constexpr std::size_t kMaxLayers = 4096;
+constexpr std::size_t kMaxMtpLayers = 64;
+constexpr std::size_t kMaxConvKernel = 4096;
+constexpr std::size_t kMaxPositions = std::size_t{1} << 31U;
+constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
+
+// transformers 5.12.1: Qwen3_5TextConfig, and RotaryEmbeddingConfigMixin for theta.
+constexpr std::size_t kDefaultInterval = 4;
+constexpr std::size_t kDefaultPositions = 32768;
+constexpr double kDefaultEps = 1e-6;
+constexpr double kDefaultTheta = 10000.0;
+constexpr double kDefaultRotaryFactor = 0.25;
+
+// A JSON object in a file, read field by field; `path` ("text_config.") names it in errors.
+class Fields {
+ public:
+  Fields(const Json& json, std::string_view where, std::string path)
+      : json_(&json), where_(where), path_(std::move(path)) {
+    if (!json.is_object()) {
+      const std::string name = path_.empty() ? "the document" : path_.substr(0, path_.size() - 1);
+      throw Error(name + " is " + json.type_name(), where_, "expected an object");
+    }
+  }
+
+  [[noreturn]] void fail(std::string_view field, const std::string& is, const std::string& expected) const {
+    throw Error(path_ + std::string(field) + " is " + is, where_, "expected " + expected);
+  }
+
+  // The field's value; nullptr if it is absent or null, which transformers treats alike.
+  const Json* find(const char* field) const {
+    const auto found = json_->find(field);
+    return found == json_->end() || found->is_null() ? nullptr : &*found;
+  }
+
+  const Json& require(const char* field, const std::string& expected) const {
+    const Json* value = find(field);
+    if (value == nullptr) fail(field, "missing", expected);
+    return *value;
+  }
+
+  std::size_t integer(const char* field, const Json& value, std::size_t low, std::size_t high) const {
+    const std::string expected = "an integer from " + std::to_string(low) + " to " + std::to_string(high);
+    // JSON made by a program may hold a positive number as a signed one.
+    const bool negative =
+        !value.is_number_unsigned() && value.is_number_integer() && value.get<std::int64_t>() < 0;
+    if (!value.is_number_integer() || negative) fail(field, shown(value), expected);
+    const auto number = value.get<std::uint64_t>();
+    if (number < low || number > high) fail(field, shown(value), expected);
+    return number;
+  }
+
+  // A dimension: without it there is no model.
+  std::size_t size(const char* field, std::size_t high = kMaxSize) const {
+    return integer(field, require(field, "an integer from 1 to " + std::to_string(high)), 1, high);
+  }
+
+  std::size_t size_or(const char* field, std::size_t low, std::size_t high, std::size_t otherwise) const {
+    const Json* value = find(field);
+    return value == nullptr ? otherwise : integer(field, *value, low, high);
+  }
+
+  std::optional<double> number(const char* field) const {
+    const Json* value = find(field);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_number()) fail(field, shown(*value), "a number");
+    return value->get<double>();
+  }
+
+  std::optional<bool> flag(const char* field) const {
+    const Json* value = find(field);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_boolean()) fail(field, shown(*value), "true or false");
+    return value->get<bool>();
+  }
+
+  std::optional<std::string> text(const char* field) const {
+    const Json* value = find(field);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_string()) fail(field, shown(*value), "a string");
+    return value->get<std::string>();
+  }
+
+  Fields object(const char* field) const {
+    return {require(field, "an object"), where_, path_ + field + "."};
+  }
+
+  const std::string& where() const { return where_; }
+
+  // A value as a short text for messages.
+  static std::string shown(const Json& value) {
+    if (value.is_structured()) return std::string(value.is_array() ? "a list" : "an object");
+    return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
+  }
+
+ private:
+  const Json* json_;
+  std::string where_;
+  std::string path_;
+};
+
+// "qwen3_5" or "qwen3_5_text"; a file without model_type is judged by its architecture.
+std::string read_model_type(const Fields& top) {
+  static constexpr const char* kExpected = "\"qwen3_5\" or \"qwen3_5_text\"";
+  if (const std::optional<std::string> type = top.text("model_type")) {
+    if (*type != "qwen3_5" && *type != "qwen3_5_text") top.fail("model_type", '"' + *type + '"', kExpected);
+    return *type;
+  }
+  const Json* names = top.find("architectures");
+  if (names != nullptr && names->is_array() && names->size() == 1) {
+    if (names->front() == "Qwen3_5ForConditionalGeneration") return "qwen3_5";
+    if (names->front() == "Qwen3_5ForCausalLM") return "qwen3_5_text";
+  }
+  top.fail("model_type", "missing", kExpected);
+}
+
+// Fields that change the maths in ways that this program doesn't know.
+void refuse_unknown(const Fields& fields) {
+  const auto refuse_unless = [&](const char* field, bool wanted) {
+    if (fields.flag(field).value_or(wanted) != wanted)
+      fields.fail(field, wanted ? "false" : "true",
+                  std::string(wanted ? "true" : "false") + ": the other form is not implemented");
+  };
+  refuse_unless("attention_bias", false);
+  refuse_unless("attn_output_gate", true);
+  refuse_unless("mtp_use_dedicated_embeddings", false);
+  const std::string activation = fields.text("hidden_act").value_or("silu");
+  if (activation != "silu") fields.fail("hidden_act", '"' + activation + '"', "\"silu\"");
+  for (const char* field : {"num_experts", "num_local_experts", "mlp_only_layers", "quantization_config"}) {
+    const Json* value = fields.find(field);
+    if (value != nullptr && !value->empty() && *value != Json(0))
+      fields.fail(field, Fields::shown(*value),
+                  "none: mixtures of experts and quantized safetensors are not read");
+  }
+}
+
+// The layer list, or the rule that stands for it; the list wins, as in transformers.
+std::vector<LayerKind> read_layers(const Fields& fields) {
+  const std::size_t n_layers = fields.size("num_hidden_layers", kMaxLayers);
+  const Json* types = fields.find("layer_types");
+  std::vector<LayerKind> layers(n_layers, LayerKind::kDeltaNet);
+  if (types == nullptr) {
+    const std::size_t interval = fields.size_or("full_attention_interval", 1, kMaxSize, kDefaultInterval);
+    for (std::size_t i = 0; i < n_layers; ++i)
+      if ((i + 1) % interval == 0) layers[i] = LayerKind::kAttention;
+    return layers;
+  }
+  if (!types->is_array() || types->size() != n_layers)
+    fields.fail("layer_types",
+                types->is_array() ? "a list of " + std::to_string(types->size()) : Fields::shown(*types),
+                "a list of num_hidden_layers = " + std::to_string(n_layers) + " names");
+  for (std::size_t i = 0; i < n_layers; ++i) {
+    const Json& type = (*types)[i];
+    if (type == "full_attention") {
+      layers[i] = LayerKind::kAttention;
+    } else if (type != "linear_attention") {
+      fields.fail("layer_types[" + std::to_string(i) + "]", Fields::shown(type),
+                  "\"linear_attention\" or \"full_attention\"");
+    }
+  }
+  return layers;
+}
+
+double positive(const Fields& fields, const char* field, double otherwise) {
+  const double value = fields.number(field).value_or(otherwise);
+  if (!std::isfinite(value) || value <= 0)
+    fields.fail(field, fmt::format("{}", value), "a finite number above 0");
+  return value;
+}
+
+// Where RoPE's numbers stand: `rope_parameters`, or before transformers 5 `rope_scaling`, which wins if both
+// are there; what it leaves out is looked for one level up.
+void read_rope(const Fields& fields, ModelConfig& config) {
+  const Json* scaling = fields.find("rope_scaling");
+  const char* name = scaling != nullptr && !scaling->empty() ? "rope_scaling" : "rope_parameters";
+  std::optional<Fields> rope;
+  if (fields.find(name) != nullptr) rope = fields.object(name);
+  if (rope) {
+    for (const char* kind : {"full_attention", "linear_attention"})
+      if (rope->find(kind) != nullptr) rope->fail(kind, "there", "one flat object for all layers");
+    const char* type_field = rope->find("rope_type") != nullptr ? "rope_type" : "type";
+    const std::string type = rope->text(type_field).value_or("default");
+    if (type != "default") rope->fail(type_field, '"' + type + '"', "\"default\": no other is implemented");
+  }
+  const auto holder = [&](const char* field) -> const Fields& {
+    return rope && rope->find(field) != nullptr ? *rope : fields;
+  };
+  config.rope_theta = positive(holder("rope_theta"), "rope_theta", kDefaultTheta);
+
+  static constexpr const char* kFactor = "partial_rotary_factor";
+  const Fields& factored = holder(kFactor);
+  const double factor = positive(factored, kFactor, kDefaultRotaryFactor);
+  if (factor > 1) factored.fail(kFactor, fmt::format("{}", factor), "a number above 0, at most 1");
+  config.rotary_dim = static_cast<std::size_t>(static_cast<double>(config.head_dim) * factor);
+  if (config.rotary_dim == 0 || config.rotary_dim % 2 != 0)
+    factored.fail(kFactor, fmt::format("{}", factor),
+                  fmt::format("head_dim × factor, which is {} × {}, to make an even number of at least 2",
+                              config.head_dim, factor));
+}
+
+void check_product(const Fields& fields, const char* product, std::size_t a, std::size_t b) {
+  // Both are at most kMaxSize, so this can't overflow.
+  if (a * b > kMaxSize) fields.fail(product, std::to_string(a * b), "at most " + std::to_string(kMaxSize));
+}
+
+void check_multiple(const Fields& fields, const char* field, std::size_t value, const char* of,
+                    std::size_t divisor) {
+  if (value % divisor != 0)
+    fields.fail(field, std::to_string(value),
+                "a multiple of " + std::string(of) + " = " + std::to_string(divisor));
+}
+
+void read_sizes(const Fields& fields, ModelConfig& config) {
+  config.vocab_size = fields.size("vocab_size");
+  config.hidden_size = fields.size("hidden_size");
+  config.intermediate_size = fields.size("intermediate_size");
+  config.layers = read_layers(fields);
+
+  config.n_heads = fields.size("num_attention_heads");
+  config.n_kv_heads = fields.size("num_key_value_heads");
+  config.head_dim = fields.size("head_dim");
+  check_multiple(fields, "num_attention_heads", config.n_heads, "num_key_value_heads", config.n_kv_heads);
+  check_product(fields, "num_attention_heads × head_dim", config.n_heads, config.head_dim);
+
+  config.n_key_heads = fields.size("linear_num_key_heads");
+  config.n_value_heads = fields.size("linear_num_value_heads");
+  config.key_head_dim = fields.size("linear_key_head_dim");
+  config.value_head_dim = fields.size("linear_value_head_dim");
+  config.conv_kernel = fields.size("linear_conv_kernel_dim", kMaxConvKernel);
+  check_multiple(fields, "linear_num_value_heads", config.n_value_heads, "linear_num_key_heads",
+                 config.n_key_heads);
+  check_product(fields, "linear_num_key_heads × linear_key_head_dim", config.n_key_heads,
+                config.key_head_dim);
+  check_product(fields, "linear_num_value_heads × linear_value_head_dim", config.n_value_heads,
+                config.value_head_dim);
+
+  config.max_positions = fields.size_or("max_position_embeddings", 1, kMaxPositions, kDefaultPositions);
+  config.n_mtp_layers = fields.size_or("mtp_num_hidden_layers", 0, kMaxMtpLayers, 0);
+  config.rms_norm_eps = positive(fields, "rms_norm_eps", kDefaultEps);
+}
+
+// Adds the end tokens that `fields` name, as a number or a list.
+void add_eos(const Fields& fields, ModelConfig& config) {
+  static constexpr const char* kField = "eos_token_id";
+  const Json* value = fields.find(kField);
+  if (value == nullptr) return;
+  const auto add = [&](const Json& id) {
+    const auto token = static_cast<std::int32_t>(fields.integer(kField, id, 0, config.vocab_size - 1));
+    if (std::find(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) ==
+        config.eos_token_ids.end())
+      config.eos_token_ids.push_back(token);
+  };
+  if (value->is_array()) {
+    for (const Json& id : *value) add(id);
+  } else {
+    add(*value);
+  }
+}
+
+std::string read_dtype(const Fields& fields) {
+  const std::optional<std::string> dtype = fields.text("dtype");
+  return dtype ? *dtype : fields.text("torch_dtype").value_or("");
+}
+
+}  // namespace
+
+ModelConfig parse_config(const Json& json, std::string_view where) {
+  const Fields top(json, where, "");
+  ModelConfig config;
+  config.model_type = read_model_type(top);
+  const bool nested = config.model_type == "qwen3_5";
+  const Fields text = nested ? top.object("text_config") : top;
+  if (nested && text.text("model_type").value_or("qwen3_5_text") != "qwen3_5_text")
+    text.fail("model_type", '"' + *text.text("model_type") + '"', "\"qwen3_5_text\"");
+
+  refuse_unknown(top);
+  if (nested) refuse_unknown(text);
+  read_sizes(text, config);
+  read_rope(text, config);
+  const std::optional<bool> tied = top.flag("tie_word_embeddings");
+  config.tie_word_embeddings = tied ? *tied : text.flag("tie_word_embeddings").value_or(false);
+  config.dtype = read_dtype(text);
+  if (config.dtype.empty()) config.dtype = read_dtype(top);
+  add_eos(text, config);
+  if (nested) add_eos(top, config);
+  return config;
+}
+
+ModelConfig read_config(const std::filesystem::path& folder) {
+  const auto read = [](const std::filesystem::path& path) {
+    return parse_json(read_text_file(path, kMaxConfigBytes), path.string());
+  };
+  const std::filesystem::path path = folder / "config.json";
+  ModelConfig config = parse_config(read(path), path.string());
+  const std::filesystem::path generation = folder / "generation_config.json";
+  if (std::filesystem::exists(generation)) add_eos(Fields(read(generation), generation.string(), ""), config);
+  return config;
+}
+
+}  // namespace sluice::model

@@ -1,0 +1,176 @@
+"""sluice logits against Hugging Face's numbers, whole and split; what is written when something goes wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, environment, read_npy, relative_rms,
+                     write_known_model)
+
+# Of tests/oracle/golden_test.cpp, where it is derived: fp32 sums in another order than the reference's.
+TOLERANCE = 1e-5
+
+
+def cases():
+    for folder in sorted(GOLDEN.iterdir()):
+        prompts = json.loads((folder / "tokens.json").read_text())["prompts"]
+        yield folder, prompts
+
+
+def list_of(ids):
+    return ",".join(map(str, ids))
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+
+class Logits(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.out = self.folder / "out.npy"
+
+    def logits(self, model, *args):
+        self.assertEqual(self.good("logits", model, "-o", self.out, *args), b"")
+        return read_npy(self.out)
+
+    def test_every_golden_checkpoint(self):
+        for folder, prompts in cases():
+            i = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+            want_shape, want, _ = read_npy(folder / f"logits_{i}.npy")
+            with self.subTest(case=folder.name, prompt=i):
+                shape, got, _ = self.logits(folder, "--tokens", list_of(prompts[i]))
+                self.assertEqual(shape, want_shape)
+                self.assertLess(relative_rms(got, want), TOLERANCE)
+
+    def test_one_wrong_token_is_seen(self):
+        folder, prompts = next(iter(cases()))
+        i = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+        _, want, _ = read_npy(folder / f"logits_{i}.npy")
+        changed = [(prompts[i][0] + 1) % 13, *prompts[i][1:]]
+        _, got, _ = self.logits(folder, "--tokens", list_of(changed))
+        self.assertGreater(relative_rms(got, want), 100 * TOLERANCE)
+
+    def test_pieces_change_nothing(self):
+        seed = int.from_bytes(os.urandom(4), "little")
+        print("seed", seed)
+        rng = random.Random(seed)
+        for folder, prompts in rng.sample(list(cases()), 4):
+            tokens = max(prompts, key=len)
+            lengths, left = [], len(tokens)
+            while left:
+                lengths.append(rng.randint(1, min(left, 1 + len(tokens) // 3)))
+                left -= lengths[-1]
+            _, _, whole = self.logits(folder, "--tokens", list_of(tokens))
+            with self.subTest(case=folder.name, split=lengths):
+                _, _, split = self.logits(folder, "--tokens", list_of(tokens), "--split", list_of(lengths))
+                self.assertEqual(whole, split)
+            _, _, single = self.logits(folder, "--tokens", list_of(tokens), "--split", list_of([1] * len(tokens)))
+            self.assertEqual(whole, single)
+
+    def test_forms_of_the_token_list(self):
+        folder, prompts = next(iter(cases()))
+        tokens = max(prompts, key=len)
+        _, _, want = self.logits(folder, "--tokens", list_of(tokens))
+        ids = self.folder / "ids"
+        for text in (list_of(tokens), " ".join(map(str, tokens)) + "\n", json.dumps(tokens),
+                     "\n".join(map(str, tokens))):
+            ids.write_text(text)
+            self.assertEqual(self.logits(folder, "--tokens", f"@{ids}")[2], want)
+
+    def test_no_tokenizer_and_no_other_file_is_needed(self):
+        names = {path.name for path in (GOLDEN / "tiny").iterdir()}
+        self.assertNotIn("tokenizer.json", names)
+        self.assertEqual(self.logits(GOLDEN / "tiny", "--tokens", "5")[0], (1, 13))
+
+    def test_ids_outside_the_vocabulary(self):
+        for ids in ("13", "1,2,13", "-1", "2147483648", "99999999999999999999", "-99999999999999999999"):
+            self.fails(FAILED, "logits", GOLDEN / "tiny", f"--tokens={ids}", "-o", self.out, says="vocabulary")
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_bad_token_files(self):
+        path = self.folder / "ids"
+        self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", f"@{path}", "-o", self.out, says=str(path))
+        for text in ("", "one", "1,2.5", "[1,2", "\0"):
+            path.write_text(text)
+            self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", f"@{path}", "-o", self.out, says=str(path))
+        self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", f"@{self.folder}", "-o", self.out)
+
+    def test_more_tokens_than_the_context(self):
+        self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", "1,2,3", "-c", "2", "-o", self.out, says="context")
+
+    def test_places_that_cannot_be_written(self):
+        for place in ("/dev/full", self.folder, self.folder / "absent" / "out.npy", "/proc/out.npy"):
+            with self.subTest(place=place):
+                self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", "1", "-o", place, says=str(place))
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_failed_run_leaves_the_old_file(self):
+        self.out.write_text("old")
+        self.fails(FAILED, "logits", GOLDEN / "tiny", "--tokens", "99", "-o", self.out)
+        self.fails(FAILED, "logits", self.folder, "--tokens", "1", "-o", self.out)
+        self.assertEqual(self.out.read_text(), "old")
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["out.npy"])
+
+    def test_a_link_is_written_through(self):
+        target = self.folder / "target.npy"
+        self.out.symlink_to(target)
+        self.logits(GOLDEN / "tiny", "--tokens", "1")
+        self.assertTrue(self.out.is_symlink())
+        self.assertEqual(read_npy(target)[0], (1, 13))
+
+    def test_the_file_mode_follows_the_umask(self):
+        self.logits(GOLDEN / "tiny", "--tokens", "1")
+        mask = os.umask(0)
+        os.umask(mask)
+        self.assertEqual(self.out.stat().st_mode & 0o777, 0o666 & ~mask)
+
+    def test_a_pipe_as_output(self):
+        self.logits(GOLDEN / "tiny", "--tokens", "1")
+        piped = self.good("logits", GOLDEN / "tiny", "--tokens", "1", "-o", "/dev/stdout")
+        self.assertEqual(piped, self.out.read_bytes())
+
+    def start_long(self, *args):
+        model = write_known_model(self.folder / "model")
+        ids = self.folder / "ids"
+        ids.write_text(" 97" * 100_000)
+        process = subprocess.Popen([SLUICE, "logits", str(model), "--tokens", f"@{ids}", "-o", str(self.out), *args],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        deadline = time.monotonic() + TIMEOUT
+        while not list(self.folder.glob("out.npy*.part")):  # it has begun
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(process.poll(), "ended too early")
+            time.sleep(0.01)
+        return process
+
+    def test_a_second_interrupt_kills(self):
+        process = self.start_long("--verbose", "--split", "100000")  # one step, which nothing stops in good order
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.stdout.close)
+        self.assertIn(b"1 steps", process.stderr.readline())  # loaded; then it computes for some time
+        begun = cpu_seconds(process.pid)
+        while cpu_seconds(process.pid) < begun + 0.2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT), -signal.SIGINT)
+        self.assertFalse(self.out.exists())
+
+    def test_interrupted(self):
+        process = self.start_long()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, errors), (INTERRUPTED, b""))
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids"})
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,1 @@
+"""Makes the golden data in tests/golden: small random checkpoints and the logits of Hugging Face transformers."""

@@ -1,0 +1,39 @@
+#!/bin/bash
+# All tests. Times per part go to the end; the last words are ctest's for the release build.
+# With CI=true a test that was skipped is a failure, unless it is labelled as needing what CI never has.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=${JOBS:-$(nproc)}
+times=()
+
+part() {  # part NAME COMMAND...: runs it and notes how long it took
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  "$@"
+  times+=("$name $((SECONDS - start))s")
+}
+
+build() {  # build PRESET
+  cmake --preset "$1" -DSLUICE_TESTS=ON >/dev/null
+  cmake --build --preset "$1" -j "$jobs"
+}
+
+run_tests() {  # run_tests FOLDER [ctest options]
+  local folder=$1 log
+  shift
+  log=$folder/ctest.xml
+  ctest --test-dir "$folder" -j "$jobs" --output-on-failure --no-tests=error --progress \
+    --output-junit ctest.xml "$@"
+  if [ "${CI:-}" = true ]; then python3 tools/no_skips.py "$log"; fi
+}
+
+part "format" tools/check_format.sh
+part "release build" build release
+part "asan + ubsan build" build asan
+part "asan + ubsan tests" run_tests build-asan -LE slow
+part "tsan build" build tsan
+part "tsan tests" run_tests build-tsan -LE slow
+part "clang-tidy" tools/tidy.sh build-asan quick
+echo "== release tests (before them: $(IFS=,; echo "${times[*]}"))"
+run_tests build
