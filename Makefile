@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps-build deps-test build demo test bench lint format format-check tidy golden install clean
+.PHONY: help deps-build deps-test build demo test soak bench lint format golden install clean
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
@@ -23,6 +23,9 @@ demo: build ## build, then ask the bundled model a few questions
 
 test: deps-test ## all tests: release, sanitizers, formatting, static checks
 	@JOBS=$(JOBS) tools/test.sh
+
+soak: deps-test ## the randomised tests again and again with fresh seeds (MINUTES=30)
+	@JOBS=$(JOBS) tools/soak.sh $(or $(MINUTES),30)
 
 bench: deps-test ## speeds on this machine, each beside its floor
 	@cmake --preset release -DSLUICE_BENCH=ON >/dev/null

@@ -24,12 +24,14 @@ function(sluice_library name)
   target_include_directories(sluice_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
 endfunction()
 
-# sluice_test(FOLDER DEPENDENCY...): the program test_FOLDER of all tests/FOLDER/*_test.cpp.
+# sluice_test(FOLDER LINK DEPENDENCY... [LABELS LABEL...]): the program test_FOLDER of all tests/FOLDER/*_test.cpp.
+# Tests with the label `slow` are left out of sanitizer runs.
 function(sluice_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "LINK;LABELS")
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp)
   add_executable(test_${name} ${sources})
-  target_link_libraries(test_${name} PRIVATE ${ARGN} sluice_options GTest::gmock GTest::gtest_main)
+  target_link_libraries(test_${name} PRIVATE ${test_LINK} sluice_options GTest::gmock GTest::gtest_main)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(test_${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${test_LABELS}")
 endfunction()

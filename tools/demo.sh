@@ -2,16 +2,16 @@
 # Asks the bundled model a few questions and streams its answers: demo.sh PROGRAM
 set -eu
 program=$1
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 
 ask() {
   printf '\n> %s\n' "$1"
-  "$program" run -p "$1" 2>/tmp/sluice-demo.$$ || { cat /tmp/sluice-demo.$$ >&2; exit 1; }
-  statistics=$(tail -n 1 /tmp/sluice-demo.$$)
+  "$program" run -p "$1" 2>"$log" || { cat "$log" >&2; exit 1; }
 }
-trap 'rm -f /tmp/sluice-demo.$$' EXIT
 
 ask "What is 17 + 25?"
 ask "Sort the numbers: 52 17 88 31"
 ask "Remember: The fox has red. The lamp has blue. The coin has green. What does the lamp have?"
 ask "Tell me a story."
-printf '\n(%s)\n' "$statistics"
+printf '\n(%s)\n' "$(tail -n 1 "$log")"

@@ -1,37 +1,57 @@
 #!/bin/sh
 # Installs what is missing of the Debian packages that the named parts need: build, test.
-# As root or through sudo; otherwise prints the one command to run and fails. Elsewhere lists the libraries.
+# As root or through sudo; otherwise prints the one command to run and fails. Elsewhere than on Debian it names the
+# missing programs and libraries.
 set -eu
 
 build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev"
 test="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 libgtest-dev libgmock-dev libbenchmark-dev python3"
 
-wanted=""
+packages=""
+with_tests=false
 for part in "$@"; do
   case $part in
-    build) wanted="$wanted $build" ;;
-    test) wanted="$wanted $test" ;;
+    build) packages="$packages $build" ;;
+    test) packages="$packages $test"; with_tests=true ;;
     *) echo "usage: $0 [build] [test]" >&2; exit 2 ;;
   esac
 done
 
-if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+need_program() {  # need_program NAME DESCRIPTION
+  command -v "$1" >/dev/null || missing="$missing
+  $2"
+}
+
+need_header() {  # need_header HEADER DESCRIPTION
+  echo "#include <$1>" | c++ -std=c++20 -E -x c++ - >/dev/null 2>&1 || missing="$missing
+  $2"
+}
+
+check_by_hand() {
   missing=""
-  for tool in cmake ninja c++; do command -v $tool >/dev/null || missing="$missing $tool"; done
-  if [ -n "$missing" ]; then
-    cat >&2 <<END
-Missing:$missing. This is not a Debian system, so please install by hand:
-  CMake 3.25+, Ninja, GCC 12+ or Clang 14+; the libraries nlohmann-json 3.11+, CLI11 2.1+, fmt 9+
-  for the tests also GoogleTest 1.12+, Google Benchmark 1.7+, clang 19 with its sanitizer runtimes,
-  clang-format 19, clang-tidy 19, Python 3.9+
-END
-    exit 1
+  need_program c++ "GCC 12 or Clang 14, or newer (c++)"
+  need_program cmake "CMake 3.25 or newer"
+  need_program ninja "Ninja"
+  need_header nlohmann/json.hpp "the library nlohmann-json, 3.11 or newer"
+  need_header CLI/CLI.hpp "the library CLI11, 2.1 or newer"
+  need_header fmt/format.h "the library fmt, 9 or newer"
+  if $with_tests; then
+    need_header gmock/gmock.h "the library GoogleTest with GoogleMock, 1.12 or newer"
+    need_header benchmark/benchmark.h "the library Google Benchmark, 1.7 or newer"
+    need_program clang++-19 "Clang 19 with its sanitizer runtimes (clang++-19)"
+    need_program clang-format-19 "clang-format 19 (clang-format-19)"
+    need_program clang-tidy-19 "clang-tidy 19 (clang-tidy-19)"
+    need_program python3 "Python 3.9 or newer"
   fi
-  exit 0  # CMake names the library that it can't find
-fi
+  [ -n "$missing" ] || exit 0
+  echo "This is not a Debian system. Please install:$missing" >&2
+  exit 1
+}
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then check_by_hand; fi
 
 missing=""
-for package in $wanted; do
+for package in $packages; do
   status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
   [ "$status" = installed ] || missing="$missing $package"
 done

@@ -29,13 +29,14 @@ class Builder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& value) override {
     key_ = std::move(value);
-    if (open_.back()->contains(key_)) throw Error("the JSON key \"" + key_ + "\" stands there twice", where_);
+    if (open_.back()->contains(key_))
+      throw Error("the JSON key \"" + key_ + "\" stands there twice", where_, "leave one");
     return true;
   }
 
   bool parse_error(std::size_t position, const std::string& /*token*/,
                    const nlohmann::detail::exception& /*reason*/) override {
-    throw Error("not valid JSON at byte " + std::to_string(position), where_);
+    throw Error("not valid JSON at byte " + std::to_string(position), where_, "is the file complete?");
   }
 
   Json take() { return std::move(root_); }
@@ -55,7 +56,8 @@ class Builder : public nlohmann::json_sax<Json> {
 
   bool open(Json value) {
     if (open_.size() >= max_depth_)
-      throw Error("JSON nested deeper than " + std::to_string(max_depth_) + " levels", where_);
+      throw Error("JSON nested deeper than " + std::to_string(max_depth_) + " levels", where_,
+                  "is it the right file?");
     open_.push_back(place(std::move(value)));
     return true;
   }
@@ -74,10 +76,13 @@ class Builder : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-Json parse_json(std::string_view text, std::string_view where, std::size_t max_depth) {
-  // The parser takes a zero byte for the end of the text and would never look at what stands behind it.
+void refuse_zero_bytes(std::string_view text, std::string_view where) {
   if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
-    throw Error("not valid JSON at byte " + std::to_string(zero + 1), where);
+    throw Error("not valid JSON at byte " + std::to_string(zero + 1), where, "is the file complete?");
+}
+
+Json parse_json(std::string_view text, std::string_view where, std::size_t max_depth) {
+  refuse_zero_bytes(text, where);
   Builder builder(where, max_depth);
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();

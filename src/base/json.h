@@ -14,4 +14,8 @@ using Json = nlohmann::json;
 // shows one thing to a checker and another to a loader), or nesting deeper than `max_depth`.
 Json parse_json(std::string_view text, std::string_view where, std::size_t max_depth = 64);
 
+// Throws Error, as for a syntax error, if `text` holds a zero byte: nlohmann's parser takes one for the end of the text
+// and would never look at what stands behind it.
+void refuse_zero_bytes(std::string_view text, std::string_view where);
+
 }  // namespace sluice

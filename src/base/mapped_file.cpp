@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <fcntl.h>
@@ -21,7 +22,9 @@ class Descriptor {
   // O_NONBLOCK: a pipe under the file's name must be an error, not a wait for its writer.
   explicit Descriptor(const std::filesystem::path& path)
       : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (fd_ < 0) throw Error(std::string("can't open: ") + std::strerror(errno), path.string());
+    if (fd_ < 0)
+      throw Error(std::string("can't open: ") + std::strerror(errno), path.string(),
+                  "is it there, and may you read it?");
   }
   ~Descriptor() { ::close(fd_); }
   Descriptor(const Descriptor&) = delete;
@@ -39,7 +42,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   struct stat status{};
   if (::fstat(file.get(), &status) != 0)
     throw Error(std::string("can't read: ") + std::strerror(errno), path.string());
-  if (!S_ISREG(status.st_mode)) throw Error("not a regular file", path.string());
+  if (!S_ISREG(status.st_mode)) throw Error("not a regular file", path.string(), "put the file itself there");
   const auto size = static_cast<std::size_t>(status.st_size);
   if (size == 0) return;
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
@@ -63,6 +66,11 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 std::string_view MappedFile::text() const {
   return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
+}
+
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
 }
 
 std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes) {

@@ -29,6 +29,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// False only if nothing has that name: a file that is there but can't be seen fails when it is opened.
+bool is_there(const std::filesystem::path& path);
+
 // The whole of a small text file. Throws Error if it can't be read or is larger than `max_bytes`.
 std::string read_text_file(const std::filesystem::path& path, std::size_t max_bytes);
 

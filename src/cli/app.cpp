@@ -10,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/commands.h"
 #include "cli/exit.h"
@@ -49,10 +50,16 @@ int on_parse_end(const CLI::App& program, const CLI::ParseError& end) {
     to_stdout(fmt::format("{}\n", end.what()));
     return kGood;
   }
-  const bool no_command =
-      program.get_subcommands().empty() && dynamic_cast<const CLI::RequiredError*>(&end) != nullptr;
-  throw UsageError(no_command ? "no command given" : end.what(), {},
-                   fmt::format("see {} --help", name_of(program)));
+  const std::string help = fmt::format("see {} --help", name_of(program));
+  const std::vector<std::string> unused = program.remaining(true);
+  if (program.get_subcommands().empty() && dynamic_cast<const CLI::RequiredError*>(&end) != nullptr) {
+    const auto is_command = [](const std::string& text) { return !text.empty() && text.front() != '-'; };
+    if (unused.empty() || !is_command(unused.front())) throw UsageError("no command given", {}, help);
+    throw UsageError("there is no such command", unused.front(), help);
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&end) != nullptr && !unused.empty())
+    throw UsageError("not expected here", fmt::format("{}", fmt::join(unused, " ")), help);
+  throw UsageError(end.what(), {}, help);
 }
 
 int parse_and_run(int argc, const char* const* argv) {

@@ -1,5 +1,6 @@
 # Writes SLUICE_COMMIT, the commit of the sources, into OUTPUT: "unknown" outside a git checkout.
 
+cmake_minimum_required(VERSION 3.25)
 set(commit unknown)
 find_program(git git)
 if(git)

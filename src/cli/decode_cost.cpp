@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+#include "base/error.h"
+
 namespace sluice::cli {
 namespace {
 
@@ -60,7 +63,10 @@ DecodeCost decode_cost(const model::Model& model, std::size_t context) {
   cost.weight_bytes += model::bytes_of(weights.embedding.dtype, weights.embedding.cols);
   if (is_tied(weights)) cost.weight_bytes += weights.embedding.data.size();
   cost.state_bytes = 2 * (sequence.delta_state + sequence.conv_state);
-  cost.kv_bytes = context * sequence.kv_per_token;
+  const auto kv_bytes = checked_multiply(context, sequence.kv_per_token);
+  if (!kv_bytes)
+    throw Error("the KV cache of such a context is beyond 64 bits", "-c", "use a smaller context");
+  cost.kv_bytes = *kv_bytes;
 
   std::size_t total = macs(weights.head);
   for (const model::LayerWeights& layer : weights.layers) {

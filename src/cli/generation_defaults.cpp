@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include <fmt/format.h>
 
@@ -81,8 +80,7 @@ class File {
 
 std::optional<File> read_file(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "generation_config.json";
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   return File(parse_json(read_text_file(path, kMaxFileBytes), path.string()), path.string());
 }
 

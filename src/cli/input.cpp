@@ -29,7 +29,9 @@ std::string read_all(int descriptor, const std::string& where) {
     const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
     throw_if_interrupted();
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error(std::string("can't read: ") + std::strerror(errno), where);
+    if (count < 0)
+      throw Error(std::string("can't read: ") + std::strerror(errno), where,
+                  "give a file, or pipe the text in");
     if (count == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(count));
     if (text.size() > kMaxInputBytes)
@@ -41,7 +43,9 @@ std::string read_file(const std::string& path) {
   if (path == "-") return read_all(STDIN_FILENO, "standard input");
   const auto close = [](const int* descriptor) { ::close(*descriptor); };
   int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw Error(std::string("can't read: ") + std::strerror(errno), path);
+  if (descriptor < 0)
+    throw Error(std::string("can't read: ") + std::strerror(errno), path.empty() ? "empty file name" : path,
+                "give a file that you may read");
   const std::unique_ptr<int, decltype(close)> guard(&descriptor, close);
   return read_all(descriptor, path);
 }

@@ -27,6 +27,8 @@ namespace {
 struct Options {
   CommonOptions common;
   bool json = false;
+  bool program = false;
+  bool dot = false;
 };
 
 struct TypeTotals {
@@ -202,6 +204,9 @@ std::string tensor_list(const model::Model& model) {
 
 int run(const Options& options) {
   check_device(options.common);
+  if (options.program || options.dot)
+    throw Error("this version has no Program to show", options.dot ? "--dot" : "--program",
+                "leave it out: the oracle computes a step without one");
   const auto folder = find_model(options.common.model);
   const model::Model model = load(folder);
   const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
@@ -223,6 +228,9 @@ Command add_inspect(CLI::App& program) {
       "inspect", "show config, tensors, and the cost of a decode step at -c positions");
   const auto options = std::make_shared<Options>();
   command.add_flag("--json", options->json, "print JSON");
+  // Known, so that they get an answer, but not offered before there is one.
+  command.add_flag("--program", options->program)->group("");
+  command.add_flag("--dot", options->dot)->group("");
   add_common_options(command, options->common);
   return {&command, [options] { return run(*options); }};
 }

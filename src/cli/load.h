@@ -22,6 +22,10 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context);
 
+// Rows a step while a prompt is fed. The oracle goes row by row whatever a step holds, so longer steps would only
+// make Ctrl-C and the progress bar wait.
+constexpr std::size_t kRowsPerStep = 1;
+
 // The context of `run` and of `inspect`'s decode step, unless -c says otherwise.
 constexpr std::size_t kDefaultContext = 4096;
 

@@ -36,10 +36,8 @@ struct Options {
 std::vector<std::size_t> choose_pieces(const std::optional<std::string>& split, std::size_t n_tokens) {
   std::vector<std::size_t> pieces;
   if (!split) {
-    // One step, unless its rows of logits would fill the memory.
-    constexpr std::size_t kMaxRows = 512;
     for (std::size_t fed = 0; fed < n_tokens; fed += pieces.back())
-      pieces.push_back(std::min(kMaxRows, n_tokens - fed));
+      pieces.push_back(std::min(kRowsPerStep, n_tokens - fed));
     return pieces;
   }
   const auto numbers = parse_integers(*split);
@@ -114,7 +112,7 @@ Command add_logits(CLI::App& program) {
       ->type_name("IDS")
       ->required();
   add_text(command, "--split", options->split,
-           "feed them in pieces of these lengths, such as 5,1,9 (default: all at once, at most 512)")
+           "feed them in pieces of these lengths, such as 5,1,9 (default: what suits the device)")
       ->type_name("LENGTHS");
   command.add_option("-o,--output", options->output, "the .npy file to write: float32, [tokens, vocabulary]")
       ->type_name("FILE")

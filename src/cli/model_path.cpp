@@ -23,7 +23,7 @@ std::string environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-bool is_there(const fs::path& path) {
+bool can_be_seen(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -43,7 +43,7 @@ bool is_gguf(const fs::path& path) {
 }
 
 fs::path check_folder(const fs::path& folder, const std::string& needed) {
-  if (is_there(folder / needed)) return folder;
+  if (can_be_seen(folder / needed)) return folder;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error))
     if (is_gguf(entry.path())) refuse_gguf(entry.path());
@@ -88,7 +88,8 @@ fs::path find_in_cache(const std::string& id, const std::string& needed) {
   const fs::path folder = cache / ("models--" + id.substr(0, slash) + "--" + id.substr(slash + 1));
   const std::string download = "download it with: hf download " + id;
   const fs::path reference = folder / "refs" / "main";
-  if (!is_there(reference)) throw Error(id + " is not in the Hugging Face cache", cache.string(), download);
+  if (!can_be_seen(reference))
+    throw Error(id + " is not in the Hugging Face cache", cache.string(), download);
 
   constexpr std::size_t kMaxNameBytes = 256;
   std::string revision = read_text_file(reference, kMaxNameBytes);
@@ -98,7 +99,7 @@ fs::path find_in_cache(const std::string& id, const std::string& needed) {
     throw Error("not the name of a snapshot", reference.string(), download);
   }
   const fs::path snapshot = folder / "snapshots" / revision;
-  if (!is_there(snapshot / needed))
+  if (!can_be_seen(snapshot / needed))
     throw Error(fmt::format("{} is only partly in the Hugging Face cache: no {}", id, needed),
                 snapshot.string(), download);
   return snapshot;
@@ -128,7 +129,7 @@ std::vector<fs::path> bundled_places() {
 fs::path find_bundled(const std::string& needed) {
   const std::vector<fs::path> places = bundled_places();
   for (const fs::path& place : places)
-    if (is_there(place / needed)) return place;
+    if (can_be_seen(place / needed)) return place;
   throw Error("no model given, and the bundled one was not found",
               places.empty() ? std::string() : places.back().string(),
               "give MODEL, or set SLUICE_MODEL_PATH to a model's folder");
@@ -140,7 +141,7 @@ fs::path find_model(const std::optional<std::string>& model, const std::string& 
   if (!model) return find_bundled(needed);
   const fs::path path = *model;
   if (is_folder(path)) return check_folder(path, needed);
-  if (is_there(path)) {
+  if (can_be_seen(path)) {
     if (is_gguf(path)) refuse_gguf(path);
     throw Error("MODEL is a file", path.string(), "give its folder");
   }

@@ -135,6 +135,8 @@ double tokens_per_second(const engine::GenerateResult& result) {
 }
 
 std::string statistics(const engine::GenerateResult& result) {
+  if (result.generated_tokens == 0)
+    return fmt::format("prompt {} tokens, no token generated", result.prompt_tokens);
   return fmt::format("prompt {} tokens, first token after {:.3f} s, generated {} tokens, {:.2f} tokens/s",
                      result.prompt_tokens, result.seconds_to_first_token, result.generated_tokens,
                      tokens_per_second(result));
@@ -202,6 +204,7 @@ engine::GenerateOptions make_generate_options(const Options& options, const mode
   generate.max_tokens = options.max_tokens.value_or(0);
   generate.stop_tokens = stop_tokens(tokenizer, model.config, defaults.end_tokens);
   generate.stop_texts = options.stop_texts;
+  generate.prefill_chunk = kRowsPerStep;
   return generate;
 }
 

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "cli/exit.h"
+
 namespace sluice::cli {
 namespace {
 
@@ -24,10 +26,11 @@ template <typename T>
 CLI::Option* add(CLI::App& command, const std::string& names, std::optional<T>& value,
                  const std::string& description, const std::string& expected,
                  const std::function<bool(T)>& in_range) {
-  const auto take = [&value, names, expected, in_range](const std::string& text) {
+  const auto take = [&value, &command, names, expected, in_range](const std::string& text) {
     value = parse<T>(text);
     if (!value || !in_range(*value))
-      throw CLI::ValidationError(names, fmt::format("\"{}\" is not {}", text, expected));
+      throw UsageError(fmt::format("\"{}\" is not {}", text, expected), names,
+                       fmt::format("see sluice {} --help", command.get_name()));
   };
   return command.add_option_function<std::string>(names, take, description);
 }

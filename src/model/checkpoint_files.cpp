@@ -1,7 +1,6 @@
 #include "model/checkpoint_files.h"
 
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "base/error.h"
@@ -13,11 +12,6 @@ namespace {
 
 constexpr std::size_t kMaxIndexBytes = 100'000'000;
 constexpr const char* kIndexName = "model.safetensors.index.json";
-
-bool is_there(const std::filesystem::path& path) {
-  std::error_code ignored;  // a file that is there but can't be seen fails when it is opened
-  return std::filesystem::status(path, ignored).type() != std::filesystem::file_type::not_found;
-}
 
 // A name that can't lead out of the folder.
 bool is_plain_name(const std::string& name) {

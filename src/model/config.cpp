@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,9 +14,15 @@ namespace sluice::model {
 namespace {
 
 // Every size below is at most this. So a product of two of them (a matrix, a layer's recurrent state) stays
-// below 2^50, and times 4 bytes and kMaxLayers layers below 2^64: no later multiplication can overflow.
+// below 2^50, and times 4 bytes and kMaxLayers layers below 2^64. What also grows with the context (the KV cache)
+// is multiplied with checks.
 constexpr std::size_t kMaxSize = std::size_t{1} << 24U;
 constexpr std::size_t kMaxLayers = 4096;
+// Frequencies theta^(-2j/rotary_dim) are at most 1 and, in fp32, not 0; an epsilon in fp32 is neither 0 nor more than
+// what it protects.
+constexpr double kMaxTheta = 1e30;
+constexpr double kMinRotaryFactor = 1e-6;
+constexpr double kMinEps = 1e-30;
 constexpr std::size_t kMaxMtpLayers = 64;
 constexpr std::size_t kMaxConvKernel = 4096;
 constexpr std::size_t kMaxPositions = std::size_t{1} << 31U;
@@ -179,10 +184,10 @@ std::vector<LayerKind> read_layers(const Fields& fields) {
   return layers;
 }
 
-double positive(const Fields& fields, const char* field, double otherwise) {
+double number_within(const Fields& fields, const char* field, double otherwise, double low, double high) {
   const double value = fields.number(field).value_or(otherwise);
-  if (!std::isfinite(value) || value <= 0)
-    fields.fail(field, fmt::format("{}", value), "a finite number above 0");
+  if (!(value >= low && value <= high))
+    fields.fail(field, fmt::format("{}", value), fmt::format("a number from {} to {}", low, high));
   return value;
 }
 
@@ -203,12 +208,11 @@ void read_rope(const Fields& fields, ModelConfig& config) {
   const auto holder = [&](const char* field) -> const Fields& {
     return rope && rope->find(field) != nullptr ? *rope : fields;
   };
-  config.rope_theta = positive(holder("rope_theta"), "rope_theta", kDefaultTheta);
+  config.rope_theta = number_within(holder("rope_theta"), "rope_theta", kDefaultTheta, 1, kMaxTheta);
 
   static constexpr const char* kFactor = "partial_rotary_factor";
   const Fields& factored = holder(kFactor);
-  const double factor = positive(factored, kFactor, kDefaultRotaryFactor);
-  if (factor > 1) factored.fail(kFactor, fmt::format("{}", factor), "a number above 0, at most 1");
+  const double factor = number_within(factored, kFactor, kDefaultRotaryFactor, kMinRotaryFactor, 1);
   config.rotary_dim = static_cast<std::size_t>(static_cast<double>(config.head_dim) * factor);
   if (config.rotary_dim == 0 || config.rotary_dim % 2 != 0)
     factored.fail(kFactor, fmt::format("{}", factor),
@@ -254,7 +258,7 @@ void read_sizes(const Fields& fields, ModelConfig& config) {
 
   config.max_positions = fields.size_or("max_position_embeddings", 1, kMaxPositions, kDefaultPositions);
   config.n_mtp_layers = fields.size_or("mtp_num_hidden_layers", 0, kMaxMtpLayers, 0);
-  config.rms_norm_eps = positive(fields, "rms_norm_eps", kDefaultEps);
+  config.rms_norm_eps = number_within(fields, "rms_norm_eps", kDefaultEps, kMinEps, 1);
 }
 
 // Adds the end tokens that `fields` name, as a number or a list.
@@ -311,7 +315,7 @@ ModelConfig read_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
   ModelConfig config = parse_config(read(path), path.string());
   const std::filesystem::path generation = folder / "generation_config.json";
-  if (std::filesystem::exists(generation)) add_eos(Fields(read(generation), generation.string(), ""), config);
+  if (is_there(generation)) add_eos(Fields(read(generation), generation.string(), ""), config);
   return config;
 }
 

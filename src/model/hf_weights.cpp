@@ -38,7 +38,7 @@ class Reader {
     for (std::size_t i = 0; i < config_.n_layers(); ++i)
       weights.layers.push_back(layer(prefix + "layers." + std::to_string(i) + ".", config_.layers[i]));
     weights.norm = norm(prefix + "norm.weight", hidden);
-    weights.head = config_.tie_word_embeddings ? weights.embedding : head(prefix);
+    weights.head = head(prefix, weights.embedding);
     weights.mtp = mtp();
     finish();
     return std::move(model_);
@@ -168,10 +168,18 @@ class Reader {
     return layer;
   }
 
-  Matrix head(const std::string& prefix) {
+  // A tied head is the embedding, unless the file holds another one all the same: then the config is wrong about
+  // its checkpoint, and the head in the file counts, as in transformers (PreTrainedModel.tie_weights).
+  Matrix head(const std::string& prefix, const Matrix& embedding) {
     const std::string nested = prefix + "lm_head.weight";
-    return matrix(files_.contains(nested) ? nested : "lm_head.weight", config_.vocab_size,
-                  config_.hidden_size);
+    const std::string name = files_.contains(nested) ? nested : "lm_head.weight";
+    if (config_.tie_word_embeddings && (!files_.contains(name) || holds(name, embedding))) return embedding;
+    return matrix(name, config_.vocab_size, config_.hidden_size);
+  }
+
+  bool holds(const std::string& name, const Matrix& matrix) const {
+    const TensorView& view = files_.tensor(name);
+    return view.dtype == matrix.dtype && std::ranges::equal(view.data, matrix.data);
   }
 
   std::optional<MtpWeights> mtp() {

@@ -117,7 +117,8 @@ class Resolver {
     return merges;
   }
 
-  [[noreturn]] void fail(const std::string& what, const std::string& what_to_do = {}) const {
+  [[noreturn]] void fail(const std::string& what,
+                         const std::string& what_to_do = "the file is damaged") const {
     throw Error(what, definition_.where, what_to_do);
   }
 
@@ -243,7 +244,8 @@ const Token* Tokenizer::Impl::token(std::int32_t id) const {
 
 void Tokenizer::Impl::append_bytes(std::int32_t id, bool skip_special, std::string& out) const {
   const Token* found = token(id);
-  if (found == nullptr) throw Error("there is no token " + std::to_string(id), definition.where);
+  if (found == nullptr)
+    throw Error("there is no token " + std::to_string(id), definition.where, "is this the right model?");
   if (!skip_special || !found->special) out += bytes_of(*found);
 }
 

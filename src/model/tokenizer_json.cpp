@@ -13,6 +13,7 @@ namespace sluice::model {
 namespace {
 
 constexpr std::size_t kMaxDepth = 64;
+constexpr const char* kDamaged = "the file is damaged";
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
 
 class TokenizerJsonHandler : public nlohmann::json_sax<Json> {
@@ -68,7 +69,7 @@ class TokenizerJsonHandler : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string& /*token*/,
                    const nlohmann::detail::exception& /*reason*/) override {
-    throw Error("not valid JSON at byte " + std::to_string(position), where_);
+    throw Error("not valid JSON at byte " + std::to_string(position), where_, "is the file complete?");
   }
 
   Json take() { return std::move(root_); }
@@ -83,7 +84,7 @@ class TokenizerJsonHandler : public nlohmann::json_sax<Json> {
     kMergePair,
   };
 
-  [[noreturn]] void fail(const std::string& what) const { throw Error(what, where_); }
+  [[noreturn]] void fail(const std::string& what) const { throw Error(what, where_, kDamaged); }
   [[noreturn]] void fail_merge() const {
     fail("model.merges[" + std::to_string(definition_.merges.size()) +
          "] is neither \"left right\" nor [\"left\", \"right\"]");
@@ -162,7 +163,7 @@ class Field {
   Field(const Json& json, std::string path, const std::string& where)
       : json_(&json), path_(std::move(path)), where_(&where) {}
 
-  [[noreturn]] void fail(const std::string& what, const std::string& what_to_do = {}) const {
+  [[noreturn]] void fail(const std::string& what, const std::string& what_to_do = kDamaged) const {
     throw Error((path_.empty() ? "the file" : path_) + " " + what, *where_, what_to_do);
   }
 
@@ -302,6 +303,7 @@ TokenizerDefinition parse_tokenizer_json(std::string_view text, std::string_view
   TokenizerDefinition definition;
   definition.where = where;
   TokenizerJsonHandler handler(where, definition);
+  refuse_zero_bytes(text, where);
   Json::sax_parse(text.begin(), text.end(), &handler);
   const Json json = handler.take();
   // "truncation" and "padding" are settings for batches: whoever asks for ids here wants all and no others.
@@ -317,9 +319,9 @@ TokenizerDefinition parse_tokenizer_json(std::string_view text, std::string_view
 
 std::string read_chat_template(const std::filesystem::path& folder) {
   const std::filesystem::path jinja = folder / "chat_template.jinja";
-  if (std::filesystem::exists(jinja)) return read_text_file(jinja, kMaxConfigBytes);
+  if (is_there(jinja)) return read_text_file(jinja, kMaxConfigBytes);
   const std::filesystem::path config = folder / "tokenizer_config.json";
-  if (!std::filesystem::exists(config)) return {};
+  if (!is_there(config)) return {};
   const std::string where = config.string();
   const Json json = parse_json(read_text_file(config, kMaxConfigBytes), where);
   const Field field = Field(json, "", where).member("chat_template");

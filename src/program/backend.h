@@ -48,7 +48,7 @@ struct Step {
 };
 
 struct StepResult {
-  std::vector<float> logits;         // [outputs with return_logits, vocab], unedited
+  std::vector<float> logits;  // [outputs with return_logits, vocab], unedited
   // [outputs]: the chosen id; -1 where no choice was asked for, or none was possible (all logits masked or NaN):
   // one row's trouble is not its neighbours'.
   std::vector<std::int32_t> tokens;

@@ -119,9 +119,10 @@ SLUICE_HOST_DEVICE constexpr float relative_probability(float s, float s_max) {
   return s == s_max ? 1.0F : exp(s - s_max);
 }
 
-// The same in units of 2^-40, for sums that are exact in any order: 2^23 tokens fit into 64 bits.
+// The same in units of 2^-39, for sums that are exact in any order: 2^24 tokens, the largest vocabulary, fit into
+// 64 bits.
 SLUICE_HOST_DEVICE constexpr std::uint64_t probability_units(float relative) {
-  return static_cast<std::uint64_t>(relative * 0x1p+40F);
+  return static_cast<std::uint64_t>(relative * 0x1p+39F);
 }
 
 // How many of `total` units top_p asks for, at least 1 and at most `total`.

@@ -65,6 +65,17 @@ TEST(MappedFile, WhatIsNoFileIsAnErrorThatNamesIt) {
   EXPECT_THAT(failure(pipe), HasSubstr("not a regular file"));
 }
 
+TEST(MappedFile, WhatIsThereButCantBeSeenIsThere) {
+  const test::TempFolder folder;
+  EXPECT_TRUE(is_there(folder.write("file", "")));
+  EXPECT_TRUE(is_there(folder.path()));
+  EXPECT_FALSE(is_there(folder.path() / "missing"));
+  std::filesystem::create_symlink("nowhere", folder.path() / "dangling");
+  EXPECT_FALSE(is_there(folder.path() / "dangling"));
+  std::filesystem::create_symlink("loop", folder.path() / "loop");
+  EXPECT_TRUE(is_there(folder.path() / "loop"));
+}
+
 TEST(MappedFile, ATextFileMayNotBeLargerThanItsReaderExpects) {
   const test::TempFolder folder;
   const std::filesystem::path path = folder.write("text", "12345");

@@ -116,6 +116,11 @@ class Inspect(CliTest):
         (model / "tokenizer.json").write_text("{")
         self.good("inspect", model)
 
+    def test_a_program_is_not_promised(self):
+        for option in ("--program", "--dot"):
+            self.fails(1, "inspect", option, says="no Program")
+        self.assertNotIn(b"--program", self.good("inspect", "--help"))
+
     def test_a_folder_name_that_is_not_utf8(self):
         model = write_known_model(self.folder / "model")
         strange = self.folder / "m\udcff\x1b[31m"

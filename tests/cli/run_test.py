@@ -228,6 +228,27 @@ class Run(CliTest):
         self.assertEqual(process.wait(TIMEOUT), INTERRUPTED)
         self.assertEqual(process.communicate(), (b"", b""))
 
+    def test_interrupted_in_the_prompt(self):
+        """Ctrl-C is heard after the row that is computed, not at the end of the prompt."""
+        prompt = self.folder / "prompt"
+        prompt.write_text("a" * 500_000)
+        process = subprocess.Popen([SLUICE, "run", str(self.model), "--raw", "-f", str(prompt), "-c", "1000000",
+                                    "--seed", "1", "--verbose"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   stdin=subprocess.DEVNULL, env=environment())
+        os.read(process.stderr.fileno(), 1)  # --verbose speaks before the first row
+        process.send_signal(signal.SIGINT)
+        text, errors = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, text), (INTERRUPTED, b"\n"))
+        self.assertTrue(errors.endswith(b"prompt 500000 tokens, no token generated\n"), errors)
+
+    def test_unreadable_optional_files(self):
+        """A file that may be left out but is there must be readable."""
+        for name in ("generation_config.json", "chat_template.jinja"):
+            (self.model / name).unlink(missing_ok=True)
+            (self.model / name).symlink_to(name)
+            self.fails(FAILED, "run", self.model, "-p", "x", "--seed", 1, says=f"({self.model / name}): ")
+            (self.model / name).unlink()
+
     def test_a_terminal_without_prompt_and_colours(self):
         leader, follower = pty.openpty()
         try:
@@ -240,7 +261,10 @@ class Run(CliTest):
                                         stdout=subprocess.PIPE, stderr=follower, timeout=TIMEOUT,
                                         env=environment(NO_COLOR=no_colour, TERM="xterm"))
                 self.assertEqual((result.returncode, result.stdout), (GOOD, b"FINE!\n"))
-                self.assertEqual(b"\x1b[" in os.read(leader, 65536), coloured)
+                errors = b""
+                while b"tokens/s" not in errors:  # a terminal gives what it has so far
+                    errors += os.read(leader, 65536)
+                self.assertEqual(b"\x1b[" in errors, coloured)
         finally:
             os.close(leader)
             os.close(follower)

@@ -70,6 +70,15 @@ class Usage(CliTest):
                 self.fails(WRONG_USAGE, *args)
         self.assertFalse(out.exists())
 
+    def test_what_is_wrong_is_named(self):
+        """`sluice: error: WHAT (WHERE): WHAT TO DO`"""
+        self.fails(WRONG_USAGE, says="no command given: see sluice --help")
+        self.fails(WRONG_USAGE, "--raw", says="no command given: see sluice --help")
+        self.fails(WRONG_USAGE, "frob\n", says="there is no such command (frob\\x0a): see sluice --help")
+        self.fails(WRONG_USAGE, "run", "--frob", says="not expected here (--frob): see sluice run --help")
+        self.fails(WRONG_USAGE, "run", "-n", "0", says='"0" is not a whole number')
+        self.fails(WRONG_USAGE, "run", "-n", "0", says="(-n,--n-predict): see sluice run --help")
+
     def test_devices_that_are_not_built_in(self):
         model = write_known_model(self.folder / "model")
         for device in ("cpu", "emulated", "cuda", "cuda:1"):

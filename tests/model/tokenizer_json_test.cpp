@@ -49,6 +49,13 @@ void set(Json& json, const char* pointer, Json value) {
   json[Json::json_pointer(pointer)] = std::move(value);
 }
 
+TEST(TokenizerJson, NothingHidesBehindAZeroByte) {
+  using namespace std::string_literals;
+  EXPECT_EQ(error_of(golden_text()), std::nullopt);
+  EXPECT_THAT(error_of(golden_text() + "\0{"s),
+              testing::Optional(testing::HasSubstr("not valid JSON at byte")));
+}
+
 TEST(TokenizerJson, SettingsThatWeDoNotHaveAreErrors) {
   const std::string split = "/pre_tokenizer/pretokenizers/0";
   const BadChange changes[] = {

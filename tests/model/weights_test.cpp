@@ -256,13 +256,34 @@ TEST(Weights, WhatIsNotTheLanguageModelsIsSkippedByName) {
   const std::size_t n = checkpoint.tensors.size();
   checkpoint.tensors.push_back({"model.visual.patch_embed.weight", "BF16", {2}, "abcd"});
   checkpoint.tensors.push_back({"model.visual.index", "I64", {1}, "abcdefgh"});  // a type that isn't read
-  checkpoint.tensors.push_back({"lm_head.weight", "BF16", {1}, "ab"});           // tied: not looked at
+  StoredTensor head = checkpoint.named("model.language_model.embed_tokens.weight");
+  head.name = "lm_head.weight";  // tied, and the file says it twice
+  checkpoint.tensors.push_back(head);
   checkpoint.tensors.push_back({"model.language_model.layers.0.unknown", "F32", {1}, "abcd"});
   const Model model = checkpoint.load();
   EXPECT_EQ(model.tensors.size(), n);
   EXPECT_THAT(model.skipped, ElementsAre("lm_head.weight", "model.language_model.layers.0.unknown",
                                          "model.visual.index", "model.visual.patch_embed.weight"));
   EXPECT_EQ(model.weights.head.name, "model.language_model.embed_tokens.weight");
+}
+
+// transformers 5.12.1 warns and doesn't tie them (PreTrainedModel.tie_weights).
+TEST(Weights, AHeadThatIsNotTheEmbeddingCountsEvenIfTheConfigTiesThem) {
+  test::Random random(test::fresh_seed());
+  Shapes shapes;
+  shapes.tied = true;
+  Checkpoint checkpoint = small_checkpoint(random, shapes);
+  StoredTensor head = checkpoint.named("model.embed_tokens.weight");
+  head.name = "lm_head.weight";
+  head.bytes.back() = static_cast<char>(head.bytes.back() ^ 1);
+  checkpoint.tensors.push_back(head);
+  const Model model = checkpoint.load();
+  EXPECT_EQ(model.weights.head.name, "lm_head.weight");
+  EXPECT_THAT(model.skipped, testing::IsEmpty());
+  expect_matrix(model.weights.head, test::stored_values(head.dtype, head.bytes), shapes.vocab, shapes.hidden);
+
+  checkpoint.tensors.back().shape = {head.bytes.size() / (head.dtype == "F32" ? 4 : 2)};
+  EXPECT_THAT(checkpoint.failure(), HasSubstr("tensor lm_head.weight is ["));
 }
 
 TEST(Weights, TheHeadMayStandUnderThePrefix) {

@@ -124,7 +124,7 @@ TEST(Gumbel, IsFiniteAndRightForEveryKindOfWord) {
 }
 
 TEST(ProbabilityUnits, AskForAtLeastOneAndAtMostAll) {
-  EXPECT_EQ(sampler::probability_units(1.0F), std::uint64_t{1} << 40U);
+  EXPECT_EQ(sampler::probability_units(1.0F), std::uint64_t{1} << 39U);
   EXPECT_EQ(sampler::units_wanted(0.0F, 1000), 1U);
   EXPECT_EQ(sampler::units_wanted(0.5F, 1000), 500U);
   EXPECT_EQ(sampler::units_wanted(0.5F, 1001), 501U);

@@ -272,6 +272,20 @@ TEST(Sampling, MinPKeepsWhatEqualsTheThreshold) {
   expect_distribution(counts, {0.5, 0.0, 0.5});
 }
 
+// Sums of equal probabilities reach these shares exactly: not one token more is kept.
+TEST(Sampling, TopPKeepsTheSmallestSetThatReachesIt) {
+  const std::vector<float> logits(8, 3.0F);
+  for (const std::size_t kept : {2U, 4U, 7U, 8U}) {
+    const Sampling how{.temperature = 1.0F, .top_p = static_cast<float>(kept) / 8.0F};
+    std::vector<std::size_t> counts(8, 0);
+    for (std::uint64_t draw = 0; draw < 4000; ++draw)
+      ++counts[static_cast<std::size_t>(sample(logits, 8, how, draw))];
+    std::vector<double> want(8, 0.0);
+    std::fill_n(want.begin(), kept, 1.0 / static_cast<double>(kept));
+    expect_distribution(counts, want);
+  }
+}
+
 TEST(Sampling, NothingToChooseIsAnError) {
   for (const float temperature : {0.0F, 1.0F}) {
     const Sampling how{.temperature = temperature, .top_k = 3, .top_p = 0.5F, .min_p = 0.1F};
