@@ -29,7 +29,7 @@ std::string all_names(const std::vector<OptionHelp>& options) {
 // What bash offers after `option`: files, the choices, or nothing since any text may follow.
 std::string bash_value(const std::string& command, const OptionHelp& option) {
   std::vector<std::string> patterns;
-  for (const std::string& name : option.names) patterns.push_back(command + ":" + name);
+  for (const std::string& name : option.names) patterns.push_back(fmt::format("{}:{}", command, name));
   std::string action;
   if (option.takes_file()) {
     action = "mapfile -t COMPREPLY < <(compgen -f -- \"$word\"); ";

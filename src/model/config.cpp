@@ -292,8 +292,9 @@ ModelConfig parse_config(const Json& json, std::string_view where) {
   config.model_type = read_model_type(top);
   const bool nested = config.model_type == "qwen3_5";
   const Fields text = nested ? top.object("text_config") : top;
-  if (nested && text.text("model_type").value_or("qwen3_5_text") != "qwen3_5_text")
-    text.fail("model_type", '"' + *text.text("model_type") + '"', "\"qwen3_5_text\"");
+  const std::string text_type = text.text("model_type").value_or("qwen3_5_text");
+  if (nested && text_type != "qwen3_5_text")
+    text.fail("model_type", '"' + text_type + '"', "\"qwen3_5_text\"");
 
   refuse_unknown(top);
   if (nested) refuse_unknown(text);

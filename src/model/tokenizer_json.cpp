@@ -277,7 +277,10 @@ SplitPattern read_pre_tokenizer(const Field& pre_tokenizer) {
 // ByteLevel only moves offsets, which nobody asks for here.
 void check_post_processor(const Field& post_processor) {
   if (post_processor.is_null()) return;
-  if (post_processor.type() != "Sequence") return post_processor.require_type("ByteLevel");
+  if (post_processor.type() != "Sequence") {
+    post_processor.require_type("ByteLevel");
+    return;
+  }
   for (const Field& part : post_processor.member("processors").items()) part.require_type("ByteLevel");
 }
 

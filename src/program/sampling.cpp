@@ -98,6 +98,7 @@ std::int32_t gumbel_max(std::span<const Candidate> candidates, std::uint64_t see
     const Candidate noisy{c.scaled + sampler::token_gumbel(seed, draw, c.id), c.id};
     if (!best || ranks_before(noisy, *best)) best = noisy;
   }
+  SLUICE_CHECK(best.has_value());  // there is a candidate
   return static_cast<std::int32_t>(best->id);
 }
 
