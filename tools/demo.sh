@@ -12,6 +12,6 @@ ask() {
 
 ask "What is 17 + 25?"
 ask "Sort the numbers: 52 17 88 31"
-ask "Remember: The fox has red. The lamp has blue. The coin has green. What does the lamp have?"
+ask "Remember: The fox is red. The lamp is blue. The coin is green. What is the lamp?"
 ask "Tell me a story."
 printf '\n(%s)\n' "$(tail -n 1 "$log")"

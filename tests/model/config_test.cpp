@@ -166,7 +166,8 @@ TEST(Config, RopeThatIsNotKnownOrNotPossibleIsAnError) {
   EXPECT_THAT(failure(with("rope_scaling", {{"type", "dynamic"}})), HasSubstr("rope_scaling.type"));
   EXPECT_THAT(of_rope({{"full_attention", {{"rope_theta", 1e4}}}}),
               HasSubstr("rope_parameters.full_attention"));
-  for (const Json& theta : {Json(0), Json(-1.0), Json("10000"), Json(true)})
+  for (const Json& theta :
+       {Json(0), Json(-1.0), Json(0.5), Json(1e-300), Json(1e300), Json("10000"), Json(true)})
     EXPECT_THAT(of_rope({{"rope_theta", theta}}), HasSubstr("rope_parameters.rope_theta")) << theta;
   for (const Json& factor :
        {Json(0), Json(-0.5), Json(1.5), Json("1"), Json(0.1), Json(0.375), Json(Json::array())})
@@ -271,7 +272,7 @@ TEST(Config, FieldsThatStandInEitherPlace) {
 
 TEST(Config, EpsilonPositionsAndFlagsAreChecked) {
   EXPECT_EQ(parse(with("rms_norm_eps", 1)).rms_norm_eps, 1.0);
-  for (const Json& eps : {Json(0), Json(-1e-6), Json("1e-6"), Json(false)})
+  for (const Json& eps : {Json(0), Json(-1e-6), Json(1e-300), Json(1e300), Json("1e-6"), Json(false)})
     EXPECT_THAT(failure(with("rms_norm_eps", eps)), HasSubstr("rms_norm_eps")) << eps;
   EXPECT_THAT(failure(with("max_position_embeddings", 0)), HasSubstr("max_position_embeddings"));
   EXPECT_THAT(failure(with("max_position_embeddings", std::uint64_t{1} << 40U)),
