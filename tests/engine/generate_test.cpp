@@ -128,7 +128,7 @@ TEST_F(Generate, FeedsPromptThenEachTokenAndAsksForOneChoiceAStep) {
     EXPECT_EQ(step.spans[0].slot, 1U);
     ASSERT_EQ(step.outputs.size(), i < 4 ? 0U : 1U) << "step " << i;
     if (i < 4) continue;
-    const program::Choice& choice = *step.outputs[0].choice;
+    const program::Choice& choice = step.outputs[0].choice.value();
     EXPECT_EQ(step.outputs[0].row, step.tokens.size() - 1);
     EXPECT_EQ(choice.draw, i - 4);
     EXPECT_EQ(choice.n_tokens, 257U) << "the head's padding rows have no token";

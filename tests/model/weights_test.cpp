@@ -25,7 +25,6 @@ using testing::AllOf;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 constexpr const char* kNested = "model.language_model.";
 constexpr const char* kPlain = "model.";

@@ -43,7 +43,7 @@ void add_stored(Coverage& all, const std::string& name) {
       if (tensor.find(key) != std::string::npos)
         all.stored.insert(key + " " + entry.at("dtype").get<std::string>());
     for (const std::string prefix : {"mtp.", "model.visual.", "model.language_model.", "model.layers."})
-      if (tensor.rfind(prefix, 0) == 0) all.other_names.insert(prefix);
+      if (tensor.starts_with(prefix)) all.other_names.insert(prefix);
     if (tensor == "lm_head.weight") all.other_names.insert(tensor);
   }
 }

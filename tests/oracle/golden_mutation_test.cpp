@@ -126,9 +126,10 @@ std::vector<Mutation> delta_net_mutations() {
       {"key_heads_grouped",
        [](Model& m) {
          const std::size_t ratio = m.config.n_value_heads / m.config.n_key_heads;
-         return has_two_orders(m.config) && for_each<DeltaNetWeights>(m, [&](auto& w) {
-                  for (std::size_t hv = 0; hv < w.key_head.size(); ++hv) w.key_head[hv] = hv / ratio;
-                });
+         if (!has_two_orders(m.config)) return false;
+         return for_each<DeltaNetWeights>(m, [&](auto& w) {
+           for (std::size_t hv = 0; hv < w.key_head.size(); ++hv) w.key_head[hv] = hv / ratio;
+         });
        }},
       {"v_rows_not_reordered",
        [](Model& m) {

@@ -329,7 +329,7 @@ TEST(DeltaRule, EqualsItsChunkedForm) {
 
 TEST(DeltaRule, RecallsWhatItStored) {
   // With β = 1 and no decay, a unit key's value is read back at once, and overwritten, not added to.
-  std::vector<double> state(3 * 2, 0.0);
+  std::vector<double> state(std::size_t{3} * 2, 0.0);
   const std::vector<double> key{0.6, 0.8};
   for (const std::vector<double>& value : {std::vector<double>{1, 2, 3}, std::vector<double>{-4, 5, 0.5}}) {
     expect_near(delta_rule_step<double>(state, key, key, value, 0.0, 1.0), value);
