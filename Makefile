@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps-build deps-test build demo test soak bench lint format golden install clean
+.PHONY: help deps-build deps-test build demo test soak fuzz mutation peers bench lint format golden install clean
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
@@ -26,6 +26,17 @@ test: deps-test ## all tests: release, sanitizers, formatting, static checks
 
 soak: deps-test ## the randomised tests again and again with fresh seeds (MINUTES=30)
 	@JOBS=$(JOBS) tools/soak.sh $(or $(MINUTES),30)
+
+fuzz: deps-test ## hostile inputs for every reader, MINUTES=2 each
+	@JOBS=$(JOBS) tools/fuzz.sh $(or $(MINUTES),2)
+
+mutation: deps-test ## known mistakes made in the sources, one at a time: a test must notice each
+	@python3 tools/mutation.py --jobs $(JOBS)
+
+peers: deps-test ## compare with PyPI's gguf and tokenizers, and with llama.cpp (LLAMA_CPP=its source tree, built)
+	@cmake --preset release -DSLUICE_TESTS=ON >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target sluice test_model
+	@tools/peers.sh
 
 bench: deps-test ## speeds on this machine, each beside its floor
 	@cmake --preset release -DSLUICE_BENCH=ON >/dev/null

@@ -15,6 +15,9 @@ if(SLUICE_SANITIZE)
                          -fno-omit-frame-pointer)
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
+if(SLUICE_FUZZ)
+  target_compile_options(sluice_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # sluice_library(NAME DEPENDENCY...): the library sluice_NAME of all src/NAME/*.cpp.
 function(sluice_library name)

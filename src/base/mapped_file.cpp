@@ -4,7 +4,6 @@
 #include <cstring>
 #include <string>
 #include <system_error>
-#include <utility>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/page_guard.h"
 
 namespace sluice {
 namespace {
@@ -35,37 +35,74 @@ class Descriptor {
   int fd_;
 };
 
-}  // namespace
+// A private mapping of the first `size` bytes of a file.
+class Region {
+ public:
+  Region(int descriptor, std::size_t size, const std::filesystem::path& path) {
+    if (size == 0) return;
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (address == MAP_FAILED)
+      throw Error(std::string("can't map into memory: ") + std::strerror(errno), path.string());
+    bytes_ = {static_cast<const std::byte*>(address), size};
+  }
+  ~Region() {
+    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  }
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  std::span<const std::byte> bytes() const { return bytes_; }
 
-MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
-  const Descriptor file(path);
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+std::size_t size_of(const Descriptor& file, const std::filesystem::path& path) {
   struct stat status{};
   if (::fstat(file.get(), &status) != 0)
     throw Error(std::string("can't read: ") + std::strerror(errno), path.string());
   if (!S_ISREG(status.st_mode)) throw Error("not a regular file", path.string(), "put the file itself there");
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size == 0) return;
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (address == MAP_FAILED)
-    throw Error(std::string("can't map into memory: ") + std::strerror(errno), path.string());
-  bytes_ = {static_cast<const std::byte*>(address), size};
+  return static_cast<std::size_t>(status.st_size);
 }
 
-MappedFile::~MappedFile() {
-  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}  // namespace
+
+// The descriptor stays open to see the size of this very file, whatever has its name by then.
+struct MappedFile::Mapping {
+  explicit Mapping(const std::filesystem::path& path)
+      : file(path), region(file.get(), size_of(file, path), path), guard(region.bytes()) {}
+
+  Descriptor file;
+  Region region;
+  PageGuard guard;
+};
+
+MappedFile::MappedFile(const std::filesystem::path& path)
+    : path_(path), mapping_(std::make_unique<const Mapping>(path)) {}
+
+MappedFile::~MappedFile() = default;
+MappedFile::MappedFile(MappedFile&& other) noexcept = default;
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept = default;
+
+std::span<const std::byte> MappedFile::bytes() const {
+  return mapping_ == nullptr ? std::span<const std::byte>() : mapping_->region.bytes();
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
+void MappedFile::check_intact() const {
+  if (mapping_ == nullptr) return;
+  const std::size_t size = size_of(mapping_->file, path_);
+  const std::size_t mapped = bytes().size();
+  if (size < mapped) {
+    throw Error("shrank from " + std::to_string(mapped) + " to " + std::to_string(size) +
+                    " bytes while it was in use",
+                path_.string(), "put the whole file there and start again");
+  }
+  if (mapping_->guard.lost())
+    throw Error("couldn't be read while it was in use", path_.string(),
+                "did it shrink for a moment, or is its disk failing?");
 }
 
 std::string_view MappedFile::text() const {
-  return {reinterpret_cast<const char*>(bytes_.data()), bytes_.size()};
+  return {reinterpret_cast<const char*>(bytes().data()), bytes().size()};
 }
 
 bool is_there(const std::filesystem::path& path) {
@@ -79,7 +116,9 @@ std::string read_text_file(const std::filesystem::path& path, std::size_t max_by
     throw Error("file of " + std::to_string(file.bytes().size()) + " bytes is too large", path.string(),
                 "at most " + std::to_string(max_bytes) + " bytes are expected here");
   }
-  return std::string(file.text());
+  std::string text(file.text());
+  file.check_intact();
+  return text;
 }
 
 }  // namespace sluice

@@ -3,12 +3,15 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace sluice {
 
+// A file that shrinks while it is mapped reads as zeros where its bytes are gone (page_guard.h). So whoever has used the
+// bytes asks check_intact() before anybody believes the result. Removing or replacing the file does no harm.
 class MappedFile {
  public:
   // Throws Error if the file can't be opened, is not a regular file, or can't be mapped. An empty file maps
@@ -21,12 +24,17 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  std::span<const std::byte> bytes() const { return bytes_; }
+  std::span<const std::byte> bytes() const;
   std::string_view text() const;
 
+  // Throws Error if bytes that were read since the file was mapped, or that could be read now, are gone.
+  void check_intact() const;
+
  private:
+  struct Mapping;
+
   std::filesystem::path path_;
-  std::span<const std::byte> bytes_;
+  std::unique_ptr<const Mapping> mapping_;
 };
 
 // False only if nothing has that name: a file that is there but can't be seen fails when it is opened.

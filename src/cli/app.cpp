@@ -70,7 +70,8 @@ int parse_and_run(int argc, const char* const* argv) {
   program.footer("sluice COMMAND --help tells a command's options.");
   program.formatter(make_help_format());
   std::vector<Command> commands;
-  for (const auto add : {add_run, add_logits, add_tokenize, add_inspect, add_completion, add_man})
+  for (const auto add :
+       {add_run, add_perplexity, add_logits, add_tokenize, add_inspect, add_devices, add_completion, add_man})
     commands.push_back(add(program));
   try {
     program.parse(argc, argv);
@@ -87,6 +88,7 @@ int parse_and_run(int argc, const char* const* argv) {
 int run_program(int argc, const char* const* argv) {
   occupy_standard_streams();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write
+  std::signal(SIGXFSZ, SIG_IGN);  // and so is a file that may not grow any more
   handle_interrupts();
   try {
     return parse_and_run(argc, argv);

@@ -40,6 +40,15 @@ std::span<const std::string_view> built_in_devices() {
 }
 
 void add_common_options(CLI::App& command, CommonOptions& options) {
+  add_text(command, "MODEL", options.model,
+           "folder with config.json and safetensors, a .gguf file, or an id such as Qwen/Qwen3.5-0.8B in the "
+           "local "
+           "Hugging Face cache (default: the bundled model)")
+      ->type_name("MODEL");
+  add_options_without_model(command, options);
+}
+
+void add_options_without_model(CLI::App& command, CommonOptions& options) {
   constexpr std::uint64_t kMaxThreads = 4096;
   constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
   const std::string group = "Common options";
@@ -47,11 +56,6 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
   command.set_help_flag("-h,--help", "print this help and exit")->group(group);
   command.set_version_flag("--version", version_text(), "print version, commit, isa and devices, and exit")
       ->group(group);
-  add_text(
-      command, "MODEL", options.model,
-      "folder with config.json and safetensors, or an id such as Qwen/Qwen3.5-0.8B in the local Hugging Face "
-      "cache (default: the bundled model)")
-      ->type_name("MODEL");
   command.add_option("--device", options.device, "what computes the model")
       ->type_name(fmt::format("{}", fmt::join(kBuiltIn, "|")))
       ->group(group);
@@ -72,7 +76,8 @@ void check_device(const CommonOptions& options) {
   if (!contains(kKnown, name))
     throw UsageError(fmt::format("there is no device \"{}\"", options.device), "--device", use);
   if (!contains(kBuiltIn, name))
-    throw Error(fmt::format("device {} is not built into this version", name), "--device", use);
+    throw Error(fmt::format("device {} is not built into this version", name), "--device",
+                use + "; see sluice devices");
 }
 
 std::uint64_t choose_seed(const CommonOptions& options) {

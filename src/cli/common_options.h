@@ -29,6 +29,9 @@ std::span<const std::string_view> built_in_devices();
 // Adds the options and MODEL to `command`.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
+// Adds the options only.
+void add_options_without_model(CLI::App& command, CommonOptions& options);
+
 // Throws UsageError for a device that doesn't exist, Error for one that is not built into this program.
 void check_device(const CommonOptions& options);
 

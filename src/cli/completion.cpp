@@ -65,7 +65,7 @@ _sluice() {{
   if [[ $word == -* ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
   else
-    mapfile -t COMPREPLY < <(compgen -d -- "$word")
+    mapfile -t COMPREPLY < <(compgen -d -- "$word"; compgen -f -X '!*.gguf' -- "$word")
   fi
 }}
 complete -o filenames -F _sluice sluice
@@ -97,7 +97,8 @@ std::string zsh_script(const CLI::App& program) {
     names += fmt::format("    {}\n", quoted(command.name + ":" + replaced(command.description, ":", "\\:")));
     cases += fmt::format("    {})\n      _arguments -S", command.name);
     for (const OptionHelp& option : command.options)
-      cases += " \\\n        " + (option.names.empty() ? "'1:MODEL:_directories'" : zsh_option(option));
+      cases +=
+          " \\\n        " + (option.names.empty() ? "'1:MODEL:_files -g \"*.gguf\"'" : zsh_option(option));
     cases += " ;;\n";
   }
   std::string own;
@@ -143,7 +144,7 @@ std::string fish_script(const CLI::App& program) {
     for (const OptionHelp& option : command.options) {
       script +=
           option.names.empty()
-              ? fmt::format("complete -c sluice -n '{}' -a '(__fish_complete_directories)'\n", condition)
+              ? fmt::format("complete -c sluice -n '{}' -a '(__fish_complete_suffix .gguf)'\n", condition)
               : fish_option(condition, option);
     }
   }

@@ -58,8 +58,8 @@ DecodeCost decode_cost(const model::Model& model, std::size_t context) {
   const model::Weights& weights = model.weights;
   const SequenceBytes sequence = sequence_bytes(config);
   DecodeCost cost;
-  for (const model::TensorView& tensor : model.tensors)
-    if (!is_mtp(tensor) && tensor.name != weights.embedding.name) cost.weight_bytes += tensor.data.size();
+  for (const model::ModelTensor& tensor : model.tensors)
+    if (!tensor.mtp && tensor.name != weights.embedding.name) cost.weight_bytes += tensor.data.size();
   cost.weight_bytes += model::bytes_of(weights.embedding.dtype, weights.embedding.cols);
   if (is_tied(weights)) cost.weight_bytes += weights.embedding.data.size();
   cost.state_bytes = 2 * (sequence.delta_state + sequence.conv_state);
@@ -79,13 +79,24 @@ DecodeCost decode_cost(const model::Model& model, std::size_t context) {
 
 std::size_t parameter_count(const model::Model& model) {
   std::size_t parameters = 0;
-  for (const model::TensorView& tensor : model.tensors)
-    if (!is_mtp(tensor)) parameters += tensor.size();
+  for (const model::ModelTensor& tensor : model.tensors)
+    if (!tensor.mtp) parameters += tensor.size();
   return parameters;
 }
 
-bool is_mtp(const model::TensorView& tensor) {
-  return tensor.name.starts_with("mtp.");
+std::size_t parameter_count(const model::ModelConfig& config) {
+  const std::size_t hidden = config.hidden_size;
+  const std::size_t table = config.vocab_size * hidden;
+  std::size_t parameters = (config.tie_word_embeddings ? table : 2 * table) + hidden;
+  for (const model::LayerKind kind : config.layers) {
+    parameters += 2 * hidden + 3 * hidden * config.intermediate_size;
+    parameters += kind == model::LayerKind::kAttention
+                      ? hidden * (3 * config.query_dim() + 2 * config.kv_dim()) + 2 * config.head_dim
+                      : hidden * (config.conv_dim() + 2 * config.value_dim() + 2 * config.n_value_heads) +
+                            config.conv_dim() * config.conv_kernel + 2 * config.n_value_heads +
+                            config.value_head_dim;
+  }
+  return parameters;
 }
 
 }  // namespace sluice::cli

@@ -41,8 +41,7 @@ DecodeCost decode_cost(const model::Model& model, std::size_t context);
 
 // Parameters of the language model; a tied head counts once, multi-token prediction doesn't.
 std::size_t parameter_count(const model::Model& model);
-
-// True for tensors of multi-token prediction, which nothing runs yet.
-bool is_mtp(const model::TensorView& tensor);
+// The same from the shapes that the config asks for.
+std::size_t parameter_count(const model::ModelConfig& config);
 
 }  // namespace sluice::cli

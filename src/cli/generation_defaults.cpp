@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "model/gguf_model.h"
 
 namespace sluice::cli {
 namespace {
@@ -78,8 +79,9 @@ class File {
   std::string where_;
 };
 
-std::optional<File> read_file(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "generation_config.json";
+std::optional<File> read_file(const std::filesystem::path& model) {
+  if (model::is_gguf_file(model)) return std::nullopt;
+  const std::filesystem::path path = model / "generation_config.json";
   if (!is_there(path)) return std::nullopt;
   return File(parse_json(read_text_file(path, kMaxFileBytes), path.string()), path.string());
 }
@@ -123,10 +125,10 @@ model::Thinking default_thinking(std::size_t parameters) {
   return parameters >= kLargeModel ? model::Thinking::kOn : model::Thinking::kOff;
 }
 
-GenerationDefaults generation_defaults(const std::filesystem::path& folder, std::size_t parameters,
+GenerationDefaults generation_defaults(const std::filesystem::path& model, std::size_t parameters,
                                        model::Thinking thinking) {
   GenerationDefaults defaults;
-  const std::optional<File> file = read_file(folder);
+  const std::optional<File> file = read_file(model);
   std::optional<engine::SamplingOptions> sampling;
   if (file) {
     sampling = sampling_of(*file);

@@ -18,10 +18,10 @@ struct GenerationDefaults {
 // Off for small models, on from 4B up (docs/models.md §4); drawn at 3e9 parameters.
 model::Thinking default_thinking(std::size_t parameters);
 
-// From `folder`/generation_config.json if it is there and says anything about sampling: greedy unless do_sample, which
+// From generation_config.json in the folder `model` (a .gguf file has none), if it is there and says anything about sampling: greedy unless do_sample, which
 // counts as true where only temperature, top_k, top_p or min_p is given; what it leaves out is off. Else by
 // size as the model cards advise (docs/models.md §4). Throws Error naming file, field and expectation.
-GenerationDefaults generation_defaults(const std::filesystem::path& folder, std::size_t parameters,
+GenerationDefaults generation_defaults(const std::filesystem::path& model, std::size_t parameters,
                                        model::Thinking thinking);
 
 }  // namespace sluice::cli

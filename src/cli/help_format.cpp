@@ -32,7 +32,9 @@ class HelpFormat : public CLI::Formatter {
   std::string make_usage(const CLI::App* app, std::string name) const override {
     // A command's own name comes with the program's already in front.
     const bool is_program = app->get_parent() == nullptr;
-    return "Usage: " + name + (is_program ? " COMMAND [MODEL] [options]" : " [MODEL] [options]") + "\n";
+    const bool takes_model = is_program || app->get_option_no_throw("MODEL") != nullptr;
+    return "Usage: " + name + (is_program ? " COMMAND" : "") + (takes_model ? " [MODEL]" : "") +
+           " [options]\n";
   }
 
   std::string make_option_opts(const CLI::Option* option) const override {

@@ -1,5 +1,6 @@
 #include "cli/input.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -19,12 +20,13 @@
 namespace sluice::cli {
 namespace {
 
-// More text than any context holds; larger input is a mistake that should not exhaust the memory.
-constexpr std::size_t kMaxInputBytes = std::size_t{256} << 20U;
+// More text than any context holds; larger input, such as a device without end, is a mistake that should be told soon.
+constexpr std::size_t kMaxInputBytes = std::size_t{64} << 20U;
 
 std::string read_all(int descriptor, const std::string& where) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20U;
   std::string text;
-  std::vector<char> buffer(std::size_t{1} << 16U);
+  std::vector<char> buffer(kPiece);
   while (true) {
     const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
     throw_if_interrupted();
@@ -39,6 +41,37 @@ std::string read_all(int descriptor, const std::string& where) {
   }
 }
 
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  return text;
+}
+
+std::string_view without_brackets(std::string_view text) {
+  text = trimmed(text);
+  if (text.size() >= 2 && text.front() == '[' && text.back() == ']') return text.substr(1, text.size() - 2);
+  return text;
+}
+
+}  // namespace
+
+void add_file_option(CLI::App& command, TextSource& source, std::string_view what) {
+  add_text(command, "-f,--file", source.file,
+           fmt::format("{} from a file (default: standard input, which \"-\" means, too)", what))
+      ->type_name("FILE");
+}
+
+void add_text_options(CLI::App& command, TextSource& source, std::string_view what) {
+  auto* text = add_text(command, "-p,--prompt", source.text, std::string(what));
+  add_file_option(command, source, what);
+  source.takes_text = true;
+  text->excludes("--file");
+}
+
 std::string read_file(const std::string& path) {
   if (path == "-") return read_all(STDIN_FILENO, "standard input");
   const auto close = [](const int* descriptor) { ::close(*descriptor); };
@@ -50,52 +83,37 @@ std::string read_file(const std::string& path) {
   return read_all(descriptor, path);
 }
 
-bool is_separator(char c) {
-  return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-std::string_view without_brackets(std::string_view text) {
-  while (!text.empty() && is_separator(text.back()) && text.back() != ',') text.remove_suffix(1);
-  while (!text.empty() && is_separator(text.front()) && text.front() != ',') text.remove_prefix(1);
-  if (text.size() >= 2 && text.front() == '[' && text.back() == ']') return text.substr(1, text.size() - 2);
-  return text;
-}
-
-}  // namespace
-
-void add_text_options(CLI::App& command, TextSource& source, std::string_view what) {
-  auto* text = add_text(command, "-p,--prompt", source.text, std::string(what));
-  auto* file = add_text(command, "-f,--file", source.file,
-                        fmt::format("{} from a file (default: standard input, which \"-\" means, too)", what))
-                   ->type_name("FILE");
-  text->excludes(file);
-}
-
 std::string read_text(const TextSource& source) {
   if (source.text) return *source.text;
   if (source.file) return read_file(*source.file);
   if (is_terminal(STDIN_FILENO))
-    throw UsageError("no text given", {}, "use -p TEXT or -f FILE, or pipe the text in");
+    throw UsageError("no text given", {},
+                     source.takes_text ? "use -p TEXT or -f FILE, or pipe the text in"
+                                       : "use -f FILE, or pipe the text in");
   return read_file("-");
 }
 
 std::optional<std::vector<std::int64_t>> parse_integers(std::string_view text) {
   std::vector<std::int64_t> numbers;
+  text = trimmed(text);
   const char* at = text.data();
   const char* const end = at + text.size();
-  while (true) {
-    while (at != end && is_separator(*at)) ++at;
-    if (at == end) return numbers;
+  while (at != end) {
     std::int64_t value = 0;
     const auto [next, error] = std::from_chars(at, end, value);
-    if (error == std::errc::invalid_argument || (next != end && !is_separator(*next))) return std::nullopt;
+    if (error == std::errc::invalid_argument) return std::nullopt;
     if (error == std::errc::result_out_of_range) {
       using Limits = std::numeric_limits<std::int64_t>;
       value = *at == '-' ? Limits::min() : Limits::max();
     }
     numbers.push_back(value);
-    at = next;
+    // White space, or one comma, or a comma in white space; and then another number.
+    at = std::find_if_not(next, end, is_space);
+    const bool comma = at != end && *at == ',';
+    if (comma) at = std::find_if_not(at + 1, end, is_space);
+    if (at == end ? comma : at == next) return std::nullopt;
   }
+  return numbers;
 }
 
 std::vector<std::int32_t> read_token_list(const std::string& argument, const model::ModelConfig& config) {

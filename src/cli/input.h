@@ -18,10 +18,18 @@ namespace sluice::cli {
 struct TextSource {
   std::optional<std::string> text;  // -p
   std::optional<std::string> file;  // -f, "-" for standard input
+  bool takes_text = false;          // the command has -p
 };
+
+// Adds -f.
+void add_file_option(CLI::App& command, TextSource& source, std::string_view what);
 
 // Adds -p and -f, which exclude each other.
 void add_text_options(CLI::App& command, TextSource& source, std::string_view what);
+
+// The bytes of a file, of standard input if `path` is "-". Throws Error if it can't be read or is larger than 64 MiB,
+// Interrupted on Ctrl-C.
+std::string read_file(const std::string& path);
 
 // The text of -p, else of -f, else of standard input unless that is a terminal. Throws UsageError if there is no
 // source, Error if it can't be read, Interrupted on Ctrl-C.
@@ -31,7 +39,7 @@ std::string read_text(const TextSource& source);
 // for what is no list of integers (Error if that stands in a file), and Error for an id outside the vocabulary.
 std::vector<std::int32_t> read_token_list(const std::string& argument, const model::ModelConfig& config);
 
-// Integers between commas or white space; those that don't fit are cut to the nearest that does. Nothing if `text`
+// Integers with one comma or white space between them; those that don't fit are cut to the nearest that does. Nothing if `text`
 // is something else.
 std::optional<std::vector<std::int64_t>> parse_integers(std::string_view text);
 

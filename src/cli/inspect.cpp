@@ -2,6 +2,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,10 +16,12 @@
 #include "cli/common_options.h"
 #include "cli/decode_cost.h"
 #include "cli/exit.h"
+#include "cli/inspect_tensor.h"
 #include "cli/load.h"
 #include "cli/memory.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
+#include "cli/typed_options.h"
 #include "model/weights.h"
 
 namespace sluice::cli {
@@ -29,6 +32,8 @@ struct Options {
   bool json = false;
   bool program = false;
   bool dot = false;
+  std::optional<std::string> tensor;
+  std::optional<std::string> output;
 };
 
 struct TypeTotals {
@@ -38,7 +43,7 @@ struct TypeTotals {
 };
 
 struct Report {
-  std::string folder;
+  std::string path;
   const model::Model* model = nullptr;
   std::map<std::string, TypeTotals> by_type;
   std::size_t parameters = 0;
@@ -48,8 +53,8 @@ struct Report {
   DecodeCost cost;
 };
 
-Report make_report(const model::Model& model, const std::string& folder, std::size_t context) {
-  Report report{.folder = folder,
+Report make_report(const model::Model& model, const std::string& path, std::size_t context) {
+  Report report{.path = path,
                 .model = &model,
                 .by_type = {},
                 .parameters = parameter_count(model),
@@ -57,12 +62,12 @@ Report make_report(const model::Model& model, const std::string& folder, std::si
                 .context = context,
                 .sequence = sequence_bytes(model.config),
                 .cost = decode_cost(model, context)};
-  for (const model::TensorView& tensor : model.tensors) {
+  for (const model::ModelTensor& tensor : model.tensors) {
     TypeTotals& totals = report.by_type[std::string(model::name_of(tensor.dtype))];
     ++totals.tensors;
     totals.elements += tensor.size();
     totals.bytes += tensor.data.size();
-    if (is_mtp(tensor)) report.mtp_parameters += tensor.size();
+    if (tensor.mtp) report.mtp_parameters += tensor.size();
   }
   return report;
 }
@@ -102,7 +107,7 @@ Json report_json(const Report& report) {
   Json types = Json::object();
   for (const auto& [name, totals] : report.by_type)
     types[name] = {{"tensors", totals.tensors}, {"elements", totals.elements}, {"bytes", totals.bytes}};
-  return {{"model", report.folder},
+  return {{"model", report.path},
           {"config", config_json(report.model->config)},
           {"parameters", report.parameters},
           {"mtp_parameters", report.mtp_parameters},
@@ -168,7 +173,7 @@ std::string config_text(const model::ModelConfig& config) {
 
 std::string report_text(const Report& report) {
   std::string text =
-      fmt::format("{:<18}{}\n", "model", printable(report.folder)) + config_text(report.model->config);
+      fmt::format("{:<18}{}\n", "model", printable(report.path)) + config_text(report.model->config);
   const auto line = [&text](std::string_view name, const std::string& value) {
     text += fmt::format("{:<18}{}\n", name, value);
   };
@@ -207,10 +212,19 @@ int run(const Options& options) {
   if (options.program || options.dot)
     throw Error("this version has no Program to show", options.dot ? "--dot" : "--program",
                 "leave it out: the oracle computes a step without one");
-  const auto folder = find_model(options.common.model);
-  const model::Model model = load(folder);
+  const auto path = find_model(options.common.model);
+  if (options.tensor && options.output) {
+    if (options.output->empty()) throw UsageError("no file to write", "-o", "give its name");
+    write_tensor(path, *options.tensor, *options.output);
+    return kGood;
+  }
+  if (options.tensor) {
+    to_stdout(tensor_report(path, *options.tensor, options.json));
+    return kGood;
+  }
+  const model::Model model = load(path);
   const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
-  const Report report = make_report(model, folder.string(), context);
+  const Report report = make_report(model, path.string(), context);
   if (options.json) {
     // A folder's name need not be UTF-8, JSON must be.
     to_stdout(report_json(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -231,6 +245,13 @@ Command add_inspect(CLI::App& program) {
   // Known, so that they get an answer, but not offered before there is one.
   command.add_flag("--program", options->program)->group("");
   command.add_flag("--dot", options->dot)->group("");
+  auto* tensor = add_text(command, "--tensor", options->tensor,
+                          "tell about one tensor: type, shape, smallest, largest, mean")
+                     ->type_name("NAME");
+  add_text(command, "-o,--output", options->output,
+           "with --tensor: write it to this .npy file, as float32 in its stored order")
+      ->type_name("FILE")
+      ->needs(tensor);
   add_common_options(command, options->common);
   return {&command, [options] { return run(*options); }};
 }

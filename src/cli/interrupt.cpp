@@ -1,6 +1,12 @@
 #include "cli/interrupt.h"
 
+#include <algorithm>
+#include <array>
+#include <climits>
 #include <csignal>
+#include <string>
+
+#include <unistd.h>
 
 #include "cli/exit.h"
 
@@ -10,8 +16,15 @@ namespace {
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
-void on_signal(int /*signal*/) {
-  interrupted = true;
+// A handler must not touch the heap, so the name lies here; it counts while `unfinished` is set.
+std::array<char, PATH_MAX> unfinished_name;
+std::atomic<bool> unfinished = false;
+
+void on_signal(int signal) {
+  if (!interrupted.exchange(true)) return;
+  remove_unfinished_file();
+  std::signal(signal, SIG_DFL);
+  static_cast<void>(std::raise(signal));  // kills as soon as this handler returns
 }
 
 }  // namespace
@@ -19,7 +32,6 @@ void on_signal(int /*signal*/) {
 void handle_interrupts() {
   struct sigaction action{};
   action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
@@ -31,6 +43,22 @@ const std::atomic<bool>& interrupt_flag() {
 
 void throw_if_interrupted() {
   if (interrupted) throw Interrupted();
+}
+
+void remove_on_kill(const std::filesystem::path& file) {
+  const std::string& name = file.native();
+  if (name.size() >= unfinished_name.size()) return;  // no system call takes such a name
+  std::ranges::copy(name, unfinished_name.begin());
+  unfinished_name[name.size()] = '\0';
+  unfinished = true;
+}
+
+void keep_on_kill() {
+  unfinished = false;
+}
+
+void remove_unfinished_file() {
+  if (unfinished) ::unlink(unfinished_name.data());
 }
 
 }  // namespace sluice::cli

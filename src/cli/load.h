@@ -11,14 +11,19 @@
 
 namespace sluice::cli {
 
-// Loads with a progress bar, if it takes long. Throws Interrupted on Ctrl-C.
-model::Model load(const std::filesystem::path& folder);
+// Maps the model at `path`, a folder or a .gguf file, without reading its matrices; a progress bar shows if that takes
+// long. Warns of tensors that the language model should know and doesn't. Throws Interrupted on Ctrl-C.
+model::Model load(const std::filesystem::path& path);
+
+// The same, and reads every weight: Error if one is infinite or not a number.
+model::Model load_to_compute(const std::filesystem::path& path);
 
 // -c if given, else `preferred`, cut to what the model was made for. Throws UsageError if -c is more than that.
 std::size_t choose_context(const CommonOptions& options, const model::ModelConfig& config,
                            std::size_t preferred);
 
-// A backend on the chosen device with one slot. `model` must outlive it.
+// A backend on the chosen device with one slot. `model` must outlive it. A step throws Error if a file of the model has
+// shrunk meanwhile.
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context);
 

@@ -1,5 +1,7 @@
 // sluice logits: the model's output for given tokens, every position, as a .npy file.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -17,6 +19,7 @@
 #include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/memory.h"
+#include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/npy.h"
 #include "cli/terminal.h"
@@ -67,11 +70,20 @@ program::Step make_step(const std::vector<std::int32_t>& tokens, std::size_t pos
   return step;
 }
 
+void check_finite(const std::vector<float>& logits, std::size_t position, std::size_t vocab_size) {
+  const auto bad = std::ranges::find_if_not(logits, [](float logit) { return std::isfinite(logit); });
+  if (bad == logits.end()) return;
+  const auto index = static_cast<std::size_t>(bad - logits.begin());
+  throw Error(fmt::format("the logit of token id {} at position {} is {}", index % vocab_size,
+                          position + index / vocab_size, *bad),
+              "logits", "check the checkpoint's weights");
+}
+
 int run(const Options& options) {
   check_device(options.common);
   if (options.output.empty()) throw UsageError("no file to write", "-o", "give its name");
-  const auto folder = find_model(options.common.model);
-  const model::ModelConfig config = model::read_config(folder);
+  const auto path = find_model(options.common.model);
+  const model::ModelConfig config = model::read_config(path);
   const std::vector<std::int32_t> tokens = read_token_list(options.tokens, config);
   const std::vector<std::size_t> pieces = choose_pieces(options.split, tokens.size());
   const std::size_t context = choose_context(options.common, config, tokens.size());
@@ -80,21 +92,27 @@ int run(const Options& options) {
                 "give fewer, or a larger -c up to what the model was made for");
   }
   const std::size_t most_rows = *std::max_element(pieces.begin(), pieces.end());
-  check_memory(config, context, most_rows * config.vocab_size * sizeof(float));
+  check_memory(config, {.context = tokens.size(),
+                        .rows = most_rows,
+                        .mapped_bytes = weight_file_bytes(path),
+                        .other_bytes = 0,
+                        .what_helps = "give at most {} tokens"});
 
-  NpyWriter file(options.output, tokens.size(), config.vocab_size);  // before the work, in case it can't be
-  const model::Model model = load(folder);
+  const std::array<std::size_t, 2> shape = {tokens.size(), config.vocab_size};
+  NpyWriter file(options.output, shape);  // before the work, in case it can't be
+  const model::Model model = load_to_compute(path);
   const auto backend = make_backend(options.common, model, context);
   if (options.common.verbose) {
     to_stderr(fmt::format("model {}, device {}, context {}, {} tokens in {} steps\n",
-                          printable(folder.string()), backend->name(), context, tokens.size(),
-                          pieces.size()));
+                          printable(path.string()), backend->name(), context, tokens.size(), pieces.size()));
   }
   ProgressBar progress("computing");
   std::size_t position = 0;
   for (const std::size_t n_rows : pieces) {
     throw_if_interrupted();
-    file.write(backend->run(make_step(tokens, position, n_rows)).logits);
+    const std::vector<float> logits = backend->run(make_step(tokens, position, n_rows)).logits;
+    check_finite(logits, position, config.vocab_size);
+    file.write(logits);
     position += n_rows;
     progress.update(position, tokens.size());
   }

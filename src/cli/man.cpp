@@ -16,7 +16,9 @@ namespace sluice::cli {
 namespace {
 
 constexpr std::string_view kAfterOptions = R"(.SH MODEL
-A folder with config.json and safetensors; or an id such as
+A folder with config.json and safetensors; a
+.B .gguf
+file, or a folder that has just one; or an id such as
 .BR Qwen/Qwen3.5\-0.8B ,
 which is looked up in the local Hugging Face cache (nothing is downloaded).
 Without MODEL the bundled one is used:
@@ -44,6 +46,21 @@ wrong usage
 .TP
 .B 130
 interrupted; the first Ctrl\-C ends a text in good order, the second kills the program
+.SH CONVERSATIONS
+.B \-\-messages
+takes JSON as in OpenAI's chat requests: a list of messages with
+.B role
+(system, user, assistant, tool) and
+.BR content ,
+or an object with
+.B messages
+and, if wanted,
+.BR tools .
+.SH PERPLEXITY
+The text is cut into windows of
+.B \-c
+tokens. Of each, the tokens of the second half are scored, as llama\-perplexity does.
+A line feed at the end of the text doesn't count, and marks such as <|im_end|> are plain text.
 .SH ENVIRONMENT
 .TP
 .B SLUICE_MODEL_PATH
@@ -60,7 +77,10 @@ sluice run \-p "What is 17 + 25?"
 sluice run Qwen/Qwen3.5\-0.8B \-\-thinking on < question.txt
 sluice logits model/ \-\-tokens 1,2,3 \-o logits.npy
 sluice tokenize \-p "Hello" | sluice tokenize \-\-decode
+sluice perplexity model.gguf \-f text.txt
 sluice inspect \-\-json
+sluice inspect model.gguf \-\-tensor token_embd.weight \-o embedding.npy
+sluice devices
 .fi
 )";
 

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <filesystem>
-#include <fstream>
+#include <bit>
 #include <limits>
 #include <string_view>
 #include <system_error>
@@ -14,91 +12,129 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "cli/decode_cost.h"
+#include "cli/free_memory.h"
 
 namespace sluice::cli {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
+constexpr std::size_t kFp32 = sizeof(float);
 
-std::optional<std::size_t> number_in(const fs::path& path) {
-  std::ifstream file(path);
-  std::string text;
-  if (!(file >> text)) return std::nullopt;
-  std::size_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;  // "max"
-  return value;
+// Sums and products that stop at the largest number.
+std::size_t plus(std::size_t a, std::size_t b) {
+  return checked_add(a, b).value_or(kMost);
+}
+std::size_t times(std::size_t a, std::size_t b) {
+  return checked_multiply(a, b).value_or(kMost);
 }
 
-// The value of "KEY NUMBER" in a file of such lines.
-std::optional<std::size_t> field_in(const fs::path& path, std::string_view key) {
-  std::ifstream file(path);
-  std::string name;
-  for (std::string rest; file >> name; std::getline(file, rest)) {
-    std::size_t value = 0;
-    if (name == key && file >> value) return value;
+// Vectors that grow to `rows` rows, `parts` insertions a row. Their capacity doubles, from one part on.
+struct Growth {
+  std::size_t capacity = 0;  // rows that are reserved in the end
+  std::size_t moved = 0;     // rows of the old vector that were there beside the new one at the last doubling
+};
+
+Growth growth(std::size_t rows, std::size_t parts) {
+  if (rows == 0) return {};
+  const std::size_t insertions = times(rows, parts);
+  if (insertions > kMost / 2) return {kMost, kMost};
+  const std::size_t capacity = std::bit_ceil(insertions);
+  return {.capacity = (capacity + parts - 1) / parts, .moved = capacity / 2 / parts};
+}
+
+// Vectors that every layer copies out of the checkpoint.
+std::size_t copied_weights(const model::ModelConfig& config) {
+  std::size_t floats = config.hidden_size;
+  for (const model::LayerKind kind : config.layers) {
+    floats += 2 * config.hidden_size;
+    floats += kind == model::LayerKind::kAttention
+                  ? 2 * config.head_dim
+                  : config.conv_dim() * config.conv_kernel + 6 * config.n_value_heads + config.value_head_dim;
   }
+  return times(floats, kFp32);
+}
+
+// What one step works in: activations of a row, its logits, and the sampler's candidates.
+std::size_t workspace(const model::ModelConfig& config) {
+  const std::size_t activations =
+      4 * (config.hidden_size + config.intermediate_size + config.conv_dim() + 2 * config.query_dim());
+  return times(plus(activations, times(6, config.vocab_size)), kFp32);
+}
+
+struct Shortage {
+  std::size_t needed = 0;
+  std::size_t free = 0;
+  std::string_view where;
+};
+
+std::optional<Shortage> shortage(const model::ModelConfig& config, const MemoryPlan& plan,
+                                 const FreeMemory& free) {
+  const MemoryNeed need = memory_need(config, plan);
+  if (free.memory && need.resident > *free.memory) return Shortage{need.resident, *free.memory, "memory"};
+  if (free.data && need.reserved > *free.data)
+    return Shortage{need.reserved, *free.data, "limit on data, ulimit -d"};
+  const std::size_t mapped = plus(need.reserved, plan.mapped_bytes);
+  if (free.address_space && mapped > *free.address_space)
+    return Shortage{mapped, *free.address_space, "limit on address space, ulimit -v"};
   return std::nullopt;
 }
 
-// What a control group with this limit leaves. File pages that can be dropped are not really used.
-std::optional<std::size_t> left_in_group(const fs::path& limit, const fs::path& usage,
-                                         const fs::path& statistics) {
-  const auto most = number_in(limit);
-  const auto used = number_in(usage);
-  if (!most || !used) return std::nullopt;
-  const std::size_t droppable = field_in(statistics, "inactive_file").value_or(0);
-  const std::size_t held = *used - std::min(*used, droppable);
-  return *most - std::min(*most, held);
-}
-
-std::optional<std::size_t> smaller(std::optional<std::size_t> a, std::optional<std::size_t> b) {
-  if (!a) return b;
-  return b ? std::min(*a, *b) : *a;
-}
-
-std::optional<std::size_t> left_in_groups() {
-  const fs::path root = "/sys/fs/cgroup";
-  std::optional<std::size_t> left =
-      left_in_group(root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes",
-                    root / "memory/memory.stat");
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with("0::/")) continue;  // version 2
-    for (fs::path group = fs::path(line.substr(4)).relative_path();; group = group.parent_path()) {
-      const fs::path folder = root / group;
-      left = smaller(left,
-                     left_in_group(folder / "memory.max", folder / "memory.current", folder / "memory.stat"));
-      if (group.empty()) break;
-    }
+// The largest context that fits; 0 if none does.
+std::size_t largest_context(const model::ModelConfig& config, MemoryPlan plan, const FreeMemory& free) {
+  std::size_t fits = 0;
+  std::size_t fails = plan.context;
+  while (fails - fits > 1) {
+    plan.context = fits + (fails - fits) / 2;
+    (shortage(config, plan, free) ? fails : fits) = plan.context;
   }
-  return left;
+  return fits;
 }
 
 }  // namespace
 
-std::optional<std::size_t> free_memory() {
-  std::optional<std::size_t> available = field_in("/proc/meminfo", "MemAvailable:");
-  constexpr std::size_t kKibibyte = 1024;
-  if (available) available = *available * kKibibyte;
-  return smaller(available, left_in_groups());
+MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan) {
+  constexpr std::size_t kProgram = std::size_t{24} << 20U;  // code, libraries, a small model's tensor list
+  constexpr std::size_t kFp32PerBf16 = 2;                   // the oracle keeps keys and values in fp32
+  const SequenceBytes sequence = sequence_bytes(config);
+  // Resetting a sequence makes the new state beside the old one.
+  std::size_t fixed = times(2, plus(sequence.delta_state, sequence.conv_state));
+  for (const std::size_t part : {kProgram, copied_weights(config), workspace(config), plan.other_bytes})
+    fixed = plus(fixed, part);
+  // Every attention layer has a vector of keys, which come head by head, and one of values; they move one at a time.
+  const std::size_t half_row = times(kFp32PerBf16, sequence.kv_per_token / 2);
+  const Growth keys = growth(plan.context, config.n_kv_heads);
+  const Growth values = growth(plan.context, 1);
+  const std::size_t moving =
+      half_row == 0 ? 0 : times(std::max(keys.moved, values.moved), times(config.kv_dim(), kFp32));
+  const std::size_t logits_row = times(config.vocab_size, kFp32);
+  const Growth logits = growth(plan.rows, 1);
+  const std::size_t both = plus(moving, times(logits.moved, logits_row));
+  const std::size_t kv = times(times(2, half_row), plan.context);
+  const std::size_t kv_reserved = times(half_row, plus(keys.capacity, values.capacity));
+  return {.resident = plus(plus(fixed, both), plus(kv, times(plan.rows, logits_row))),
+          .reserved = plus(plus(fixed, both), plus(kv_reserved, times(logits.capacity, logits_row)))};
 }
 
-void check_memory(const model::ModelConfig& config, std::size_t context, std::size_t extra_bytes) {
-  const SequenceBytes sequence = sequence_bytes(config);
-  constexpr std::size_t kFp32PerBf16 = 2;  // the oracle keeps keys and values in fp32
-  constexpr std::size_t kProgram = std::size_t{32} << 20U;
-  constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max();
-  const std::size_t kv_row = checked_multiply(kFp32PerBf16, sequence.kv_per_token).value_or(kMost);
-  const std::size_t kv = checked_multiply(kv_row, context).value_or(kMost);
-  std::size_t needed = kProgram;
-  for (const std::size_t part : {sequence.delta_state, sequence.conv_state, kv, extra_bytes})
-    needed = checked_add(needed, part).value_or(kMost);
-  const auto available = free_memory();
-  if (available && needed > *available) {
-    throw Error(fmt::format("needs {}, {} free", bytes_text(needed), bytes_text(*available)), "memory",
-                fmt::format("a context smaller than {} needs less (-c)", context));
+void check_memory(const model::ModelConfig& config, const MemoryPlan& plan) {
+  const FreeMemory free = free_memory();
+  const auto found = shortage(config, plan, free);
+  if (!found) return;
+  const std::size_t context = largest_context(config, plan, free);
+  MemoryPlan small = plan;
+  small.rows = 1;
+  std::string advice = "close other programs, raise the limit, or take a smaller model";
+  if (plan.rows > 1 && !shortage(config, small, free)) {
+    advice = "feed the tokens in smaller pieces (--split)";
+  } else if (context > 0 && plan.what_helps != nullptr) {
+    advice = fmt::format(fmt::runtime(plan.what_helps), context);
   }
+  throw Error(fmt::format("needs {}, {} free", bytes_text(found->needed), bytes_text(found->free)),
+              found->where, advice);
+}
+
+std::size_t tokenizer_bytes(const model::ModelConfig& config) {
+  constexpr std::size_t kBytesPerToken = 800;
+  return times(config.vocab_size, kBytesPerToken);
 }
 
 std::string bytes_text(std::size_t bytes) {

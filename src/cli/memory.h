@@ -1,22 +1,38 @@
-// How much memory is left, asked before much of it is taken.
+// How much memory a command takes and how much there is, asked before much of it is taken.
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <string>
 
 #include "model/config.h"
 
 namespace sluice::cli {
 
-// Bytes that this process may still take: what the kernel calls available, and what the control groups above us leave.
-// Nothing where neither is known.
-std::optional<std::size_t> free_memory();
+// What the oracle allocates for one sequence, and the program beside it. Weights are mapped: pages that don't fit are
+// read again, so of the free memory they take nothing; but a limit on the address space counts them.
+struct MemoryPlan {
+  std::size_t context = 0;           // positions of the sequence
+  std::size_t rows = 1;              // whose logits one step returns
+  std::size_t mapped_bytes = 0;      // of weight files
+  std::size_t other_bytes = 0;       // the tokenizer's, the text's, ...
+  const char* what_helps = nullptr;  // "use -c {} or less": {} is the largest context that fits
+};
 
-// Throws Error "needs 3.1 GB, 2.0 GB free" if a sequence of `context` positions of such a model on the oracle (fp32
-// state, fp32 keys and values), and `extra_bytes`, don't fit. Weights are mapped: pages that don't fit are read again,
-// so they don't count.
-void check_memory(const model::ModelConfig& config, std::size_t context, std::size_t extra_bytes);
+// `resident`: bytes that are written. `reserved`: bytes that are asked for; a growing vector asks for up to twice what it
+// holds. Both at their peak, and both cut at the largest number.
+struct MemoryNeed {
+  std::size_t resident = 0;
+  std::size_t reserved = 0;
+};
+
+MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan);
+
+// Throws Error "needs 3.1 GB, 2.0 GB free" unless the need fits into what the kernel calls available and the control
+// groups above us leave (resident), and into the limits RLIMIT_DATA and RLIMIT_AS of this process (reserved).
+void check_memory(const model::ModelConfig& config, const MemoryPlan& plan);
+
+// What reading the tokenizer of such a model takes at its peak: an estimate.
+std::size_t tokenizer_bytes(const model::ModelConfig& config);
 
 // "1.75 GB", "12.3 kB", "999 B"
 std::string bytes_text(std::size_t bytes);

@@ -10,6 +10,8 @@
 
 #include "base/mapped_file.h"
 #include "cli/exit.h"
+#include "cli/model_folder.h"
+#include "model/gguf.h"
 
 namespace sluice::cli {
 namespace {
@@ -33,23 +35,11 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-bool is_gguf(const fs::path& path) {
-  return path.extension() == ".gguf";
-}
-
-[[noreturn]] void refuse_gguf(const fs::path& path) {
-  throw Error("GGUF is not read by this version", path.string(),
-              "give a folder with config.json and safetensors");
-}
-
-fs::path check_folder(const fs::path& folder, const std::string& needed) {
+// The model in `folder`; nothing if it has none.
+std::optional<fs::path> model_in(const fs::path& folder, const std::string& needed) {
+  if (const auto gguf = gguf_in(folder)) return gguf;
   if (can_be_seen(folder / needed)) return folder;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (is_gguf(entry.path())) refuse_gguf(entry.path());
-  if (error) throw Error("can't read: " + error.message(), folder.string());
-  throw Error(fmt::format("no {} in the model's folder", needed), folder.string(),
-              "give a folder with config.json, tokenizer.json and safetensors");
+  return std::nullopt;
 }
 
 // Hugging Face's cache (huggingface_hub, "Manage your cache"): hub/models--ORGANISATION--NAME/refs/main holds the name
@@ -99,10 +89,11 @@ fs::path find_in_cache(const std::string& id, const std::string& needed) {
     throw Error("not the name of a snapshot", reference.string(), download);
   }
   const fs::path snapshot = folder / "snapshots" / revision;
-  if (!can_be_seen(snapshot / needed))
+  const auto model = is_folder(snapshot) ? model_in(snapshot, needed) : std::nullopt;
+  if (!model)
     throw Error(fmt::format("{} is only partly in the Hugging Face cache: no {}", id, needed),
                 snapshot.string(), download);
-  return snapshot;
+  return *model;
 }
 
 std::vector<fs::path> bundled_places() {
@@ -128,8 +119,13 @@ std::vector<fs::path> bundled_places() {
 
 fs::path find_bundled(const std::string& needed) {
   const std::vector<fs::path> places = bundled_places();
-  for (const fs::path& place : places)
-    if (can_be_seen(place / needed)) return place;
+  for (const fs::path& place : places) {
+    if (is_folder(place)) {
+      if (const auto model = model_in(place, needed)) return *model;
+    } else if (model::is_gguf(place) && can_be_seen(place)) {
+      return place;
+    }
+  }
   throw Error("no model given, and the bundled one was not found",
               places.empty() ? std::string() : places.back().string(),
               "give MODEL, or set SLUICE_MODEL_PATH to a model's folder");
@@ -140,18 +136,22 @@ fs::path find_bundled(const std::string& needed) {
 fs::path find_model(const std::optional<std::string>& model, const std::string& needed) {
   if (!model) return find_bundled(needed);
   const fs::path path = *model;
-  if (is_folder(path)) return check_folder(path, needed);
+  if (is_folder(path)) {
+    if (const auto found = model_in(path, needed)) return *found;
+    throw Error(fmt::format("no {} in the model's folder", needed), path.string(),
+                "give a folder with config.json, tokenizer.json and safetensors, or a .gguf file");
+  }
   if (can_be_seen(path)) {
-    if (is_gguf(path)) refuse_gguf(path);
-    throw Error("MODEL is a file", path.string(), "give its folder");
+    if (model::is_gguf(path)) return path;
+    throw Error("MODEL is a file", path.string(), "give its folder, or a .gguf file");
   }
   if (looks_like_prompt(*model)) {
     throw UsageError("no such MODEL", fmt::format("\"{}\"", *model), "if it is the prompt, give it with -p");
   }
-  if (looks_like_id(*model) && !is_gguf(path)) return find_in_cache(*model, needed);
-  throw Error(
-      "no such MODEL", path.string(),
-      "give a folder, an id such as Qwen/Qwen3.5-0.8B, or nothing for the bundled model (a prompt: -p)");
+  if (looks_like_id(*model) && !model::is_gguf(path)) return find_in_cache(*model, needed);
+  throw Error("no such MODEL", path.string(),
+              "give a folder, a .gguf file, an id such as Qwen/Qwen3.5-0.8B, or nothing for the bundled "
+              "model (a prompt: -p)");
 }
 
 }  // namespace sluice::cli

@@ -10,15 +10,15 @@
 
 namespace sluice::cli {
 
-// The bytes before the data of a float32, little-endian, C-order array [rows, cols]; a multiple of 64 long.
-std::string npy_header(std::size_t rows, std::size_t cols);
+// The bytes before the data of a float32, little-endian, C-order array of that shape; a multiple of 64 long.
+std::string npy_header(std::span<const std::size_t> shape);
 
-// Writes such an array row by row: it may be larger than memory. The file appears with `commit`.
+// Writes such an array piece by piece: it may be larger than memory. The file appears with `commit`.
 class NpyWriter {
  public:
-  NpyWriter(const std::filesystem::path& path, std::size_t rows, std::size_t cols);
+  NpyWriter(const std::filesystem::path& path, std::span<const std::size_t> shape);
   void write(std::span<const float> values);
-  // All rows must have been written.
+  // All values must have been written.
   void commit();
 
  private:

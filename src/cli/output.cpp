@@ -40,6 +40,7 @@ std::string cause(int error) {
 
 std::string advice(int error) {
   if (error == ENOSPC || error == EDQUOT) return "free some space or write elsewhere";
+  if (error == EFBIG) return "raise the limit on file sizes (ulimit -f) or write elsewhere";
   if (error == EACCES || error == EPERM || error == EROFS) return "write to a place that you may write to";
   if (error == ENOENT || error == ENOTDIR) return "create its folder first";
   return {};
@@ -86,11 +87,14 @@ OutputFile::OutputFile(const fs::path& path) : path_(path), target_(path) {
     if (descriptor_ < 0 && errno != EEXIST) break;
   }
   if (descriptor_ < 0) fail(errno);
+  remove_on_kill(temporary_);
 }
 
 OutputFile::~OutputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (temporary_.empty()) return;
+  ::unlink(temporary_.c_str());
+  keep_on_kill();
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -105,6 +109,7 @@ void OutputFile::commit() {
   if (::close(std::exchange(descriptor_, -1)) != 0) fail(errno);
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+  keep_on_kill();
   temporary_.clear();
 }
 

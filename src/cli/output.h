@@ -14,7 +14,8 @@ namespace sluice::cli {
 void to_stdout(std::string_view text);
 
 // A file under construction: it lies beside its place under another name until `commit` moves it there. Without
-// `commit` it vanishes. What is not a regular file (a pipe, a device) is written directly.
+// `commit` it vanishes, also if a signal ends the program. What is not a regular file (a pipe, a device) is written
+// directly. One at a time.
 class OutputFile {
  public:
   // Throws Error if it can't be created.

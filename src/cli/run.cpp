@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/decode_cost.h"
@@ -20,6 +21,7 @@
 #include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/memory.h"
+#include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
@@ -47,7 +49,7 @@ struct Options {
   std::optional<std::uint64_t> max_tokens;
   bool raw = false;
   std::optional<std::string> system;
-  std::optional<std::string> thinking;
+  ChatOptions chat;
   SamplingFlags sampling;
   std::vector<std::string> stop_texts;
   bool json = false;
@@ -84,20 +86,6 @@ engine::SamplingOptions apply(const SamplingFlags& flags, engine::SamplingOption
   options.frequency_penalty = flags.frequency_penalty.value_or(options.frequency_penalty);
   options.repeat_penalty = flags.repeat_penalty.value_or(options.repeat_penalty);
   return options;
-}
-
-model::Thinking choose_thinking(const Options& options, std::size_t parameters) {
-  if (!options.thinking) return default_thinking(parameters);
-  return *options.thinking == "on" ? model::Thinking::kOn : model::Thinking::kOff;
-}
-
-std::vector<std::int32_t> make_prompt(const Options& options, const model::Tokenizer& tokenizer,
-                                      const std::string& text, model::Thinking thinking) {
-  if (options.raw) return tokenizer.encode(text);
-  std::vector<model::ChatMessage> messages;
-  if (options.system) messages.push_back({model::Role::kSystem, *options.system});
-  messages.push_back({model::Role::kUser, text});
-  return tokenizer.encode(model::render_chat(messages, thinking));
 }
 
 // Every token that a model of this family ends a turn or a text with.
@@ -143,7 +131,7 @@ std::string statistics(const engine::GenerateResult& result) {
 }
 
 struct Context {
-  std::string folder;  // of the model
+  std::string model;  // its folder or file
   std::size_t positions = 0;
   std::uint64_t seed = 0;
 };
@@ -156,14 +144,14 @@ std::string settings(const engine::GenerateOptions& generate, const Context& con
       "model {}, device {}, context {}, thinking {}\n"
       "temperature {:g}, top-k {}, top-p {:g}, min-p {:g}, penalties: presence {:g}, frequency {:g}, repeat "
       "{:g}\n",
-      printable(context.folder), backend.name(), context.positions,
+      printable(context.model), backend.name(), context.positions,
       thinking == model::Thinking::kOn ? "on" : "off", sampling.temperature, sampling.top_k, sampling.top_p,
       sampling.min_p, options.presence_penalty, options.frequency_penalty, options.repeat_penalty);
 }
 
 std::string json_text(const Options& options, const Context& context, const std::string& text,
                       const engine::GenerateResult& result) {
-  const Json json = {{"model", context.folder},
+  const Json json = {{"model", context.model},
                      {"device", options.common.device},
                      {"context", context.positions},
                      {"seed", context.seed},
@@ -195,6 +183,32 @@ std::string read_prompt(const Options& options) {
   return text;
 }
 
+// With --raw, one user message that is the text itself.
+model::Conversation read_question(const Options& options) {
+  if (options.chat.messages) return read_conversation(*options.chat.messages);
+  model::Conversation conversation;
+  if (options.system)
+    conversation.messages.push_back({.role = model::Role::kSystem, .content = *options.system});
+  conversation.messages.push_back({.role = model::Role::kUser, .content = read_prompt(options)});
+  return conversation;
+}
+
+std::vector<std::int32_t> encode(const Options& options, const model::Tokenizer& tokenizer,
+                                 const model::Conversation& conversation, model::Thinking thinking) {
+  if (options.raw) return tokenizer.encode(conversation.messages.back().content);
+  return tokenizer.encode(model::render_chat(conversation, thinking));
+}
+
+// A prompt that fills the context still leaves room for one answer token, which is never fed.
+void check_fits(std::size_t prompt_tokens, std::size_t positions, const model::ModelConfig& config) {
+  if (prompt_tokens <= positions) return;
+  const bool can_grow = positions < config.max_positions;
+  throw Error(
+      fmt::format("the prompt has {} tokens, the context holds {}", prompt_tokens, positions), "prompt",
+      can_grow ? fmt::format("shorten it, or give a larger context (-c, up to {})", config.max_positions)
+               : "shorten it: the model was made for no larger context");
+}
+
 engine::GenerateOptions make_generate_options(const Options& options, const model::Model& model,
                                               const model::Tokenizer& tokenizer,
                                               const GenerationDefaults& defaults, std::uint64_t seed) {
@@ -210,20 +224,26 @@ engine::GenerateOptions make_generate_options(const Options& options, const mode
 
 int run(const Options& options) {
   check_device(options.common);
-  const auto folder = find_model(options.common.model);
-  const std::string text = read_prompt(options);
-  const model::ModelConfig config = model::read_config(folder);
+  const auto path = find_model(options.common.model);
+  const model::Conversation conversation = read_question(options);
+  const model::ModelConfig config = model::read_config(path);
   const std::size_t positions = choose_context(options.common, config, kDefaultContext);
-  check_memory(config, positions, 0);
+  check_memory(config, {.context = positions,
+                        .rows = 0,
+                        .mapped_bytes = weight_file_bytes(path),
+                        .other_bytes = tokenizer_bytes(config),
+                        .what_helps = "use -c {} or less"});
 
-  const auto tokenizer = model::Tokenizer::from_folder(folder);
-  const model::Model model = load(folder);
-  const std::size_t parameters = parameter_count(model);
-  const model::Thinking thinking = choose_thinking(options, parameters);
-  const GenerationDefaults defaults = generation_defaults(folder, parameters, thinking);
-  const std::vector<std::int32_t> prompt = make_prompt(options, tokenizer, text, thinking);
+  const auto tokenizer = model::Tokenizer::from_path(path);
+  const model::Thinking thinking =
+      choose_thinking(options.chat, conversation, tokenizer.chat_template(), config);
+  const std::vector<std::int32_t> prompt = encode(options, tokenizer, conversation, thinking);
+  check_fits(prompt.size(), positions, config);
+  const GenerationDefaults defaults = generation_defaults(path, parameter_count(config), thinking);
+  const model::Model model = load_to_compute(path);
+  if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
   const auto backend = make_backend(options.common, model, positions);
-  const Context context = {folder.string(), positions, choose_seed(options.common)};
+  const Context context = {path.string(), positions, choose_seed(options.common)};
   const auto generate = make_generate_options(options, model, tokenizer, defaults, context.seed);
   if (options.common.verbose) to_stderr(settings(generate, context, *backend, thinking));
 
@@ -256,14 +276,9 @@ Command add_run(CLI::App& program) {
             "stop after N tokens (default: at the model's own end)");
   auto* raw = command.add_flag("--raw", options->raw, "continue the text as it is: no chat template");
   add_text(command, "--system", options->system, "system message")->excludes(raw);
-  add_text(command, "--thinking", options->thinking, "think before answering (default: from 4B up)")
-      ->type_name("on|off")
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            return text == "on" || text == "off" ? "" : fmt::format("\"{}\" is neither on nor off", text);
-          },
-          ""))
-      ->excludes(raw);
+  add_chat_options(command, options->chat);
+  command.get_option("--messages")->excludes(raw)->excludes("--system");
+  command.get_option("--thinking")->excludes(raw);
   auto* stop =
       command.add_option("--stop", options->stop_texts, "stop before this text (may be given several times)")
           ->type_name("TEXT")

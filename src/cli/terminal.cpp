@@ -1,11 +1,14 @@
 #include "cli/terminal.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 
 #include <fmt/format.h>
 #include <unistd.h>
+
+#include "base/error.h"
 
 namespace sluice::cli {
 namespace {
@@ -34,7 +37,13 @@ void to_stderr(std::string_view text) {
 
 std::string styled(std::string_view text, Style style) {
   if (!takes_colours()) return std::string(text);
-  return fmt::format("\x1b[{}m{}\x1b[0m", style == Style::kError ? "1;31" : "2", text);
+  constexpr std::array<const char*, 3> kCodes = {"1;31", "1;33", "2"};
+  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes[static_cast<std::size_t>(style)], text);
+}
+
+void warn(std::string_view what) {
+  constexpr std::size_t kMostBytes = 1000;
+  to_stderr(fmt::format("{} {}\n", styled("sluice: warning:", Style::kWarning), printable(what, kMostBytes)));
 }
 
 ProgressBar::~ProgressBar() {

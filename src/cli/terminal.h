@@ -13,10 +13,13 @@ bool is_terminal(int descriptor);
 // Writes to standard error; a failure has nobody to be told to, so it is ignored.
 void to_stderr(std::string_view text);
 
-enum class Style : unsigned char { kError, kFaint };
+enum class Style : unsigned char { kError, kWarning, kFaint };
 
 // `text`, coloured if standard error is a terminal that takes colours (NO_COLOR is not set).
 std::string styled(std::string_view text, Style style);
+
+// Prints the line "sluice: warning: WHAT" to standard error. `what` is made printable.
+void warn(std::string_view what);
 
 // One line that overwrites itself and vanishes in the end. Silent unless standard error is a terminal.
 class ProgressBar {

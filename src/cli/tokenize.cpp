@@ -1,7 +1,9 @@
 // sluice tokenize: text to token ids, and back.
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,8 @@
 #include <fmt/ranges.h>
 
 #include "base/json.h"
+#include "base/mapped_file.h"
+#include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/exit.h"
@@ -17,6 +21,9 @@
 #include "cli/model_path.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
+#include "model/chat_template.h"
+#include "model/config.h"
+#include "model/gguf_model.h"
 #include "model/tokenizer.h"
 
 namespace sluice::cli {
@@ -25,6 +32,7 @@ namespace {
 struct Options {
   CommonOptions common;
   TextSource source;
+  ChatOptions chat;
   bool decode = false;
   bool json = false;
 };
@@ -42,8 +50,20 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
   return ids;
 }
 
-void encode(const model::Tokenizer& tokenizer, const Options& options) {
-  const std::vector<std::int32_t> ids = tokenizer.encode(read_text(options.source));
+// What the model would be given: a conversation in its template, or the text as it is.
+std::string text_to_encode(const model::Tokenizer& tokenizer, const Options& options,
+                           const std::filesystem::path& path) {
+  if (!options.chat.messages) return read_text(options.source);
+  const model::Conversation conversation = read_conversation(*options.chat.messages);
+  std::optional<model::ModelConfig> config;
+  if (model::is_gguf_file(path) || is_there(path / "config.json")) config = model::read_config(path);
+  const auto thinking = choose_thinking(options.chat, conversation, tokenizer.chat_template(), config);
+  warn_of_template(tokenizer.chat_template(), path.string());
+  return model::render_chat(conversation, thinking);
+}
+
+void encode(const model::Tokenizer& tokenizer, const Options& options, const std::filesystem::path& path) {
+  const std::vector<std::int32_t> ids = tokenizer.encode(text_to_encode(tokenizer, options, path));
   to_stdout(options.json ? Json::object({{"ids", ids}}).dump() + "\n"
                          : fmt::format("{}\n", fmt::join(ids, " ")));
 }
@@ -60,8 +80,9 @@ void decode(const model::Tokenizer& tokenizer, const Options& options) {
 
 int run(const Options& options) {
   check_device(options.common);
-  const auto tokenizer = model::Tokenizer::from_folder(find_model(options.common.model, "tokenizer.json"));
-  options.decode ? decode(tokenizer, options) : encode(tokenizer, options);
+  const auto path = find_model(options.common.model, "tokenizer.json");
+  const auto tokenizer = model::Tokenizer::from_path(path);
+  options.decode ? decode(tokenizer, options) : encode(tokenizer, options, path);
   return kGood;
 }
 
@@ -71,7 +92,10 @@ Command add_tokenize(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("tokenize", "turn text into token ids, or back");
   const auto options = std::make_shared<Options>();
   add_text_options(command, options->source, "the text (with --decode: the ids)");
-  command.add_flag("--decode", options->decode, "turn ids into text");
+  auto* decode = command.add_flag("--decode", options->decode, "turn ids into text");
+  add_chat_options(command, options->chat);
+  command.get_option("--messages")->excludes(decode);
+  command.get_option("--thinking")->needs("--messages");
   command.add_flag("--json", options->json, "print JSON");
   add_common_options(command, options->common);
   return {&command, [options] { return run(*options); }};

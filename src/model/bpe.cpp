@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "base/error.h"
+#include "model/token_table.h"
 
 namespace sluice::model {
 namespace {
@@ -14,11 +15,10 @@ namespace {
 // shorter.
 constexpr std::size_t kShort = 48;
 
-std::size_t hash_of_pair(std::int32_t left, std::int32_t right) {
+std::size_t hash_of_pair(std::int32_t left, std::int32_t right, std::uint64_t seed) {
   const std::uint64_t pair =
       (std::uint64_t{static_cast<std::uint32_t>(left)} << 32U) | static_cast<std::uint32_t>(right);
-  const std::uint64_t mixed = (pair ^ (pair >> 29U)) * 0xBF58476D1CE4E5B9U;
-  return static_cast<std::size_t>(mixed ^ (mixed >> 32U));
+  return static_cast<std::size_t>(hash_of(pair, seed));
 }
 
 std::size_t slot_count(std::size_t n_merges) {
@@ -32,13 +32,14 @@ unsigned value_of(char byte) {
 }  // namespace
 
 Bpe::Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>& merges)
-    : byte_ids_(byte_ids),
+    : seed_(random_seed()),
+      byte_ids_(byte_ids),
       slots_(slot_count(merges.size())),
       byte_pair_ranks_(std::size_t{256} * 256, kNoRank) {
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge& merge = merges[rank];
-    std::size_t slot = hash_of_pair(merge.left, merge.right) & mask;
+    std::size_t slot = hash_of_pair(merge.left, merge.right, seed_) & mask;
     while (slots_[slot].rank != kNoRank) slot = (slot + 1) & mask;
     slots_[slot] = {merge.left, merge.right, static_cast<std::uint32_t>(rank), merge.result};
   }
@@ -52,9 +53,10 @@ Bpe::Bpe(const std::array<std::int32_t, 256>& byte_ids, const std::vector<Merge>
 
 std::size_t Bpe::first_duplicate(const std::vector<Merge>& merges) {
   const std::size_t mask = slot_count(merges.size()) - 1;
+  const std::uint64_t seed = random_seed();
   std::vector<std::uint32_t> seen(mask + 1, 0);  // merge + 1
   for (std::size_t i = 0; i < merges.size(); ++i) {
-    std::size_t slot = hash_of_pair(merges[i].left, merges[i].right) & mask;
+    std::size_t slot = hash_of_pair(merges[i].left, merges[i].right, seed) & mask;
     for (; seen[slot] != 0; slot = (slot + 1) & mask) {
       const Merge& other = merges[seen[slot] - 1];
       if (other.left == merges[i].left && other.right == merges[i].right) return i;
@@ -66,7 +68,7 @@ std::size_t Bpe::first_duplicate(const std::vector<Merge>& merges) {
 
 Bpe::Found Bpe::find(std::int32_t left, std::int32_t right) const {
   const std::size_t mask = slots_.size() - 1;
-  for (std::size_t slot = hash_of_pair(left, right) & mask;; slot = (slot + 1) & mask) {
+  for (std::size_t slot = hash_of_pair(left, right, seed_) & mask;; slot = (slot + 1) & mask) {
     const Slot& entry = slots_[slot];
     if (entry.rank == kNoRank || (entry.left == left && entry.right == right))
       return {entry.rank, entry.result};

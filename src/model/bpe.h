@@ -48,6 +48,7 @@ class Bpe {
   void encode_short(std::string_view piece, std::vector<std::int32_t>& ids) const;
   void encode_long(std::string_view piece, std::vector<std::int32_t>& ids) const;
 
+  std::uint64_t seed_;  // of the hashes: a file whose merges all hash alike would take quadratic time
   std::array<std::int32_t, 256> byte_ids_;
   std::vector<Slot> slots_;                     // open addressing; a power of two, at most half full
   std::vector<std::uint32_t> byte_pair_ranks_;  // [256, 256]: the first look-ups of every piece

@@ -1,22 +1,96 @@
 #include "model/checkpoint_files.h"
 
-#include <set>
+#include <algorithm>
+#include <functional>
+#include <map>
 #include <utility>
 
 #include "base/error.h"
-#include "base/json.h"
+#include "base/json_reader.h"
 #include "base/mapped_file.h"
 
 namespace sluice::model {
 namespace {
 
-constexpr std::size_t kMaxIndexBytes = 100'000'000;
+constexpr std::size_t kMaxIndexBytes = std::size_t{64} << 20U;
+// Large mixtures of experts list 100,000 tensors in a few hundred shards.
+constexpr std::size_t kMaxIndexValues = std::size_t{1} << 19U;
+constexpr std::size_t kMaxShards = 10'000;
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
 // A name that can't lead out of the folder.
-bool is_plain_name(const std::string& name) {
-  return name.ends_with(".safetensors") && name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
+bool is_plain_name(std::string_view name) {
+  return name.ends_with(".safetensors") &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
 }
+
+// What an index says, in the order of the names.
+struct Index {
+  std::vector<std::string> shards;
+  struct Tensor {
+    std::string name;
+    std::size_t shard = 0;  // in `shards`
+  };
+  std::vector<Tensor> tensors;
+};
+
+class IndexFile {
+ public:
+  IndexFile(std::string_view text, const std::string& where)
+      : where_(where), reader_(text, where, {.depth = 64, .values = kMaxIndexValues}) {}
+
+  Index read() {
+    bool found = false;
+    Json::object_t others;  // to see keys that stand there twice
+    if (reader_.kind() != Kind::kObject) fail_map();
+    reader_.object([&](std::string_view key) {
+      const auto [place, is_new] = others.try_emplace(std::string(key));
+      if (!is_new) reader_.fail_twice(key);
+      if (place->first != "weight_map" || reader_.kind() != Kind::kObject) {
+        place->second = reader_.tree();
+        return;
+      }
+      found = true;
+      reader_.object([this](std::string_view name) { read_tensor(std::string(name)); });
+    });
+    reader_.end();
+    if (!found || index_.tensors.empty()) fail_map();
+    const auto less = [](const Index::Tensor& a, const Index::Tensor& b) { return a.name < b.name; };
+    std::sort(index_.tensors.begin(), index_.tensors.end(), less);
+    const auto twice = std::adjacent_find(index_.tensors.begin(), index_.tensors.end(),
+                                          [](const auto& a, const auto& b) { return a.name == b.name; });
+    if (twice != index_.tensors.end()) reader_.fail_twice(twice->name);
+    return std::move(index_);
+  }
+
+ private:
+  using Kind = JsonReader::Kind;
+
+  [[noreturn]] void fail_map() const {
+    throw Error("weight_map is missing, empty or not an object", where_, "expected tensor name → file name");
+  }
+
+  void read_tensor(std::string name) {
+    const std::string_view shard = reader_.kind() == Kind::kString ? reader_.string() : std::string_view();
+    if (!is_plain_name(shard))
+      throw Error("weight_map." + printable(name, 200) + " is not a plain file name", where_,
+                  "expected a .safetensors file beside the index");
+    auto place = number_of_.find(shard);
+    if (place == number_of_.end()) {
+      if (index_.shards.size() == kMaxShards)
+        throw Error("weight_map names more than " + std::to_string(kMaxShards) + " files", where_,
+                    "is it the right file?");
+      place = number_of_.emplace(shard, index_.shards.size()).first;
+      index_.shards.emplace_back(shard);
+    }
+    index_.tensors.push_back({std::move(name), place->second});
+  }
+
+  const std::string& where_;
+  JsonReader reader_;
+  Index index_;
+  std::map<std::string, std::size_t, std::less<>> number_of_;  // of each shard
+};
 
 }  // namespace
 
@@ -45,26 +119,22 @@ void CheckpointFiles::add(const std::filesystem::path& path) {
   for (const auto& [name, dtype] : files_.back().unreadable()) insert(name);
 }
 
-void CheckpointFiles::add_shards(const std::filesystem::path& index) {
-  const std::string where = index.string();
-  const Json json = parse_json(read_text_file(index, kMaxIndexBytes), where);
-  const auto map = json.find("weight_map");
-  if (map == json.end() || !map->is_object() || map->empty())
-    throw Error("weight_map is missing, empty or not an object", where, "expected tensor name → file name");
-  std::set<std::string> shards;
-  for (const auto& item : map->items()) {
-    if (!item.value().is_string() || !is_plain_name(item.value().get<std::string>()))
-      throw Error("weight_map." + printable(item.key(), 200) + " is not a plain file name", where,
-                  "expected a .safetensors file beside the index");
-    shards.insert(item.value().get<std::string>());
+void CheckpointFiles::add_shards(const std::filesystem::path& path) {
+  const std::string where = path.string();
+  const Index index = IndexFile(read_text_file(path, kMaxIndexBytes), where).read();
+  std::map<std::string, std::size_t> file_number;
+  for (const std::string& shard : index.shards) file_number.emplace(shard, 0);
+  for (auto& [shard, number] : file_number) {
+    number = files_.size();
+    add(folder_ / shard);
   }
-  for (const std::string& shard : shards) add(folder_ / shard);
-  for (const auto& item : map->items()) {
-    const auto found = file_of_.find(item.key());
-    if (found == file_of_.end() || files_[found->second].path().filename() != item.value().get<std::string>())
-      throw Error("weight_map." + printable(item.key(), 200) + " names " + item.value().get<std::string>() +
-                      ", which has no such tensor",
-                  where, "the checkpoint is incomplete");
+  for (const Index::Tensor& tensor : index.tensors) {
+    const std::string& shard = index.shards[tensor.shard];
+    const auto found = file_of_.find(tensor.name);
+    if (found == file_of_.end() || found->second != file_number.at(shard))
+      throw Error(
+          "weight_map." + printable(tensor.name, 200) + " names " + shard + ", which has no such tensor",
+          where, "the checkpoint is incomplete");
   }
 }
 
@@ -93,6 +163,10 @@ std::size_t CheckpointFiles::total_bytes() const {
   for (const Safetensors& file : files_)
     for (const auto& [name, view] : file.tensors()) total += view.data.size();
   return total;
+}
+
+void CheckpointFiles::check_intact() const {
+  for (const Safetensors& file : files_) file.check_intact();
 }
 
 }  // namespace sluice::model

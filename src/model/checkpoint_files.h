@@ -10,28 +10,29 @@
 #include <vector>
 
 #include "model/safetensors.h"
+#include "model/storage.h"
+#include "model/tensor_source.h"
 
 namespace sluice::model {
 
-class CheckpointFiles {
+class CheckpointFiles final : public TensorSource, public Storage {
  public:
   // Throws Error if there is no such file, one of them is damaged, the index names a tensor that its shard
   // doesn't hold or a file that is not a plain name, or two shards hold the same tensor.
   explicit CheckpointFiles(const std::filesystem::path& folder);
 
-  bool contains(std::string_view name) const { return file_of_.contains(name); }
+  bool contains(std::string_view name) const override { return file_of_.contains(name); }
   // Throws Error naming the file (the folder if no file has it) as Safetensors::tensor does.
-  const TensorView& tensor(std::string_view name) const;
+  const TensorView& tensor(std::string_view name) const override;
   // The file that holds `name`, for messages; the folder if none does.
-  const std::filesystem::path& path_of(std::string_view name) const;
-  // All names, those of unreadable types included, sorted.
-  std::vector<std::string> names() const;
-  // Bytes of all readable tensors.
-  std::size_t total_bytes() const;
+  const std::filesystem::path& path_of(std::string_view name) const override;
+  std::vector<std::string> names() const override;
+  std::size_t total_bytes() const override;
+  void check_intact() const override;
 
  private:
   void add(const std::filesystem::path& path);
-  void add_shards(const std::filesystem::path& index);
+  void add_shards(const std::filesystem::path& path);  // of the index
 
   std::filesystem::path folder_;
   std::vector<Safetensors> files_;

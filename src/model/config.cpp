@@ -1,7 +1,5 @@
 #include "model/config.h"
 
-#include <algorithm>
-#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -9,23 +7,13 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "model/config_checks.h"
+#include "model/gguf_model.h"
 
 namespace sluice::model {
 namespace {
 
-// Every size below is at most this. So a product of two of them (a matrix, a layer's recurrent state) stays
-// below 2^50, and times 4 bytes and kMaxLayers layers below 2^64. What also grows with the context (the KV cache)
-// is multiplied with checks.
-constexpr std::size_t kMaxSize = std::size_t{1} << 24U;
-constexpr std::size_t kMaxLayers = 4096;
-// Frequencies theta^(-2j/rotary_dim) are at most 1 and, in fp32, not 0; an epsilon in fp32 is neither 0 nor more than
-// what it protects.
-constexpr double kMaxTheta = 1e30;
 constexpr double kMinRotaryFactor = 1e-6;
-constexpr double kMinEps = 1e-30;
-constexpr std::size_t kMaxMtpLayers = 64;
-constexpr std::size_t kMaxConvKernel = 4096;
-constexpr std::size_t kMaxPositions = std::size_t{1} << 31U;
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
 
 // transformers 5.12.1: Qwen3_5TextConfig, and RotaryEmbeddingConfigMixin for theta.
@@ -39,15 +27,15 @@ constexpr double kDefaultRotaryFactor = 0.25;
 class Fields {
  public:
   Fields(const Json& json, std::string_view where, std::string path)
-      : json_(&json), where_(where), path_(std::move(path)) {
+      : json_(&json), checks_(where), path_(std::move(path)) {
     if (!json.is_object()) {
       const std::string name = path_.empty() ? "the document" : path_.substr(0, path_.size() - 1);
-      throw Error(name + " is " + json.type_name(), where_, "expected an object");
+      checks_.fail(name, json.type_name(), "an object");
     }
   }
 
   [[noreturn]] void fail(std::string_view field, const std::string& is, const std::string& expected) const {
-    throw Error(path_ + std::string(field) + " is " + is, where_, "expected " + expected);
+    checks_.fail(path_ + std::string(field), is, expected);
   }
 
   // The field's value; nullptr if it is absent or null, which transformers treats alike.
@@ -63,7 +51,7 @@ class Fields {
   }
 
   std::size_t integer(const char* field, const Json& value, std::size_t low, std::size_t high) const {
-    const std::string expected = "an integer from " + std::to_string(low) + " to " + std::to_string(high);
+    const std::string expected = ConfigChecks::range_text(low, high);
     // JSON made by a program may hold a positive number as a signed one.
     const bool negative =
         !value.is_number_unsigned() && value.is_number_integer() && value.get<std::int64_t>() < 0;
@@ -75,7 +63,7 @@ class Fields {
 
   // A dimension: without it there is no model.
   std::size_t size(const char* field, std::size_t high = kMaxSize) const {
-    return integer(field, require(field, "an integer from 1 to " + std::to_string(high)), 1, high);
+    return integer(field, require(field, ConfigChecks::range_text(1, high)), 1, high);
   }
 
   std::size_t size_or(const char* field, std::size_t low, std::size_t high, std::size_t otherwise) const {
@@ -105,10 +93,11 @@ class Fields {
   }
 
   Fields object(const char* field) const {
-    return {require(field, "an object"), where_, path_ + field + "."};
+    return {require(field, "an object"), checks_.where(), path_ + field + "."};
   }
 
-  const std::string& where() const { return where_; }
+  const ConfigChecks& checks() const { return checks_; }
+  std::string full(const char* field) const { return path_ + field; }
 
   // A value as a short text for messages.
   static std::string shown(const Json& value) {
@@ -118,7 +107,7 @@ class Fields {
 
  private:
   const Json* json_;
-  std::string where_;
+  ConfigChecks checks_;
   std::string path_;
 };
 
@@ -185,10 +174,7 @@ std::vector<LayerKind> read_layers(const Fields& fields) {
 }
 
 double number_within(const Fields& fields, const char* field, double otherwise, double low, double high) {
-  const double value = fields.number(field).value_or(otherwise);
-  if (!(value >= low && value <= high))
-    fields.fail(field, fmt::format("{}", value), fmt::format("a number from {} to {}", low, high));
-  return value;
+  return fields.checks().within(fields.full(field), fields.number(field).value_or(otherwise), low, high);
 }
 
 // Where RoPE's numbers stand: `rope_parameters`, or before transformers 5 `rope_scaling`, which wins if both
@@ -208,7 +194,7 @@ void read_rope(const Fields& fields, ModelConfig& config) {
   const auto holder = [&](const char* field) -> const Fields& {
     return rope && rope->find(field) != nullptr ? *rope : fields;
   };
-  config.rope_theta = number_within(holder("rope_theta"), "rope_theta", kDefaultTheta, 1, kMaxTheta);
+  config.rope_theta = number_within(holder("rope_theta"), "rope_theta", kDefaultTheta, kMinTheta, kMaxTheta);
 
   static constexpr const char* kFactor = "partial_rotary_factor";
   const Fields& factored = holder(kFactor);
@@ -220,18 +206,6 @@ void read_rope(const Fields& fields, ModelConfig& config) {
                               config.head_dim, factor));
 }
 
-void check_product(const Fields& fields, const char* product, std::size_t a, std::size_t b) {
-  // Both are at most kMaxSize, so this can't overflow.
-  if (a * b > kMaxSize) fields.fail(product, std::to_string(a * b), "at most " + std::to_string(kMaxSize));
-}
-
-void check_multiple(const Fields& fields, const char* field, std::size_t value, const char* of,
-                    std::size_t divisor) {
-  if (value % divisor != 0)
-    fields.fail(field, std::to_string(value),
-                "a multiple of " + std::string(of) + " = " + std::to_string(divisor));
-}
-
 void read_sizes(const Fields& fields, ModelConfig& config) {
   config.vocab_size = fields.size("vocab_size");
   config.hidden_size = fields.size("hidden_size");
@@ -241,24 +215,23 @@ void read_sizes(const Fields& fields, ModelConfig& config) {
   config.n_heads = fields.size("num_attention_heads");
   config.n_kv_heads = fields.size("num_key_value_heads");
   config.head_dim = fields.size("head_dim");
-  check_multiple(fields, "num_attention_heads", config.n_heads, "num_key_value_heads", config.n_kv_heads);
-  check_product(fields, "num_attention_heads × head_dim", config.n_heads, config.head_dim);
 
   config.n_key_heads = fields.size("linear_num_key_heads");
   config.n_value_heads = fields.size("linear_num_value_heads");
   config.key_head_dim = fields.size("linear_key_head_dim");
   config.value_head_dim = fields.size("linear_value_head_dim");
   config.conv_kernel = fields.size("linear_conv_kernel_dim", kMaxConvKernel);
-  check_multiple(fields, "linear_num_value_heads", config.n_value_heads, "linear_num_key_heads",
-                 config.n_key_heads);
-  check_product(fields, "linear_num_key_heads × linear_key_head_dim", config.n_key_heads,
-                config.key_head_dim);
-  check_product(fields, "linear_num_value_heads × linear_value_head_dim", config.n_value_heads,
-                config.value_head_dim);
+  fields.checks().heads(config, {.n_heads = fields.full("num_attention_heads"),
+                                 .n_kv_heads = fields.full("num_key_value_heads"),
+                                 .head_dim = fields.full("head_dim"),
+                                 .n_key_heads = fields.full("linear_num_key_heads"),
+                                 .n_value_heads = fields.full("linear_num_value_heads"),
+                                 .key_head_dim = fields.full("linear_key_head_dim"),
+                                 .value_head_dim = fields.full("linear_value_head_dim")});
 
   config.max_positions = fields.size_or("max_position_embeddings", 1, kMaxPositions, kDefaultPositions);
   config.n_mtp_layers = fields.size_or("mtp_num_hidden_layers", 0, kMaxMtpLayers, 0);
-  config.rms_norm_eps = number_within(fields, "rms_norm_eps", kDefaultEps, kMinEps, 1);
+  config.rms_norm_eps = number_within(fields, "rms_norm_eps", kDefaultEps, kMinEps, kMaxEps);
 }
 
 // Adds the end tokens that `fields` name, as a number or a list.
@@ -267,10 +240,8 @@ void add_eos(const Fields& fields, ModelConfig& config) {
   const Json* value = fields.find(kField);
   if (value == nullptr) return;
   const auto add = [&](const Json& id) {
-    const auto token = static_cast<std::int32_t>(fields.integer(kField, id, 0, config.vocab_size - 1));
-    if (std::find(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) ==
-        config.eos_token_ids.end())
-      config.eos_token_ids.push_back(token);
+    fields.checks().add_eos(fields.full(kField), fields.integer(kField, id, 0, config.vocab_size - 1),
+                            config);
   };
   if (value->is_array()) {
     for (const Json& id : *value) add(id);
@@ -309,13 +280,19 @@ ModelConfig parse_config(const Json& json, std::string_view where) {
   return config;
 }
 
-ModelConfig read_config(const std::filesystem::path& folder) {
-  const auto read = [](const std::filesystem::path& path) {
-    return parse_json(read_text_file(path, kMaxConfigBytes), path.string());
+ModelConfig read_config(const std::filesystem::path& path) {
+  if (is_gguf_file(path)) {
+    const Gguf file(path);
+    ModelConfig config = read_gguf_config(file);
+    file.check_intact();
+    return config;
+  }
+  const auto read = [](const std::filesystem::path& file) {
+    return parse_json(read_text_file(file, kMaxConfigBytes), file.string());
   };
-  const std::filesystem::path path = folder / "config.json";
-  ModelConfig config = parse_config(read(path), path.string());
-  const std::filesystem::path generation = folder / "generation_config.json";
+  const std::filesystem::path main = path / "config.json";
+  ModelConfig config = parse_config(read(main), main.string());
+  const std::filesystem::path generation = path / "generation_config.json";
   if (is_there(generation)) add_eos(Fields(read(generation), generation.string(), ""), config);
   return config;
 }

@@ -1,5 +1,5 @@
 // What a checkpoint says about itself: sizes, layer pattern, constants. Nothing here is a habit of one model:
-// every number comes from config.json (docs: Qwen3.5's `text_config`).
+// every number comes from config.json (Qwen3.5's `text_config`) or from a GGUF's metadata (docs/models.md §3).
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,10 @@ namespace sluice::model {
 enum class LayerKind : std::uint8_t { kDeltaNet, kAttention };
 
 struct ModelConfig {
-  std::string model_type;  // "qwen3_5", "qwen3_5_text"
-  std::string dtype;       // as the config states it: "bfloat16", "float32", ...; empty if it doesn't
+  std::string model_type;  // "qwen3_5", "qwen3_5_text"; a GGUF's architecture, "qwen35"
+  // As the config states it: "bfloat16", "float32", ...; empty if it doesn't. Of a GGUF, which states none, the type that
+  // most of its bytes are of: "BF16", "Q4_K", ...
+  std::string dtype;
 
   std::size_t vocab_size = 0;
   std::size_t hidden_size = 0;
@@ -51,12 +53,12 @@ struct ModelConfig {
   std::size_t conv_dim() const { return 2 * key_dim() + value_dim(); }  // channels: Q | K | V
 };
 
-// Reads `folder`/config.json. Throws Error that names file, field and expectation for an unknown model type,
-// a missing field, a wrong type, a value out of range, dimensions that don't divide, or products that
-// overflow.
-ModelConfig read_config(const std::filesystem::path& folder);
+// Reads config.json in the folder `path`, or the metadata of the GGUF file `path`. Throws Error that names file, field
+// and expectation for an unknown model type, a missing field, a wrong type, a value out of range, dimensions that don't
+// divide, or products that overflow.
+ModelConfig read_config(const std::filesystem::path& path);
 
-// The same from parsed JSON; `where` names it in errors.
+// The same from the parsed JSON of a config.json; `where` names it in errors.
 ModelConfig parse_config(const Json& json, std::string_view where);
 
 }  // namespace sluice::model

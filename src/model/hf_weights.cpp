@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
+#include "model/tensor_reader.h"
 
 namespace sluice::model {
 namespace {
@@ -28,7 +27,7 @@ HeadOrder v_head_order(const ModelConfig& config, std::size_t begin, std::size_t
 class Reader {
  public:
   Reader(const CheckpointFiles& files, const ModelConfig& config, const LoadProgress& progress)
-      : files_(files), config_(config), progress_(progress), total_(files.total_bytes()) {}
+      : files_(files), config_(config), reader_(files, "config.json", TensorReader::Ones::kCount, progress) {}
 
   Model read() {
     const std::string prefix = language_prefix();
@@ -40,7 +39,7 @@ class Reader {
     weights.norm = norm(prefix + "norm.weight", hidden);
     weights.head = head(prefix, weights.embedding);
     weights.mtp = mtp();
-    finish();
+    reader_.finish(model_);
     return std::move(model_);
   }
 
@@ -50,26 +49,8 @@ class Reader {
     return files_.contains(nested + "embed_tokens.weight") ? nested : "model.";
   }
 
-  // The tensor `name`, which must have `shape`.
-  const TensorView& tensor(const std::string& name, const std::vector<std::size_t>& shape) {
-    const TensorView& view = files_.tensor(name);
-    if (view.shape != shape)
-      throw Error("tensor " + name + " is " + shape_text(view.shape), files_.path_of(name).string(),
-                  "config.json wants " + shape_text(shape));
-    if (used_.insert(name).second) done_ += view.data.size();
-    if (progress_) progress_(done_, total_);
-    return view;
-  }
-
   Matrix matrix(const std::string& name, std::size_t rows, std::size_t cols) {
-    const TensorView& view = tensor(name, {rows, cols});
-    return {.name = name,
-            .dtype = view.dtype,
-            .rows = rows,
-            .cols = cols,
-            .data = view.data,
-            .row_order = {},
-            .col_order = {}};
+    return reader_.matrix(name, rows, cols);
   }
 
   Matrix with_rows(Matrix matrix, std::size_t begin, std::size_t head_size) const {
@@ -77,26 +58,9 @@ class Reader {
     return matrix;
   }
 
-  std::vector<float> vector(const std::string& name, const std::vector<std::size_t>& shape) {
-    const TensorView& view = tensor(name, shape);
-    std::vector<float> values(view.size());
-    to_float(view.dtype, view.data, 0, values);
-    check_finite(name, values);
-    return values;
-  }
-
-  void check_finite(const std::string& name, const std::vector<float>& values) const {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if (!std::isfinite(values[i]))
-        throw Error(
-            "tensor " + name + " has a value that is infinite or not a number at index " + std::to_string(i),
-            files_.path_of(name).string(), "the checkpoint is damaged");
-    }
-  }
-
   // A norm that is stored as its distance from one (docs/models.md §2, type A).
   std::vector<float> norm(const std::string& name, std::size_t n) {
-    std::vector<float> values = vector(name, {n});
+    std::vector<float> values = reader_.vector(name, {n});
     for (float& value : values) value = 1.0F + value;
     return values;
   }
@@ -112,9 +76,9 @@ class Reader {
   }
 
   std::vector<float> decay(const std::string& name) {
-    std::vector<float> values = vector(name, {config_.n_value_heads});
+    std::vector<float> values = reader_.vector(name, {config_.n_value_heads});
     for (float& value : values) value = static_cast<float>(-std::exp(static_cast<double>(value)));
-    check_finite(name, values);
+    reader_.check_finite(name, values);
     return reordered(values, v_head_order(config_, 0, 1), 1);
   }
 
@@ -128,11 +92,12 @@ class Reader {
     net.z = with_rows(matrix(prefix + "in_proj_z.weight", config_.value_dim(), hidden), 0, head_dim);
     net.b = with_rows(matrix(prefix + "in_proj_b.weight", heads, hidden), 0, 1);
     net.a = with_rows(matrix(prefix + "in_proj_a.weight", heads, hidden), 0, 1);
-    net.conv = reordered(vector(prefix + "conv1d.weight", {config_.conv_dim(), 1, config_.conv_kernel}),
-                         v_head_order(config_, v_begin, head_dim), config_.conv_kernel);
+    net.conv =
+        reordered(reader_.vector(prefix + "conv1d.weight", {config_.conv_dim(), 1, config_.conv_kernel}),
+                  v_head_order(config_, v_begin, head_dim), config_.conv_kernel);
     net.decay = decay(prefix + "A_log");
-    net.dt_bias = reordered(vector(prefix + "dt_bias", {heads}), v_head_order(config_, 0, 1), 1);
-    net.norm = vector(prefix + "norm.weight", {head_dim});
+    net.dt_bias = reordered(reader_.vector(prefix + "dt_bias", {heads}), v_head_order(config_, 0, 1), 1);
+    net.norm = reader_.vector(prefix + "norm.weight", {head_dim});
     net.out = matrix(prefix + "out_proj.weight", hidden, config_.value_dim());
     net.out.col_order = v_head_order(config_, 0, head_dim);
     for (std::size_t hv = 0; hv < heads; ++hv) net.key_head.push_back(hv % config_.n_key_heads);
@@ -186,6 +151,7 @@ class Reader {
     const auto is_mtp = [](const std::string& name) { return name.starts_with("mtp."); };
     const std::vector<std::string> names = files_.names();
     if (config_.n_mtp_layers == 0 || std::none_of(names.begin(), names.end(), is_mtp)) return std::nullopt;
+    reader_.begin_mtp();
     const std::size_t hidden = config_.hidden_size;
     MtpWeights mtp;
     mtp.fc = matrix("mtp.fc.weight", hidden, 2 * hidden);
@@ -197,23 +163,9 @@ class Reader {
     return mtp;
   }
 
-  void finish() {
-    for (const std::string& name : files_.names()) {
-      if (used_.contains(name)) {
-        model_.tensors.push_back(files_.tensor(name));
-      } else {
-        model_.skipped.push_back(name);
-      }
-    }
-    if (progress_) progress_(total_, total_);
-  }
-
   const CheckpointFiles& files_;
   const ModelConfig& config_;
-  const LoadProgress& progress_;
-  std::size_t total_;
-  std::size_t done_ = 0;
-  std::set<std::string> used_;
+  TensorReader reader_;
   Model model_;
 };
 

@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/json.h"
+#include "base/json_reader.h"
 
 namespace sluice::model {
 namespace {
@@ -19,13 +21,16 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kMaxHeaderBytes = 100'000'000;
 // name → {"shape": [..]}: nothing in a header lies deeper than three levels.
 constexpr std::size_t kMaxHeaderDepth = 8;
+// A tensor takes about eight, a large mixture of experts has 100,000 tensors.
+constexpr std::size_t kMaxHeaderValues = std::size_t{1} << 22U;
 constexpr std::size_t kMaxDimensions = 64;
+constexpr std::size_t kMaxMetadata = 10'000;
 
 // Where a tensor lies in the data part of the file.
 struct Range {
   std::size_t begin = 0;
   std::size_t end = 0;
-  std::string name;
+  std::string_view name;
 };
 
 // The bits of an element of the types that the format knows; nothing for one that we have never heard of.
@@ -47,19 +52,40 @@ std::optional<DType> readable_type(std::string_view dtype) {
   return std::nullopt;
 }
 
-// One entry of the header, checked piece by piece. `data_size`: bytes that follow the header.
+// One entry of the header, the reader's next value, checked piece by piece. `name` must outlive it; `data_size`: bytes
+// that follow the header.
 class Entry {
  public:
-  Entry(std::string name, const Json& json, std::size_t data_size, std::string_view file) : file_(file) {
-    range_.name = std::move(name);
-    if (!json.is_object()) fail("is not an object", "expected {\"dtype\", \"shape\", \"data_offsets\"}");
-    for (const auto& item : json.items()) {
-      if (item.key() != "dtype" && item.key() != "shape" && item.key() != "data_offsets")
-        fail("has an unknown field \"" + item.key() + "\"", "expected dtype, shape and data_offsets only");
-    }
-    read_dtype(json);
-    read_shape(json);
-    read_offsets(json, data_size);
+  Entry(std::string_view name, JsonReader& reader, std::size_t data_size, std::string_view file)
+      : file_(file), reader_(&reader) {
+    range_.name = name;
+    if (reader.kind() != JsonReader::Kind::kObject)
+      fail("is not an object", "expected {\"dtype\", \"shape\", \"data_offsets\"}");
+    bool has_dtype = false;
+    bool has_shape = false;
+    bool has_offsets = false;
+    const auto first_of = [this](std::string_view field, bool& seen) {
+      if (seen) reader_->fail_twice(field);
+      seen = true;
+    };
+    reader.object([&](std::string_view field) {
+      if (field == "dtype") {
+        first_of(field, has_dtype);
+        read_dtype();
+      } else if (field == "shape") {
+        first_of(field, has_shape);
+        read_shape();
+      } else if (field == "data_offsets") {
+        first_of(field, has_offsets);
+        read_offsets(data_size);
+      } else {
+        fail("has an unknown field \"" + printable(field, 100) + "\"",
+             "expected dtype, shape and data_offsets only");
+      }
+    });
+    if (!has_dtype) fail("has no dtype", "the file is damaged");
+    if (!has_shape) fail("has no shape", "the file is damaged");
+    if (!has_offsets) fail("has no data_offsets", "the file is damaged");
     check_size();
   }
 
@@ -72,41 +98,46 @@ class Entry {
     throw Error("tensor " + printable(range_.name, 200) + " " + what, file_, expected);
   }
 
-  const Json& field(const Json& json, const char* name) const {
-    const auto found = json.find(name);
-    if (found == json.end()) fail(std::string("has no ") + name, "the file is damaged");
-    return *found;
-  }
-
   // An integer that fits into 64 bits and isn't negative.
-  std::size_t count(const Json& value, const char* field_name) const {
-    if (!value.is_number_unsigned())
-      fail(std::string("has a ") + field_name + " that is not a list of integers from 0 to 2^64 - 1",
-           "the file is damaged");
-    return value.get<std::size_t>();
+  std::size_t count(const char* field_name) const {
+    if (reader_->kind() == JsonReader::Kind::kNumber) {
+      const Json value = reader_->scalar();
+      if (value.is_number_unsigned()) return value.get<std::size_t>();
+    }
+    fail(std::string("has a ") + field_name + " that is not a list of integers from 0 to 2^64 - 1",
+         "the file is damaged");
   }
 
-  void read_dtype(const Json& json) {
-    const Json& value = field(json, "dtype");
-    if (!value.is_string()) fail("has a dtype that is not a string", "expected F32, F16 or BF16");
-    dtype_ = value.get<std::string>();
+  // The integers of the list that comes next, at most `max_size`; `expected` says what it should have been.
+  std::vector<std::size_t> counts(const char* field_name, std::size_t max_size, const char* expected) const {
+    const auto fail_size = [&] { fail(std::string("has ") + expected, "the file is damaged"); };
+    if (reader_->kind() != JsonReader::Kind::kArray) fail_size();
+    std::vector<std::size_t> all;
+    reader_->array([&] {
+      if (all.size() == max_size) fail_size();
+      all.push_back(count(field_name));
+    });
+    return all;
   }
 
-  void read_shape(const Json& json) {
-    const Json& value = field(json, "shape");
-    if (!value.is_array() || value.size() > kMaxDimensions)
-      fail("has a shape that is not a list of at most 64 integers", "the file is damaged");
-    for (const Json& extent : value) shape_.push_back(count(extent, "shape"));
+  void read_dtype() {
+    if (reader_->kind() != JsonReader::Kind::kString)
+      fail("has a dtype that is not a string", "expected F32, F16 or BF16");
+    dtype_ = reader_->string();
   }
 
-  void read_offsets(const Json& json, std::size_t data_size) {
-    const Json& value = field(json, "data_offsets");
-    if (!value.is_array() || value.size() != 2)
-      fail("has data_offsets that are not [begin, end]", "the file is damaged");
-    range_.begin = count(value[0], "data_offsets");
-    range_.end = count(value[1], "data_offsets");
+  void read_shape() {
+    shape_ = counts("shape", kMaxDimensions, "a shape that is not a list of at most 64 integers");
+  }
+
+  void read_offsets(std::size_t data_size) {
+    static constexpr const char* kExpected = "data_offsets that are not [begin, end]";
+    const std::vector<std::size_t> offsets = counts("data_offsets", 2, kExpected);
+    if (offsets.size() != 2) fail(std::string("has ") + kExpected, "the file is damaged");
+    range_.begin = offsets[0];
+    range_.end = offsets[1];
     if (range_.begin > range_.end || range_.end > data_size) {
-      fail("has data_offsets " + shape_text(std::array{range_.begin, range_.end}),
+      fail("has data_offsets " + shape_text(offsets),
            "expected 0 <= begin <= end <= " + std::to_string(data_size) +
                ", the bytes after the header; is the file complete?");
     }
@@ -128,6 +159,7 @@ class Entry {
   }
 
   std::string_view file_;
+  JsonReader* reader_;
   Range range_;
   std::string dtype_;
   std::vector<std::size_t> shape_;
@@ -153,10 +185,21 @@ std::string_view header_text(const MappedFile& file) {
   return header;
 }
 
-void check_metadata(const Json& json, const std::string& where) {
-  const auto is_text = [](const Json& value) { return value.is_string(); };
-  if (!json.is_object() || !std::all_of(json.begin(), json.end(), is_text))
-    throw Error("__metadata__ is not an object of strings", where, "the file is damaged");
+void check_metadata(JsonReader& reader, const std::string& where) {
+  const auto require = [&](JsonReader::Kind kind) {
+    if (reader.kind() != kind)
+      throw Error("__metadata__ is not an object of strings", where, "the file is damaged");
+  };
+  require(JsonReader::Kind::kObject);
+  std::set<std::string, std::less<>> keys;
+  reader.object([&](std::string_view key) {
+    if (!keys.emplace(key).second) reader.fail_twice(key);
+    if (keys.size() > kMaxMetadata)
+      throw Error("__metadata__ has more than " + std::to_string(kMaxMetadata) + " entries", where,
+                  "is it the right file?");
+    require(JsonReader::Kind::kString);
+    reader.string();
+  });
 }
 
 // As the reference implementation: the tensors cover the data without overlap and without holes, so that
@@ -185,26 +228,39 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
   const std::string where = path.string();
   const std::string_view header = header_text(file_);
   const std::span<const std::byte> data = file_.bytes().subspan(kLengthBytes + header.size());
-  const Json json = parse_json(header, where, kMaxHeaderDepth);
+  JsonReader reader(header, where, {.depth = kMaxHeaderDepth, .values = kMaxHeaderValues});
   std::vector<Range> ranges;
-  for (const auto& item : json.items()) {
-    if (item.key() == "__metadata__") {
-      check_metadata(item.value(), where);
-      continue;
+  bool has_metadata = false;
+  reader.object([&](std::string_view key) {
+    if (key == "__metadata__") {
+      if (has_metadata) reader.fail_twice(key);
+      has_metadata = true;
+      check_metadata(reader, where);
+      return;
     }
-    const Entry entry(item.key(), item.value(), data.size(), where);
+    const std::string name(key);
+    // Most files are sorted: then the place is at the end.
+    const auto place =
+        tensors_.empty() || tensors_.rbegin()->first < name ? tensors_.end() : tensors_.lower_bound(name);
+    if ((place != tensors_.end() && place->first == name) || unreadable_.contains(name))
+      reader.fail_twice(name);
+    const Entry entry(name, reader, data.size(), where);
     ranges.push_back(entry.range());
     if (const std::optional<DType> type = readable_type(entry.dtype())) {
-      const Range& range = entry.range();
-      tensors_[item.key()] = {.name = item.key(),
-                              .dtype = *type,
-                              .shape = entry.shape(),
-                              .data = data.subspan(range.begin, range.end - range.begin)};
+      const std::size_t size = ranges.back().end - ranges.back().begin;
+      const auto added = tensors_.emplace_hint(place, name,
+                                               TensorView{.name = name,
+                                                          .dtype = *type,
+                                                          .shape = entry.shape(),
+                                                          .data = data.subspan(ranges.back().begin, size)});
+      ranges.back().name = added->first;
     } else {
-      unreadable_[item.key()] = entry.dtype();
+      ranges.back().name = unreadable_.emplace(name, entry.dtype()).first->first;
     }
-  }
+  });
+  reader.end();
   check_cover(std::move(ranges), data.size(), where);
+  check_intact();
 }
 
 bool Safetensors::contains(std::string_view name) const {

@@ -4,12 +4,48 @@
 
 #include "base/bf16.h"
 #include "base/error.h"
+#include "model/ggml_blocks.h"
 
 namespace sluice::model {
 namespace {
 
-std::size_t element_size(DType type) {
-  return type == DType::kF32 ? sizeof(float) : sizeof(std::uint16_t);
+// How a type lies in memory: `bytes` hold `elements`.
+struct Layout {
+  std::string_view name;
+  std::size_t elements;
+  std::size_t bytes;
+};
+
+Layout layout_of(DType type) {
+  switch (type) {
+    case DType::kF32:
+      return {"F32", 1, 4};
+    case DType::kF16:
+      return {"F16", 1, 2};
+    case DType::kBF16:
+      return {"BF16", 1, 2};
+    case DType::kQ8_0:
+      return {"Q8_0", 32, 34};
+    case DType::kQ4_0:
+      return {"Q4_0", 32, 18};
+    case DType::kQ4_1:
+      return {"Q4_1", 32, 20};
+    case DType::kQ5_0:
+      return {"Q5_0", 32, 22};
+    case DType::kQ5_1:
+      return {"Q5_1", 32, 24};
+    case DType::kQ4_K:
+      return {"Q4_K", 256, 144};
+    case DType::kQ5_K:
+      return {"Q5_K", 256, 176};
+    case DType::kQ6_K:
+      return {"Q6_K", 256, 210};
+    case DType::kIQ4_NL:
+      return {"IQ4_NL", 32, 18};
+    case DType::kIQ4_XS:
+      return {"IQ4_XS", 256, 136};
+  }
+  return {"?", 1, 1};  // no type of the enumeration
 }
 
 // Tensors in a file stand at any byte offset, so every element is copied out rather than pointed at.
@@ -25,36 +61,37 @@ void convert_16(const std::byte* from, std::span<float> out, Convert convert) {
 }  // namespace
 
 std::string_view name_of(DType type) {
-  switch (type) {
-    case DType::kF32:
-      return "F32";
-    case DType::kF16:
-      return "F16";
-    case DType::kBF16:
-      return "BF16";
-  }
-  return "?";
+  return layout_of(type).name;
+}
+
+std::size_t block_size(DType type) {
+  return layout_of(type).elements;
 }
 
 std::size_t bytes_of(DType type, std::size_t n) {
-  return n * element_size(type);
+  const Layout layout = layout_of(type);
+  SLUICE_CHECK(n % layout.elements == 0);
+  return n / layout.elements * layout.bytes;
 }
 
 void to_float(DType type, std::span<const std::byte> data, std::size_t first, std::span<float> out) {
-  const std::size_t available = data.size() / element_size(type);
+  const Layout layout = layout_of(type);
+  const std::size_t available = data.size() / layout.bytes * layout.elements;
   SLUICE_CHECK(first <= available && out.size() <= available - first);
+  const std::span<const std::byte> from = data.subspan(bytes_of(type, first), bytes_of(type, out.size()));
   if (out.empty()) return;
-  const std::byte* from = data.data() + bytes_of(type, first);
   switch (type) {
     case DType::kF32:
-      std::memcpy(out.data(), from, out.size_bytes());
+      std::memcpy(out.data(), from.data(), out.size_bytes());
       return;
     case DType::kF16:
-      convert_16(from, out, f16_to_float);
+      convert_16(from.data(), out, f16_to_float);
       return;
     case DType::kBF16:
-      convert_16(from, out, bf16_to_float);
+      convert_16(from.data(), out, bf16_to_float);
       return;
+    default:
+      dequantize(type, from, out);
   }
 }
 

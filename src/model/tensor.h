@@ -10,14 +10,33 @@
 
 namespace sluice::model {
 
-enum class DType : std::uint8_t { kF32, kF16, kBF16 };
+// Element types: three plain ones, and ggml's quantized blocks (ggml_blocks.h), which only GGUF files hold.
+enum class DType : std::uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+};
 
-std::string_view name_of(DType type);  // "F32", "F16", "BF16"
+std::string_view name_of(DType type);  // "F32", "BF16", "Q4_K", ...
 
-// Bytes of `n` elements of `type`.
+// Elements that are stored together: 1 for plain types, 32 or 256 for quantized ones.
+std::size_t block_size(DType type);
+
+// Bytes of `n` elements of `type`; n is a multiple of block_size(type).
 std::size_t bytes_of(DType type, std::size_t n);
 
-// Converts out.size() elements, starting with element `first` of `data`, to fp32 (exactly).
+// Converts out.size() elements, starting with element `first` of `data`, to fp32: exactly for plain types, by the
+// block's formula in fp32 for quantized ones. `first` and out.size() are multiples of block_size(type).
 void to_float(DType type, std::span<const std::byte> data, std::size_t first, std::span<float> out);
 
 struct TensorView {

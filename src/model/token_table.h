@@ -11,6 +11,11 @@
 
 namespace sluice::model {
 
+// 64-bit hashes for tables in memory (not stable across machines). Who doesn't know `seed` can't make them collide.
+std::uint64_t hash_of(std::string_view text, std::uint64_t seed);
+std::uint64_t hash_of(std::uint64_t value, std::uint64_t seed);
+std::uint64_t random_seed();
+
 class TokenTable {
  public:
   struct Entry {
@@ -39,12 +44,11 @@ class TokenTable {
   std::size_t slot_of(std::string_view text, std::uint64_t hash) const;
   void grow();
 
+  // Random: a file whose tokens all hash alike would take quadratic time.
+  std::uint64_t seed_ = random_seed();
   std::string texts_;
   std::vector<Entry> entries_;
   std::vector<Slot> slots_;  // open addressing; a power of two, at most half full
 };
-
-// A 64-bit hash of `text` for tables in memory (not stable across machines).
-std::uint64_t hash_of(std::string_view text);
 
 }  // namespace sluice::model

@@ -11,13 +11,14 @@
 #include "base/utf8.h"
 #include "model/bpe.h"
 #include "model/byte_level.h"
+#include "model/gguf_model.h"
 #include "model/nfc.h"
 #include "model/tokenizer_definition.h"
 
 namespace sluice::model {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = std::size_t{256} << 20U;
+constexpr std::size_t kMaxFileBytes = std::size_t{64} << 20U;
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30U;
 
 // The token of an id.
@@ -57,7 +58,7 @@ class SeenPieces {
   template <typename Encode>
   void append(std::size_t begin, std::size_t end, std::vector<std::int32_t>& ids, const Encode& encode) {
     const std::string_view piece = text_.substr(begin, end - begin);
-    Slot& slot = slots_[static_cast<std::size_t>(hash_of(piece)) & (slots_.size() - 1)];
+    Slot& slot = slots_[static_cast<std::size_t>(hash_of(piece, 0)) & (slots_.size() - 1)];
     if (slot.n_ids != 0 && text_.substr(slot.begin, slot.size) == piece) {
       const std::size_t first = slot.first_id;
       for (std::size_t i = 0; i < slot.n_ids; ++i) ids.push_back(ids_[first + i]);
@@ -310,6 +311,14 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "tokenizer.json";
   TokenizerDefinition definition = parse_tokenizer_json(read_text_file(path, kMaxFileBytes), path.string());
   definition.chat_template = read_chat_template(folder);
+  return from_definition(std::move(definition));
+}
+
+Tokenizer Tokenizer::from_path(const std::filesystem::path& path) {
+  if (!is_gguf_file(path)) return from_folder(path);
+  const Gguf file(path);
+  TokenizerDefinition definition = read_gguf_tokenizer(file);
+  file.check_intact();
   return from_definition(std::move(definition));
 }
 

@@ -19,6 +19,8 @@ class Tokenizer {
   // Reads `folder`/tokenizer.json (and tokenizer_config.json if it is there). Throws Error that names file,
   // field and expectation; also for a tokenizer whose model, normalizer or pre-tokenizer is not one we know.
   static Tokenizer from_folder(const std::filesystem::path& folder);
+  // The tokenizer of a model's folder, or the one inside a GGUF file.
+  static Tokenizer from_path(const std::filesystem::path& path);
   // The same from a definition that another file format gave. Throws Error if its parts don't fit together:
   // ids given twice, merges of tokens that aren't there, a byte of UTF-8 without token.
   static Tokenizer from_definition(TokenizerDefinition definition);

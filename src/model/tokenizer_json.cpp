@@ -1,161 +1,21 @@
-// tokenizer.json (Hugging Face `tokenizers`, its serialization of a Tokenizer). Vocabulary and merges,
-// hundreds of thousands of entries, go from the parser's events straight into our tables; the rest, small,
-// becomes a tree.
-#include <algorithm>
+// tokenizer.json (Hugging Face `tokenizers`, its serialization of a Tokenizer). Vocabulary, merges and added tokens, up to
+// hundreds of thousands of entries, go straight into our tables; the rest, small, becomes a tree.
 #include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/json_reader.h"
 #include "base/mapped_file.h"
 #include "model/tokenizer_definition.h"
 
 namespace sluice::model {
 namespace {
 
+// Three times what Qwen3.5's 248,077 tokens take.
+constexpr std::size_t kMaxValues = std::size_t{1} << 22U;
 constexpr std::size_t kMaxDepth = 64;
 constexpr const char* kDamaged = "the file is damaged";
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
-
-class TokenizerJsonHandler : public nlohmann::json_sax<Json> {
- public:
-  TokenizerJsonHandler(std::string_view where, TokenizerDefinition& definition)
-      : where_(where), definition_(definition) {}
-
-  bool null() override { return add(nullptr); }
-  bool boolean(bool value) override { return add(value); }
-  bool number_integer(number_integer_t value) override { return integer(value); }
-  bool number_unsigned(number_unsigned_t value) override {
-    return integer(static_cast<std::int64_t>(std::min<std::uint64_t>(value, std::uint64_t{1} << 62U)));
-  }
-  bool number_float(number_float_t value, const string_t& /*text*/) override { return add(value); }
-  bool binary(binary_t& value) override { return add(std::move(value)); }
-
-  bool string(string_t& value) override {
-    if (state_ == State::kMerges) return spaced_merge(value);
-    if (state_ != State::kMergePair) return add(std::move(value));
-    if (pair_.size() == 2) fail_merge();
-    pair_.push_back(std::move(value));
-    return true;
-  }
-
-  bool key(string_t& value) override {
-    key_ = std::move(value);
-    if (state_ == State::kTree && open_.back()->contains(key_))
-      fail("key \"" + key_ + "\" stands there twice");
-    return true;
-  }
-
-  bool start_object(std::size_t /*size*/) override {
-    if (state_ == State::kTree && in_model() && key_ == "vocab") state_ = State::kVocabNext;
-    return open(Json::object());
-  }
-  bool start_array(std::size_t /*size*/) override {
-    if (state_ == State::kMerges) {
-      state_ = State::kMergePair;
-      pair_.clear();
-      return true;
-    }
-    if (state_ == State::kTree && in_model() && key_ == "merges") state_ = State::kMergesNext;
-    return open(Json::array());
-  }
-  bool end_object() override { return close(); }
-  bool end_array() override {
-    if (state_ != State::kMergePair) return close();
-    if (pair_.size() != 2) fail_merge();
-    definition_.merges.push_back({std::move(pair_[0]), std::move(pair_[1])});
-    state_ = State::kMerges;
-    return true;
-  }
-
-  bool parse_error(std::size_t position, const std::string& /*token*/,
-                   const nlohmann::detail::exception& /*reason*/) override {
-    throw Error("not valid JSON at byte " + std::to_string(position), where_, "is the file complete?");
-  }
-
-  Json take() { return std::move(root_); }
-
- private:
-  enum class State : std::uint8_t {
-    kTree,
-    kVocabNext,  // the object that opens now is model.vocab
-    kVocab,
-    kMergesNext,  // the array that opens now is model.merges
-    kMerges,
-    kMergePair,
-  };
-
-  [[noreturn]] void fail(const std::string& what) const { throw Error(what, where_, kDamaged); }
-  [[noreturn]] void fail_merge() const {
-    fail("model.merges[" + std::to_string(definition_.merges.size()) +
-         "] is neither \"left right\" nor [\"left\", \"right\"]");
-  }
-
-  // Whether the value that comes is a member of "model".
-  bool in_model() const { return open_.size() == 2 && open_.back() == model_; }
-
-  // Only tree values may stand here.
-  void require_tree() const {
-    if (state_ == State::kVocab) fail("model.vocab[\"" + key_ + "\"] is not an id");
-    if (state_ == State::kMerges || state_ == State::kMergePair) fail_merge();
-  }
-
-  Json* place(Json value) {
-    if (open_.empty()) return &(root_ = std::move(value));
-    Json& parent = *open_.back();
-    if (parent.is_array()) return &parent.emplace_back(std::move(value));
-    return &(parent[key_] = std::move(value));
-  }
-
-  bool add(Json value) {
-    require_tree();
-    place(std::move(value));
-    return true;
-  }
-
-  bool integer(std::int64_t value) {
-    if (state_ != State::kVocab) return add(value);
-    if (value < 0 || value > kMaxTokenId) {
-      fail("model.vocab[\"" + key_ + "\"] is not an id between 0 and " + std::to_string(kMaxTokenId));
-    }
-    if (!definition_.vocab.insert(key_, static_cast<std::int32_t>(value))) {
-      fail("model.vocab has the token \"" + key_ + "\" twice");
-    }
-    return true;
-  }
-
-  bool spaced_merge(const std::string& merge) {
-    const std::size_t space = merge.find(' ');
-    if (space == std::string::npos || merge.find(' ', space + 1) != std::string::npos) fail_merge();
-    definition_.merges.push_back({merge.substr(0, space), merge.substr(space + 1)});
-    return true;
-  }
-
-  bool open(Json value) {
-    require_tree();
-    if (open_.size() >= kMaxDepth) fail("JSON nested deeper than " + std::to_string(kMaxDepth) + " levels");
-    const bool is_model = open_.size() == 1 && open_.back()->is_object() && key_ == "model";
-    open_.push_back(place(std::move(value)));
-    if (is_model) model_ = open_.back();
-    if (state_ == State::kVocabNext) state_ = State::kVocab;
-    if (state_ == State::kMergesNext) state_ = State::kMerges;
-    return true;
-  }
-
-  bool close() {
-    open_.pop_back();
-    state_ = State::kTree;
-    return true;
-  }
-
-  std::string where_;
-  TokenizerDefinition& definition_;
-  State state_ = State::kTree;
-  Json root_;
-  std::vector<Json*> open_;  // a parent is never appended to while a child is open, so these stay valid
-  const Json* model_ = nullptr;
-  std::string key_;
-  std::vector<std::string> pair_;
-};
 
 // A value of the tree with the path that errors name it by.
 class Field {
@@ -284,31 +144,122 @@ void check_post_processor(const Field& post_processor) {
   for (const Field& part : post_processor.member("processors").items()) part.require_type("ByteLevel");
 }
 
-std::vector<AddedToken> read_added_tokens(const Field& field) {
-  std::vector<AddedToken> tokens;
-  if (field.is_null()) return tokens;
-  for (const Field& item : field.items()) {
-    const Field content = item.member("content");
-    if (content.text().empty() || content.text().size() > kMaxAddedTokenBytes) {
-      content.fail("has not between 1 and " + std::to_string(kMaxAddedTokenBytes) + " bytes");
-    }
-    for (const char* key : {"lstrip", "rstrip", "single_word"}) item.require_flag(key, false, false);
-    const bool special = item.member("special").flag(false);
-    tokens.push_back(
-        {item.member("id").id(), content.text(), special, item.member("normalized").flag(!special)});
+AddedToken read_added_token(const Field& item) {
+  const Field content = item.member("content");
+  if (content.text().empty() || content.text().size() > kMaxAddedTokenBytes) {
+    content.fail("has not between 1 and " + std::to_string(kMaxAddedTokenBytes) + " bytes");
   }
-  return tokens;
+  for (const char* key : {"lstrip", "rstrip", "single_word"}) item.require_flag(key, false, false);
+  const bool special = item.member("special").flag(false);
+  return {item.member("id").id(), content.text(), special, item.member("normalized").flag(!special)};
 }
+
+// The file as a tree, in which the tables that went into the definition are left empty.
+class TokenizerJson {
+ public:
+  TokenizerJson(std::string_view text, TokenizerDefinition& definition)
+      : definition_(definition),
+        reader_(text, definition.where, {.depth = kMaxDepth, .values = kMaxValues}) {}
+
+  Json read() {
+    Json root = reader_.kind() == Kind::kObject
+                    ? members([this](const std::string& key) { return root_member(key); })
+                    : reader_.tree();
+    reader_.end();
+    return root;
+  }
+
+ private:
+  using Kind = JsonReader::Kind;
+
+  [[noreturn]] void fail(const std::string& what) const { throw Error(what, definition_.where, kDamaged); }
+
+  // The object that comes next; `value` reads the member of the key it is given.
+  template <typename Value>
+  Json members(const Value& value) {
+    Json::object_t all;
+    reader_.object([&](std::string_view key) {
+      const auto [place, is_new] = all.try_emplace(std::string(key));
+      if (!is_new) reader_.fail_twice(key);
+      place->second = value(place->first);
+    });
+    return all;
+  }
+
+  Json root_member(const std::string& key) {
+    if (key == "model" && reader_.kind() == Kind::kObject)
+      return members([this](const std::string& name) { return model_member(name); });
+    if (key != "added_tokens" || reader_.kind() != Kind::kArray) return reader_.tree();
+    reader_.array([this] { read_added_token_item(); });
+    return Json::array();
+  }
+
+  Json model_member(const std::string& key) {
+    if (key == "vocab" && reader_.kind() == Kind::kObject) {
+      reader_.object([this](std::string_view token) { read_vocab_entry(token); });
+      return Json::object();
+    }
+    if (key != "merges" || reader_.kind() != Kind::kArray) return reader_.tree();
+    reader_.array([this] { read_merge(); });
+    return Json::array();
+  }
+
+  void read_added_token_item() {
+    const Json item = reader_.tree();
+    const std::string path = "added_tokens[" + std::to_string(definition_.added_tokens.size()) + "]";
+    definition_.added_tokens.push_back(read_added_token(Field(item, path, definition_.where)));
+  }
+
+  void read_vocab_entry(std::string_view token) {
+    token_.assign(token);
+    const auto name = [this] { return "model.vocab[\"" + printable(token_, 200) + "\"]"; };
+    if (reader_.kind() != Kind::kNumber) fail(name() + " is not an id");
+    const Json id = reader_.scalar();
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > kMaxTokenId)
+      fail(name() + " is not an id between 0 and " + std::to_string(kMaxTokenId));
+    if (!definition_.vocab.insert(token_, id.get<std::int32_t>()))
+      fail("model.vocab has the token \"" + printable(token_, 200) + "\" twice");
+  }
+
+  [[noreturn]] void fail_merge() const {
+    fail("model.merges[" + std::to_string(definition_.merges.size()) +
+         "] is neither \"left right\" nor [\"left\", \"right\"]");
+  }
+
+  void read_merge() {
+    const Kind kind = reader_.kind();
+    if (kind == Kind::kString) {
+      const std::string_view merge = reader_.string();
+      const std::size_t space = merge.find(' ');
+      if (space == std::string_view::npos || merge.find(' ', space + 1) != std::string_view::npos)
+        fail_merge();
+      definition_.merges.push_back(
+          {std::string(merge.substr(0, space)), std::string(merge.substr(space + 1))});
+      return;
+    }
+    if (kind != Kind::kArray) fail_merge();
+    TokenizerDefinition::Merge merge;
+    std::size_t n = 0;
+    reader_.array([&] {
+      if (n == 2 || reader_.kind() != Kind::kString) fail_merge();
+      (n == 0 ? merge.left : merge.right) = reader_.string();
+      ++n;
+    });
+    if (n != 2) fail_merge();
+    definition_.merges.push_back(std::move(merge));
+  }
+
+  TokenizerDefinition& definition_;
+  JsonReader reader_;
+  std::string token_;
+};
 
 }  // namespace
 
 TokenizerDefinition parse_tokenizer_json(std::string_view text, std::string_view where) {
   TokenizerDefinition definition;
   definition.where = where;
-  TokenizerJsonHandler handler(where, definition);
-  refuse_zero_bytes(text, where);
-  Json::sax_parse(text.begin(), text.end(), &handler);
-  const Json json = handler.take();
+  const Json json = TokenizerJson(text, definition).read();
   // "truncation" and "padding" are settings for batches: whoever asks for ids here wants all and no others.
   const Field root(json, "", definition.where);
   read_model(root.member("model"), definition);
@@ -316,7 +267,8 @@ TokenizerDefinition parse_tokenizer_json(std::string_view text, std::string_view
   definition.pattern = read_pre_tokenizer(root.member("pre_tokenizer"));
   root.member("decoder").require_type("ByteLevel");
   check_post_processor(root.member("post_processor"));
-  definition.added_tokens = read_added_tokens(root.member("added_tokens"));
+  const Field added_tokens = root.member("added_tokens");
+  if (!added_tokens.is_null() && !added_tokens.is_array()) added_tokens.fail("is not an array");
   return definition;
 }
 

@@ -17,7 +17,9 @@
 #include <variant>
 #include <vector>
 
+#include "base/error.h"
 #include "model/config.h"
+#include "model/storage.h"
 #include "model/tensor.h"
 
 namespace sluice::model {
@@ -105,16 +107,29 @@ struct Weights {
 // Told how many of `total` bytes have been checked and mapped, so that a caller may show progress.
 using LoadProgress = std::function<void(std::size_t done, std::size_t total)>;
 
+struct ModelTensor : TensorView {
+  std::filesystem::path file;
+  bool mtp = false;  // of multi-token prediction alone
+};
+
 struct Model {
   ModelConfig config;
   Weights weights;
-  std::vector<TensorView> tensors;      // every language and mtp tensor, by name
-  std::vector<std::string> skipped;     // names of tensors that are not the language model's
-  std::shared_ptr<const void> storage;  // keeps the mapped files alive
+  std::vector<ModelTensor> tensors;        // every language and mtp tensor, by name
+  std::vector<std::string> skipped;        // names of tensors that are not the language model's
+  std::shared_ptr<const Storage> storage;  // the mapped files
 };
 
-// Loads a folder with config.json and safetensors. Weights stay mapped; only vectors are copied. Throws Error
-// that names file, tensor and expectation (shape, type, NaN or infinite values in small vectors).
-Model load_model(const std::filesystem::path& folder, const LoadProgress& progress = {});
+// Loads a folder with config.json and safetensors, or a GGUF file. Weights stay mapped; only vectors are copied. Throws
+// Error that names file, tensor and expectation (shape, type, NaN or infinite values in vectors, which are what has been
+// looked at so far).
+Model load_model(const std::filesystem::path& path, const LoadProgress& progress = {});
+
+// Throws Error that names file, tensor and index if a weight of `model` is infinite or not a number. Reads every byte, at
+// about the speed of memory, so whoever only looks at a model's shapes can do without.
+void check_finite(const Model& model, const LoadProgress& progress = {});
+
+// That error.
+Error not_finite_error(std::string_view tensor, std::size_t index, const std::filesystem::path& file);
 
 }  // namespace sluice::model

@@ -1,10 +1,14 @@
 #include "base/json.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "tests/support/errors.h"
 #include "tests/support/seed.h"
 
@@ -58,6 +62,76 @@ TEST(Json, WhatWasWrittenIsRead) {
     const Json document = random_document(random, 5);
     ASSERT_EQ(parse_json(document.dump(static_cast<int>(test::pick(random, 0, 3)) - 1), "x"), document);
   }
+}
+
+// Every text is JSON for both or for neither, and means the same: valid documents damaged at random.
+TEST(Json, AgreesWithNlohmann) {
+  test::Random random(test::fresh_seed());
+  static constexpr std::string_view kPieces[] = {"\\u00e9",
+                                                 "\\ud83d\\ude00",
+                                                 "\\ud800",
+                                                 "\\udc00",
+                                                 "\\x",
+                                                 "-",
+                                                 "0",
+                                                 "00",
+                                                 "1e5",
+                                                 "1E-400",
+                                                 "1e400",
+                                                 "-0",
+                                                 "18446744073709551616",
+                                                 "-9223372036854775809",
+                                                 ".5",
+                                                 "1.",
+                                                 "[",
+                                                 "]",
+                                                 "{",
+                                                 "}",
+                                                 ",",
+                                                 ":",
+                                                 "\"",
+                                                 "nul",
+                                                 "true",
+                                                 " \n\t\r",
+                                                 "\x7f",
+                                                 "\x1f",
+                                                 "\xc3\xa9",
+                                                 "\xc3",
+                                                 "\xed\xa0\x80",
+                                                 "\xf4\x90\x80\x80",
+                                                 "\xef\xbb\xbf",
+                                                 "//",
+                                                 "+1",
+                                                 "0.1234567890123456789"};
+  for (int round = 0; round < 20000; ++round) {
+    std::string text = random_document(random, 3).dump();
+    for (std::size_t n = test::pick(random, 0, 3); n > 0; --n) {
+      const std::size_t at = test::pick(random, 0, text.size());
+      if (random() % 3 == 0) text.erase(at, test::pick(random, 1, 3));
+      if (random() % 3 != 0)
+        text.insert(std::min(at, text.size()), kPieces[test::pick(random, 0, std::size(kPieces) - 1)]);
+    }
+    const Json expected = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    try {
+      const Json parsed = parse_json(text, "x");
+      ASSERT_FALSE(expected.is_discarded()) << text;
+      ASSERT_EQ(parsed, expected) << text;
+    } catch (const Error& error) {
+      // Of a key given twice, nlohmann takes the last.
+      ASSERT_TRUE(expected.is_discarded() || std::string(error.what()).find("twice") != std::string::npos)
+          << text << "\n"
+          << error.what();
+    }
+  }
+}
+
+TEST(Json, TheNumberOfValuesAndTheLengthOfANumberAreLimited) {
+  EXPECT_NO_THROW(parse_json("[1, {\"a\": 2}]", "x", 64, 4));
+  EXPECT_THAT(failure("[" + std::string(3U << 20U, '0') + "]"), HasSubstr("the_file.json"));
+  EXPECT_THAT(failure("[1" + std::string(5000, '0') + "]"), HasSubstr("5001 characters"));
+  std::string many = "[0";
+  for (int i = 0; i < 1'100'000; ++i) many += ",0";
+  EXPECT_THAT(failure(many + "]"), HasSubstr("1048576"));
 }
 
 TEST(Json, ATruncatedDocumentIsAnError) {

@@ -1,12 +1,19 @@
 #include "base/mapped_file.h"
 
+#include <atomic>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/error.h"
 #include "tests/support/errors.h"
 #include "tests/support/seed.h"
 #include "tests/support/temp_folder.h"
@@ -14,6 +21,7 @@
 namespace sluice {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 TEST(MappedFile, HoldsTheFilesBytes) {
@@ -49,6 +57,103 @@ TEST(MappedFile, OutlivesTheFilesName) {
   const MappedFile file(path);
   std::filesystem::remove(path);
   EXPECT_EQ(file.text(), "still here");
+}
+
+// Every byte, so that every page is touched; volatile, so that none is left out.
+std::size_t sum_of(std::span<const std::byte> bytes) {
+  std::size_t sum = 0;
+  for (const std::byte& byte : bytes)
+    sum += std::to_integer<std::size_t>(*static_cast<const volatile std::byte*>(&byte));
+  return sum;
+}
+
+TEST(MappedFile, ThatShrinksReadsAsZerosAndSaysSo) {
+  const test::TempFolder folder;
+  constexpr std::size_t kSize = 1000 * 1000 + 1;
+  // Inside the last page (no fault, only zeros), inside a middle one, at a page's start, to nothing.
+  for (const std::size_t left : {kSize - 1, std::size_t{300001}, std::size_t{8192}, std::size_t{0}}) {
+    const std::filesystem::path path = folder.write("data", std::string(kSize, '\1'));
+    const MappedFile file(path);
+    EXPECT_EQ(sum_of(file.bytes()), kSize);
+    file.check_intact();
+    std::filesystem::resize_file(path, left);
+    EXPECT_EQ(sum_of(file.bytes()), left);
+    EXPECT_THAT(test::error_of([&] { file.check_intact(); }),
+                AllOf(HasSubstr("data"), HasSubstr("shrank"), HasSubstr(std::to_string(kSize)),
+                      HasSubstr(std::to_string(left))));
+  }
+}
+
+TEST(MappedFile, ThatShrankUnseenIsSeenWithoutReading) {
+  const test::TempFolder folder;
+  const std::filesystem::path path = folder.write("data", std::string(100000, '\1'));
+  const MappedFile file(path);
+  std::filesystem::resize_file(path, 99999);
+  EXPECT_THAT(test::error_of([&] { file.check_intact(); }), HasSubstr("shrank"));
+}
+
+TEST(MappedFile, ThatShrankForAMomentIsRemembered) {
+  const test::TempFolder folder;
+  const std::filesystem::path path = folder.write("data", std::string(100000, '\1'));
+  const MappedFile file(path);
+  const MappedFile other(folder.write("other", std::string(100000, '\2')));
+  std::filesystem::resize_file(path, 0);
+  EXPECT_EQ(sum_of(file.bytes()), 0U);
+  std::filesystem::resize_file(path, 100000);
+  EXPECT_THAT(test::error_of([&] { file.check_intact(); }), HasSubstr("data"));
+  EXPECT_EQ(sum_of(other.bytes()), 200000U);
+  other.check_intact();
+}
+
+TEST(MappedFile, ThatGrowsOrGoesAwayIsIntact) {
+  const test::TempFolder folder;
+  const std::filesystem::path path = folder.write("data", std::string(5000, '\1'));
+  const MappedFile file(path);
+  std::filesystem::resize_file(path, 100000);
+  file.check_intact();
+  std::filesystem::remove(path);
+  file.check_intact();
+  folder.write("data", "short");  // another file under the same name
+  file.check_intact();
+  EXPECT_EQ(sum_of(file.bytes()), 5000U);
+}
+
+TEST(MappedFile, ManyThreadsMaySeeTheirFilesShrink) {
+  const test::TempFolder folder;
+  std::vector<std::thread> threads;
+  std::atomic<int> refused = 0;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 20; ++round) {
+        const std::filesystem::path path = folder.write("data" + std::to_string(i), std::string(50000, '\1'));
+        const MappedFile file(path);
+        std::filesystem::resize_file(path, 4096);
+        if (sum_of(file.bytes()) != 4096) return;
+        try {
+          file.check_intact();
+        } catch (const Error&) {
+          ++refused;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(refused.load(), 8 * 20);
+}
+
+TEST(MappedFile, ABusErrorElsewhereStillEndsTheProcess) {
+  const test::TempFolder folder;
+  const MappedFile guarded(folder.write("guarded", "x"));
+  const std::filesystem::path path = folder.write("data", std::string(8192, '\1'));
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(descriptor, 0);
+  void* address = ::mmap(nullptr, 8192, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  ASSERT_NE(address, MAP_FAILED);
+  std::filesystem::resize_file(path, 0);
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(sum_of({static_cast<const std::byte*>(address), 8192}), "");
+  ::munmap(address, 8192);
+  ::close(descriptor);
 }
 
 TEST(MappedFile, WhatIsNoFileIsAnErrorThatNamesIt) {

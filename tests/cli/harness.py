@@ -198,6 +198,11 @@ def byte_characters():
     return characters
 
 
+def chat_template():
+    """Qwen3.5's, which thinks only if asked to."""
+    return (SOURCE / "tests" / "golden-chat" / "chat_template.jinja").read_text()
+
+
 def byte_tokenizer():
     added = [{"id": id, "content": text, "special": text in SPECIAL, "normalized": False, "lstrip": False,
               "rstrip": False, "single_word": False} for text, id in (SPECIAL | TAGS).items()]
@@ -248,6 +253,7 @@ def write_known_model(folder, generation_config={"do_sample": False}, **changes)
     write_safetensors(folder / "model.safetensors", tensors)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
+    (folder / "chat_template.jinja").write_text(chat_template())
     if generation_config is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation_config))
     return folder

@@ -1,9 +1,13 @@
 """sluice inspect: docs/models.md's table for real sizes, on files of zeros that take no room on the disk."""
 
+import ast
 import json
+import math
+import struct
 import unittest
 
-from harness import GOLDEN, CliTest, tensor_shapes, write_known_model, write_safetensors
+from gguf_file import write_known_gguf
+from harness import FAILED, GOLDEN, CliTest, tensor_shapes, write_known_model, write_safetensors
 
 MIB = 1 << 20
 # Section 1: hidden, layers, intermediate, heads, KV heads, linear key heads, linear value heads, tied, and what must
@@ -120,6 +124,75 @@ class Inspect(CliTest):
         for option in ("--program", "--dot"):
             self.fails(1, "inspect", option, says="no Program")
         self.assertNotIn(b"--program", self.good("inspect", "--help"))
+
+    def npy(self, *args):
+        """(shape, values) of what --tensor writes."""
+        out = self.folder / "tensor.npy"
+        self.assertEqual(self.good("inspect", *args, "-o", out), b"")
+        data = out.read_bytes()
+        self.assertEqual(data[:8], b"\x93NUMPY\x01\x00")
+        (length,) = struct.unpack_from("<H", data, 8)
+        self.assertEqual((10 + length) % 64, 0)
+        header = ast.literal_eval(data[10 : 10 + length].decode())
+        self.assertEqual((header["descr"], header["fortran_order"]), ("<f4", False))
+        return header["shape"], struct.unpack(f"<{(len(data) - 10 - length) // 4}f", data[10 + length :])
+
+    def test_one_tensor(self):
+        model = write_known_model(self.folder / "model")
+        shapes = {"model.norm.weight": (3,), "lm_head.weight": (2, 3), "x.cube": (2, 1, 2), "x.number": ()}
+        values = {"model.norm.weight": [1.5, -2.0, 0.25], "lm_head.weight": [0.0, 1.0, -1.0, 2.0, 3.0, -4.0],
+                  "x.cube": [1e-40, 3e38, -0.0, 1.0], "x.number": [7.0]}
+        write_safetensors(model / "model.safetensors", {
+            name: ("F32", list(shape), struct.pack(f"<{len(values[name])}f", *values[name]))
+            for name, shape in shapes.items()})
+        for name, shape in shapes.items():
+            got_shape, got = self.npy(model, "--tensor", name)
+            self.assertEqual((got_shape, struct.pack(f"<{len(got)}f", *got)),
+                             (shape, struct.pack(f"<{len(got)}f", *values[name])), name)
+        json_ = self.good_json("inspect", model, "--tensor", "lm_head.weight", "--json")
+        self.assertEqual({key: json_[key] for key in ("type", "shape", "elements", "bytes", "min", "max", "not_finite")},
+                         {"type": "F32", "shape": [2, 3], "elements": 6, "bytes": 24, "min": -4, "max": 3, "not_finite": 0})
+        self.assertAlmostEqual(json_["mean"], 1 / 6, delta=1e-12)
+        self.assertAlmostEqual(json_["rms"], (31 / 6) ** 0.5, delta=1e-12)
+        text = self.good("inspect", model, "--tensor", "lm_head.weight").decode()
+        for part in ("F32, 24 B", "[2, 3], 6 elements", "-4\n", "0.166666667", "2.27303"):
+            self.assertIn(part, text)
+
+    def test_values_that_are_no_numbers(self):
+        model = write_known_model(self.folder / "model")
+        data = struct.pack("<4f", 1.0, math.inf, math.nan, -2.0)
+        write_safetensors(model / "model.safetensors", {"x": ("F32", [4], data), "y": ("F32", [0], b"")})
+        json_ = self.good_json("inspect", model, "--tensor", "x", "--json")
+        self.assertEqual([json_[key] for key in ("min", "max", "mean", "not_finite")], [-2, 1, -0.5, 2])
+        self.assertIn(b"2 elements, left out", self.good("inspect", model, "--tensor", "x"))
+        self.assertEqual(struct.pack("<4f", *self.npy(model, "--tensor", "x")[1]), data)
+        self.assertIsNone(self.good_json("inspect", model, "--tensor", "y", "--json")["min"])
+        self.assertEqual(self.npy(model, "--tensor", "y"), ((0,), ()))
+
+    def test_one_tensor_of_a_gguf(self):
+        block = struct.pack("<e32b", 0.5, *range(-16, 16))  # Q8_0: x = d q
+
+        def change(_, tensors):
+            tensors["extra.weight"] = (8, [2, 32], block + block)
+
+        file = write_known_gguf(self.folder / "known.gguf", change=change)
+        row = tuple(q / 2 for q in range(-16, 16))
+        self.assertEqual(self.npy(file, "--tensor", "extra.weight"), ((2, 32), row + row))
+        json_ = self.good_json("inspect", file, "--tensor", "extra.weight", "--json")
+        self.assertEqual((json_["type"], json_["bytes"], json_["min"], json_["max"]), ("Q8_0", 68, -8, 7.5))
+        self.fails(FAILED, "inspect", file, "--tensor", "blk.0.attn_qkv", says="similar: blk.0.attn_qkv.weight")
+
+    def test_tensors_that_are_not_there(self):
+        model = write_known_model(self.folder / "model")
+        out = self.folder / "out.npy"
+        out.write_text("old")
+        for name in ("", "model.layers.0.mlp.up.weight", "\x1b[31m", "x" * 100_000):
+            self.fails(FAILED, "inspect", model, "--tensor", name, "-o", out, says="similar: ")
+        self.fails(FAILED, "inspect", model, "--tensor", "model.layers.0.mlp.up.weight",
+                   says="similar: model.layers.0.mlp.up_proj.weight")
+        self.fails(FAILED, "inspect", model, "--tensor", "lm_head.weight", "-o", "/dev/full", says="/dev/full")
+        self.assertEqual(out.read_text(), "old")
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "out.npy"})
 
     def test_a_folder_name_that_is_not_utf8(self):
         model = write_known_model(self.folder / "model")

@@ -9,7 +9,7 @@ import unittest
 
 from harness import SOURCE, TIMEOUT, CliTest, environment
 
-COMMANDS = ("run", "logits", "tokenize", "inspect")
+COMMANDS = ("run", "perplexity", "logits", "tokenize", "inspect", "devices")
 
 
 class Install(CliTest):
@@ -110,6 +110,8 @@ class Install(CliTest):
         self.assertEqual(self.complete("run", "-f", "a"), ["a file", "a folder"])
         self.assertEqual(self.complete("run", "-p", "a"), [""])
         self.assertEqual(self.complete("logits", "a"), ["a folder"])
+        (self.folder / "a model.gguf").touch()
+        self.assertEqual(self.complete("logits", "a"), ["a folder", "a model.gguf"])
         self.assertEqual(self.complete("logits", "--stop"), [""])
 
 

@@ -3,13 +3,15 @@
 import json
 import os
 import random
+import resource
 import signal
+import struct
 import subprocess
 import time
 import unittest
 
-from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, environment, read_npy, relative_rms,
-                     write_known_model)
+from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, config_json, environment, read_npy,
+                     relative_rms, tensor_shapes, write_known_model, write_safetensors)
 
 # Of tests/oracle/golden_test.cpp, where it is derived: fp32 sums in another order than the reference's.
 TOLERANCE = 1e-5
@@ -118,6 +120,55 @@ class Logits(CliTest):
         self.assertEqual(self.out.read_text(), "old")
         self.assertEqual([path.name for path in self.folder.iterdir()], ["out.npy"])
 
+    def test_logits_that_are_no_numbers(self):
+        model = write_known_model(self.folder / "model")
+        config = config_json()
+        tensors = {name: (*tensor, None) for name, tensor in tensor_shapes(config).items()}
+        huge = struct.pack("<H", 0x7F7F) * (272 * 272)  # the largest bf16: two of them sum to infinity
+        one = struct.pack("<H", 0x3F80) * (272 * 272)
+        for name, data in (("model.embed_tokens.weight", one), ("lm_head.weight", huge)):
+            tensors[name] = (*tensors[name][:2], data)
+        write_safetensors(model / "model.safetensors", tensors)
+        self.out.write_text("old")
+        self.fails(FAILED, "logits", model, "--tokens", "1,2", "-o", self.out,
+                   says="the logit of token id 0 at position 0 is inf")
+        self.fails(FAILED, "logits", model, "--tokens", "1,2", "--split", "2", "-o", self.out, says="position 0")
+        self.fails(FAILED, "perplexity", model, "-c", 4, input="abcdefgh", says="after token 2 of the text")
+        self.assertEqual(self.out.read_text(), "old")
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "out.npy"})
+        tensors["lm_head.weight"] = (*tensors["lm_head.weight"][:2], struct.pack("<H", 0x7FC0) * (272 * 272))
+        write_safetensors(model / "model.safetensors", tensors)
+        self.fails(FAILED, "logits", model, "--tokens", "1,2", "-o", self.out, says="lm_head.weight")
+
+    def test_a_disk_that_is_full(self):
+        """A limit on file sizes stands for it: writing fails in the middle."""
+        model = write_known_model(self.folder / "model")
+        ids = self.folder / "ids"
+        ids.write_text(" 97" * 100)
+        self.out.write_text("old")
+        limit = 50_000
+        self.fails(FAILED, "logits", model, "--tokens", f"@{ids}", "-o", self.out, says=f"({self.out}): raise the limit",
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(self.out.read_text(), "old")
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids", "out.npy"})
+
+    def test_a_model_that_shrinks_in_use(self):
+        process = self.start_long()
+        os.truncate(self.folder / "model" / "model.safetensors", 4096)
+        text, errors = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, text), (FAILED, b""))
+        self.assertRegex(errors.decode(), r"\Asluice: error: [^\n]*model\.safetensors[^\n]*\n\Z")
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids"})
+
+    def test_pieces_that_do_not_fit_into_memory(self):
+        model = write_known_model(self.folder / "model")
+        (model / "config.json").write_text(json.dumps(config_json(vocab_size=1 << 24)))
+        ids = self.folder / "ids"
+        ids.write_text(" 97" * 500_000)
+        self.fails(FAILED, "logits", model, "--tokens", f"@{ids}", "--split", "500000", "-o", self.out,
+                   says="feed the tokens in smaller pieces (--split)")
+        self.assertFalse(self.out.exists())
+
     def test_a_link_is_written_through(self):
         target = self.folder / "target.npy"
         self.out.symlink_to(target)
@@ -162,7 +213,7 @@ class Logits(CliTest):
             process.wait(0.5)
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(TIMEOUT), -signal.SIGINT)
-        self.assertFalse(self.out.exists())
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids"})
 
     def test_interrupted(self):
         process = self.start_long()

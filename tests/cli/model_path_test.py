@@ -5,7 +5,8 @@ import pathlib
 import shutil
 import unittest
 
-from harness import FAILED, SLUICE, SOURCE, CliTest, environment, write_known_model
+from gguf_file import write_known_gguf, write_split_gguf
+from harness import FAILED, SLUICE, SOURCE, CliTest, chat_template, environment, write_known_model
 
 
 class ModelPath(CliTest):
@@ -94,16 +95,75 @@ class ModelPath(CliTest):
 
     # --- what is no model ---
 
-    def test_gguf_is_refused_clearly(self):
-        file = self.folder / "model.gguf"
-        file.write_bytes(b"GGUF")
-        self.fails(FAILED, "inspect", file, says="GGUF is not read by this version")
+    # --- GGUF ---
+
+    def test_a_gguf_file_is_the_same_model(self):
+        file = write_known_gguf(self.folder / "known.gguf", chat_template())
+        self.assertEqual(self.found(file), file.resolve())
+        self.assertEqual(self.good_json("inspect", "known.gguf", "--json", cwd=self.folder)["model"], "known.gguf")
+        self.assertEqual(self.good_json("inspect", file, "--json")["config"]["model_type"], "qwen35")
+        for args in (["run", "-p", "x", "--temp", 0], ["run", "--raw", "-p", "a", "-n", 30, "--temp", 0],
+                     ["tokenize", "-p", "<think>abc<|im_end|>"], ["perplexity", "-c", 8, "-f", "-"]):
+            want = self.good(*args, self.model, input=b"abcdefgh" * 3)
+            self.assertEqual(self.good(*args, file, input=b"abcdefgh" * 3), want, args)
+        outputs = []
+        for model in (self.model, file):
+            self.good("logits", model, "--tokens", "97,98,99", "-o", self.folder / "out.npy")
+            outputs.append((self.folder / "out.npy").read_bytes())
+        self.assertEqual(*outputs)
+
+    def test_a_folder_with_gguf(self):
         folder = self.folder / "gguf"
-        folder.mkdir()
-        shutil.copy(file, folder)
-        self.fails(FAILED, "inspect", folder, says="GGUF is not read by this version")
+        file = write_known_gguf(folder / "known-Q8_0.gguf", chat_template())
+        (folder / "mmproj-F16.gguf").write_bytes(b"GGUF")  # the vision part is no model of its own
+        (folder / "config.json").write_text("{}")
+        self.assertEqual(self.found(folder), file.resolve())
+        self.assertEqual(self.good("run", folder, "-p", "x"), b"FINE!\n")
+        self.assertEqual(self.good("tokenize", folder, "-p", "ab"), b"97 98\n")
+        shutil.copy(file, folder / "known-BF16.gguf")
+        says = "2 GGUF models: known-BF16.gguf, known-Q8_0.gguf"
+        self.fails(FAILED, "inspect", folder, says=says)
+        self.fails(FAILED, "tokenize", folder, "-p", "x", says=says)
         shutil.copy(file, self.model)  # beside safetensors these win
-        self.good("inspect", self.model)
+        self.assertEqual(self.found(self.model), self.model.resolve())
+
+    def test_a_split_gguf_is_one_model(self):
+        folder = self.folder / "split"
+        first, second = write_split_gguf(folder, "known", chat_template())
+        for model in (folder, first, second):
+            self.assertEqual(self.good("run", model, "-p", "x", "--temp", 0), b"FINE!\n")
+        self.assertEqual(self.found(folder), first.resolve())
+        second.unlink()
+        self.fails(FAILED, "run", folder, "-p", "x", says="00002-of-00002")
+        write_split_gguf(folder, "other")
+        self.fails(FAILED, "inspect", folder, says="2 GGUF models: known-00001-of-00002.gguf, other-00001-of-00002.gguf")
+
+    def test_an_id_in_the_cache_that_has_gguf(self):
+        write_known_gguf(self.folder / "files" / "known.gguf", chat_template())
+        env = environment(HF_HUB_CACHE=self.folder / "hub")
+        snapshot = self.cache(self.folder / "hub", model=self.folder / "files")
+        self.assertEqual(self.found("Qwen/Qwen3.5-0.8B", env=env), (snapshot / "known.gguf").resolve())
+        self.assertEqual(self.good("run", "Qwen/Qwen3.5-0.8B", "-p", "x", env=env), b"FINE!\n")
+        (snapshot / "second.gguf").symlink_to(snapshot / "known.gguf")
+        self.fails(FAILED, "inspect", "Qwen/Qwen3.5-0.8B", env=env, says="2 GGUF models")
+
+    def test_the_bundled_model_may_be_gguf(self):
+        file = write_known_gguf(self.folder / "many" / "demo" / "known.gguf")
+        for value in (file, file.parent, self.folder / "many"):
+            self.assertEqual(self.found(env=environment(SLUICE_MODEL_PATH=value)), file.resolve())
+
+    def test_bad_gguf_files(self):
+        file = self.folder / "bad.gguf"
+        for data in (b"", b"GGUF", b"\0" * 64, b"\xff" * 64):
+            file.write_bytes(data)
+            for args in (["inspect", file], ["run", file, "-p", "x", "--seed", 1], ["tokenize", file, "-p", "x"],
+                         ["logits", file, "--tokens", 1, "-o", self.folder / "x.npy"]):
+                self.fails(FAILED, *args, says=str(file))
+        self.fails(FAILED, "inspect", self.folder / "absent.gguf", says="no such MODEL")
+        self.fails(FAILED, "inspect", "absent/model.gguf", says="no such MODEL")  # no id, either
+        folder = self.folder / "folder.gguf"
+        folder.mkdir()
+        self.fails(FAILED, "inspect", folder, says="config.json")
 
     def test_things_that_are_no_model(self):
         empty = self.folder / "empty"

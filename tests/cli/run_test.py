@@ -2,14 +2,19 @@
 
 import fcntl
 import json
+import math
 import os
+import pathlib
 import pty
+import re
+import resource
 import signal
 import subprocess
+import time
 import unittest
 
 from harness import (FAILED, GOOD, INTERRUPTED, SLUICE, TIMEOUT, WRONG_USAGE, CliTest, config_json, environment,
-                     write_known_model)
+                     tensor_shapes, write_known_model, write_safetensors)
 
 STATISTICS = r"prompt (\d+) tokens, first token after [\d.]+ s, generated (\d+) tokens, [\d.]+ tokens/s"
 F_SETPIPE_SZ = 1031  # linux/fcntl.h; Python has it from 3.10 on
@@ -277,11 +282,136 @@ class Run(CliTest):
         self.fails(FAILED, "run", self.model, "-f", self.folder / "absent", says="absent")
         self.fails(FAILED, "run", self.model, "-f", self.folder, says=str(self.folder))
 
+    def test_a_prompt_is_measured_before_the_weights_are_read(self):
+        (self.model / "model.safetensors").write_bytes(b"")
+        self.fails(FAILED, "run", self.model, "--raw", "-p", "a" * 21, "-c", "20",
+                   says="the prompt has 21 tokens, the context holds 20 (prompt): shorten it, or give a larger context")
+        model = write_known_model(self.folder / "short", max_position_embeddings=20)
+        self.fails(FAILED, "run", model, "--raw", "-p", "a" * 21, says="made for no larger context")
+        json_ = self.good_json("run", model, "--raw", "-p", "a" * 20, "--json")  # it just fits
+        self.assertEqual((json_["text"], json_["stop_reason"]), ("b", "context"))
+
+    def write_messages(self, value):
+        path = self.folder / "messages.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+
+    def test_a_conversation(self):
+        hello = [{"role": "user", "content": "hi"}]
+        path = self.write_messages(hello)
+        self.assertEqual(self.answer("--messages", path), "FINE!\n")
+        self.assertEqual(self.answer("--messages", "-", input=json.dumps(hello)), "FINE!\n")
+
+        def ids(*args, **options):
+            return self.good("tokenize", self.model, *args, **options).decode().split()
+
+        as_text = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<think>\n"
+        off = as_text + "\n</think>\n\n"
+        self.assertEqual(ids("--messages", path), ids("-p", off))
+        self.assertEqual(ids("--messages", path, "--thinking", "on"), ids("-p", as_text))
+        self.assertEqual(ids("--messages", path, "--thinking", "off"), ids("-p", off))
+        self.assertEqual(ids("--messages", "-", input=json.dumps(hello)), ids("-p", off))
+        count = self.good_json("run", self.model, "--messages", path, "--json")["prompt_tokens"]
+        self.assertEqual(count, len(ids("-p", off)))
+        # What the conversation asks for, unless a flag says otherwise.
+        asks = self.write_messages({"messages": hello, "chat_template_kwargs": {"enable_thinking": True}})
+        self.assertEqual(ids("--messages", asks), ids("-p", as_text))
+        self.assertEqual(ids("--messages", asks, "--thinking", "off"), ids("-p", off))
+
+    def test_bad_conversations(self):
+        for value in ("", "{", "[]", "{}", [{"role": "user"}], [{"role": "ghost", "content": "x"}], [1],
+                      [{"role": "system", "content": "x"}], "\0", "[" * 100_000):
+            path = self.write_messages(value)
+            for command in ("run", "tokenize"):
+                self.fails(FAILED, command, self.model, "--messages", path)
+        self.fails(FAILED, "run", self.model, "--messages", self.folder / "absent", says="absent")
+        self.fails(FAILED, "run", self.model, "--messages", "-", input="{", says="standard input")
+
+    def test_another_template_is_told(self):
+        def warnings(*args):
+            result = self.sluice("run", self.model, "--seed", 1, *args)
+            self.assertEqual(result.returncode, GOOD)
+            return [line for line in result.stderr.decode().splitlines() if line.startswith("sluice: warning: ")]
+
+        self.assertEqual(warnings("-p", "x"), [])
+        (self.model / "chat_template.jinja").write_text("{{ messages }}")
+        self.assertEqual(len(warnings("-p", "x")), 1)
+        self.assertIn(str(self.model), warnings("-p", "x")[0])
+        self.assertEqual(warnings("-p", "x", "--raw"), [])
+        path = self.write_messages([{"role": "user", "content": "hi"}])
+        self.assertEqual(len(warnings("--messages", path)), 1)
+        self.assertIn(b"sluice: warning: ", self.sluice("tokenize", self.model, "--messages", path).stderr)
+
+    def test_thinking_by_size_where_the_template_does_not_tell(self):
+        path = self.write_messages([{"role": "user", "content": "hi"}])
+        think = "259"
+        (self.model / "chat_template.jinja").unlink()
+        # The smallest vocabulary by which the count of docs/models.md section 1 reaches 3e9 parameters.
+        hidden = 272
+        shapes = tensor_shapes(config_json(tie_word_embeddings=True))
+        rest = sum(math.prod(shape) for name, (_, shape) in shapes.items() if "embed" not in name)
+        for tied, tables in ((True, 1), (False, 2)):
+            limit = -(-(3 * 10**9 - rest) // (hidden * tables))
+            for vocab, last in ((limit - 1, "271"), (limit, "198")):
+                config = config_json(vocab_size=vocab, tie_word_embeddings=tied)
+                (self.model / "config.json").write_text(json.dumps(config))
+                ids = self.good("tokenize", self.model, "--messages", path).decode().split()
+                self.assertEqual(ids[-1] == "10" and ids[-2] == think, last == "198", (tied, vocab))
+
+    def test_tensors_that_nobody_knows_are_told(self):
+        def warned(extra, **changes):
+            config = config_json(**changes)
+            tensors = {name: (*tensor, None) for name, tensor in (tensor_shapes(config) | extra).items()}
+            write_safetensors(self.model / "model.safetensors", tensors)
+            (self.model / "config.json").write_text(json.dumps(config))
+            result = self.sluice("logits", self.model, "--tokens", "1", "-o", self.folder / "out.npy")
+            self.assertEqual(result.returncode, GOOD, result.stderr)
+            return result.stderr.decode()
+
+        one = ("BF16", [1])
+        self.assertEqual(warned({"model.visual.x": one, "mtp.fc.weight": one}), "")
+        text = warned({"model.layers.0.self_attn.q_proj.bias": one, "model.layers.1.new.weight": one})
+        self.assertRegex(text, r"\Asluice: warning: 2 of the checkpoint's tensors are not used, the first "
+                               r"model\.layers\.0\.self_attn\.q_proj\.bias: [^\n]+\n\Z")
+        self.assertIn("1 of the checkpoint's tensors is not used, x: ", warned({"x": one}))
+
+    def test_endless_input_is_refused_soon(self):
+        begun = time.monotonic()
+        self.fails(FAILED, "run", self.model, "-f", "/dev/zero", says="too long (/dev/zero)")
+        self.assertLess(time.monotonic() - begun, 10)  # with sanitizers, on a busy machine
+
+    def test_limits_of_this_process(self):
+        """RLIMIT_DATA counts what is reserved. The context that is advised fits, the next larger doesn't."""
+        if re.search(rb"__[at]san_init", pathlib.Path(SLUICE).read_bytes()):
+            return  # sanitizers reserve more than any limit allows
+        # 2^16 KV heads of 8: 4 MiB a position in fp32.
+        config = config_json(num_attention_heads=1 << 16, num_key_value_heads=1 << 16)
+        (self.model / "config.json").write_text(json.dumps(config))
+        limit = 1 << 30
+
+        def errors(context, resource_=resource.RLIMIT_DATA):
+            result = self.sluice("run", self.model, "-p", "x", "-c", context,
+                                 preexec_fn=lambda: resource.setrlimit(resource_, (limit, limit)))
+            self.assertEqual(result.returncode, FAILED)
+            return result.stderr.decode()
+
+        advice = re.search(r"needs [\d.]+ GB, 1\.\d+ GB free \(limit on data, ulimit -d\): use -c (\d+) or less", errors(512))
+        self.assertIsNotNone(advice, errors(512))
+        fits = int(advice[1])
+        self.assertIn(fits, range(32, 257))
+        self.assertNotIn("needs ", errors(fits))  # it fails later, on the weights
+        self.assertIn(f"use -c {fits} or less", errors(fits + 1))
+        self.assertIn("ulimit -v", errors(512, resource.RLIMIT_AS))
+
     def test_memory_is_checked_first(self):
         # One attention layer of 2^20 KV heads x 8: 64 MiB a token in fp32 for keys and values, too much for 2^20 of them.
         changes = {"num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}
         (self.model / "config.json").write_text(json.dumps(config_json(**changes)))
+        (self.model / "model.safetensors").unlink()  # before loading
         self.fails(FAILED, "run", self.model, "-p", "x", "-c", 1 << 20, says="needs ")
+        changes = {"num_attention_heads": 1 << 24, "num_key_value_heads": 1 << 24, "head_dim": 1 << 6}
+        (self.model / "config.json").write_text(json.dumps(config_json(**changes)))
+        self.fails(FAILED, "run", self.model, "-p", "x", "-c", 1 << 20)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ import unittest
 
 from harness import FAILED, GOOD, SLUICE, WRONG_USAGE, CliTest, environment, write_known_model
 
-COMMANDS = ("run", "logits", "tokenize", "inspect")
+COMMANDS = ("run", "perplexity", "logits", "tokenize", "inspect", "devices")
 COMMON = ("--device", "-t", "--threads", "-c", "--ctx", "--seed", "-v", "--verbose", "-h", "--help", "--version")
 OWN = {
     "run": ("-p", "-f", "-n", "--raw", "--system", "--thinking", "--temp", "--top-k", "--top-p", "--min-p",
-            "--presence-penalty", "--frequency-penalty", "--repeat-penalty", "--stop", "--json"),
+            "--presence-penalty", "--frequency-penalty", "--repeat-penalty", "--stop", "--messages", "--json"),
+    "perplexity": ("-f", "-n", "--chunks", "--json"),
     "logits": ("--tokens", "--split", "-o"),
-    "tokenize": ("-p", "-f", "--decode", "--json"),
-    "inspect": ("--json",),
+    "tokenize": ("-p", "-f", "--decode", "--messages", "--thinking", "--json"),
+    "inspect": ("--json", "--tensor", "-o"),
+    "devices": ("--json",),
 }
 
 
@@ -28,7 +30,7 @@ class Usage(CliTest):
         words = self.good("--help").decode().split()
         for command in COMMANDS:
             self.assertIn(command, words)
-        for absent in ("chat", "serve", "bench", "perplexity", "devices", "completion", "man"):
+        for absent in ("chat", "serve", "bench", "completion", "man"):
             self.assertNotIn(absent, words)
 
     def test_version_says_what_is_built_in(self):
@@ -64,7 +66,16 @@ class Usage(CliTest):
             ["logits", model, "--tokens", "1,2,3", "--split", "4,-1", "-o", out],
             ["logits", model, "--tokens", "1,2,3", "--split", "", "-o", out],
             ["logits", model, "--tokens", "1,2,3", "--split", "18446744073709551615,4", "-o", out],
-            ["inspect", model, "-c", 1 << 40],
+            ["logits", model, "--tokens", "1,,2", "-o", out], ["logits", model, "--tokens", ",1", "-o", out],
+            ["logits", model, "--tokens", "1,", "-o", out], ["logits", model, "--tokens", "1 , , 2", "-o", out],
+            ["logits", model, "--tokens", "1,2,3", "--split", "1,,2", "-o", out],
+            ["inspect", model, "-c", 1 << 40], ["inspect", model, "-o", out],
+            ["inspect", model, "--tensor", "lm_head.weight", "-o", ""],
+            ["run", model, "--messages", "x", "-p", "y"], ["run", model, "--messages", "x", "-f", "y"],
+            ["run", model, "--messages", "x", "--system", "y"], ["run", model, "--messages", "x", "--raw"],
+            ["tokenize", model, "--messages", "x", "-p", "y"], ["tokenize", model, "--messages", "x", "--decode"],
+            ["tokenize", model, "-p", "x", "--thinking", "on"], ["perplexity", model, "-n", "0"],
+            ["perplexity", model, "-p", "x"], ["devices", model],
         ):
             with self.subTest(args=args):
                 self.fails(WRONG_USAGE, *args)
@@ -82,7 +93,8 @@ class Usage(CliTest):
     def test_devices_that_are_not_built_in(self):
         model = write_known_model(self.folder / "model")
         for device in ("cpu", "emulated", "cuda", "cuda:1"):
-            for args in (["run", model, "-p", "x"], ["inspect", model], ["tokenize", model, "-p", "x"],
+            for args in (["run", model, "-p", "x"], ["inspect", model], ["tokenize", model, "-p", "x"], ["devices"],
+                         ["perplexity", model, "-f", model / "config.json"],
                          ["logits", model, "--tokens", "1", "-o", self.folder / "x.npy"]):
                 self.fails(FAILED, *args, "--device", device, says="use --device oracle")
         self.good("inspect", model, "--device", "oracle")

@@ -264,5 +264,39 @@ TEST(HostileSafetensors, RandomDamageNeverDoesWorse) {
   EXPECT_GT(opened, 0U);  // damage to names and data only
 }
 
+// Headers that are all entries: none may cost more than its size, and none is taken for granted.
+TEST(Safetensors, HeadersOfCountlessEntries) {
+  const test::TempFolder folder;
+  const auto write = [&](const std::string& header) {
+    std::string file;
+    for (unsigned shift = 0; shift < 64; shift += 8)
+      file += static_cast<char>((header.size() >> shift) & 0xFFU);
+    return folder.write("model.safetensors", file + header);
+  };
+  const auto error_of_header = [&](const std::string& header) {
+    const std::filesystem::path path = write(header);
+    return test::error_of([&] { const Safetensors read(path); });
+  };
+  const auto repeated = [](const std::string& begin, const std::string& end) {
+    std::string header = "{" + begin;
+    for (int i = 0; i < 20'000; ++i) {
+      if (i > 0) header += ',';
+      header.append("\"t")
+          .append(std::to_string(i))
+          .append("\":")
+          .append(begin.empty() ? R"({"dtype":"F32","shape":[0],"data_offsets":[0,0]})" : R"("x")");
+    }
+    return header + end + "}";
+  };
+  EXPECT_EQ(Safetensors(write(repeated("", ""))).tensors().size(), 20'000U);
+  EXPECT_THAT(error_of_header(repeated("", R"(,"t7":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})")),
+              HasSubstr("\"t7\""));
+  EXPECT_THAT(error_of_header(repeated(R"("__metadata__":{)", "}")), HasSubstr("10000 entries"));
+  EXPECT_THAT(error_of_header(R"({"t":{"dtype":"F32","shape":[0],"shape":[0],"data_offsets":[0,0]}})"),
+              HasSubstr("\"shape\""));
+  EXPECT_THAT(error_of_header(R"({"t":{"dtype":"F32","shape":[)" + std::string(3'000'000, '1') + "]}}"),
+              HasSubstr("3000000 characters"));
+}
+
 }  // namespace
 }  // namespace sluice::model

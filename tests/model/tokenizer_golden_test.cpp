@@ -1,8 +1,7 @@
 // The ids that Hugging Face `tokenizers` gives (tools/tokenizer_golden.py), for strings of all kinds and for
-// every code point. SLUICE_TOKENIZER_PEERS may name a folder with a larger sample of the same form.
+// every code point.
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -18,11 +17,8 @@
 namespace sluice::model {
 namespace {
 
-std::vector<std::filesystem::path> sample_folders() {
-  std::vector<std::filesystem::path> folders{std::filesystem::path(SLUICE_SOURCE_DIR) /
-                                             "tests/golden-tokenizer"};
-  if (const char* peers = std::getenv("SLUICE_TOKENIZER_PEERS")) folders.emplace_back(peers);
-  return folders;
+std::filesystem::path sample_folder() {
+  return std::filesystem::path(SLUICE_SOURCE_DIR) / "tests/golden-tokenizer";
 }
 
 Json read_json(const std::filesystem::path& path) {
@@ -66,28 +62,27 @@ std::string bytes_of_hex(const std::string& hex) {
 }
 
 TEST(TokenizerGolden, GivesTheIdsOfHuggingFace) {
-  for (const std::filesystem::path& folder : sample_folders()) {
-    const Json base = read_json(folder / "tokenizer.json");
-    std::map<std::string, Tokenizer> tokenizers;
-    std::size_t compared = 0;
-    for (const Json& row : read_json(folder / "samples.json")) {
-      const auto variant = row["variant"].get<std::string>();
-      auto found = tokenizers.find(variant);
-      if (found == tokenizers.end()) {
-        const std::string text = variant_of(base, variant).dump();
-        found = tokenizers.emplace(variant, Tokenizer::from_definition(parse_tokenizer_json(text, variant)))
-                    .first;
-      }
-      const std::string text =
-          row.contains("hex") ? bytes_of_hex(row["hex"].get<std::string>()) : row["text"].get<std::string>();
-      ASSERT_EQ(found->second.encode(text, variant != "plain_special"),
-                row["ids"].get<std::vector<std::int32_t>>())
-          << folder << ", row " << compared << ": " << row.dump();
-      ++compared;
+  const std::filesystem::path folder = sample_folder();
+  const Json base = read_json(folder / "tokenizer.json");
+  std::map<std::string, Tokenizer> tokenizers;
+  std::size_t compared = 0;
+  for (const Json& row : read_json(folder / "samples.json")) {
+    const auto variant = row["variant"].get<std::string>();
+    auto found = tokenizers.find(variant);
+    if (found == tokenizers.end()) {
+      const std::string text = variant_of(base, variant).dump();
+      found =
+          tokenizers.emplace(variant, Tokenizer::from_definition(parse_tokenizer_json(text, variant))).first;
     }
-    EXPECT_GE(compared, 2000U);
-    EXPECT_EQ(tokenizers.size(), 7U);
+    const std::string text =
+        row.contains("hex") ? bytes_of_hex(row["hex"].get<std::string>()) : row["text"].get<std::string>();
+    ASSERT_EQ(found->second.encode(text, variant != "plain_special"),
+              row["ids"].get<std::vector<std::int32_t>>())
+        << folder << ", row " << compared << ": " << row.dump();
+    ++compared;
   }
+  EXPECT_GE(compared, 2000U);
+  EXPECT_EQ(tokenizers.size(), 7U);
 }
 
 void append(std::string& out, std::uint32_t c) {
@@ -104,31 +99,30 @@ void append(std::string& out, std::uint32_t c) {
 }
 
 TEST(TokenizerGolden, EveryCodePoint) {
-  for (const std::filesystem::path& folder : sample_folders()) {
-    const Tokenizer tokenizer = Tokenizer::from_folder(folder);
-    const Json expected = read_json(folder / "code_points.json");
-    ASSERT_EQ(expected.size(), 272U);
-    for (std::uint32_t block = 0; block < 272; ++block) {
-      std::uint64_t hash = 0xCBF29CE484222325U;
-      for (std::uint32_t start = block * 4096; start < (block + 1) * 4096; start += 64) {
-        std::string text;
-        for (std::uint32_t c = start; c < start + 64; ++c) {
-          if (c >= 0xD800 && c < 0xE000) continue;
-          text += 'a';
-          append(text, c);
-          text += "b ";
-          append(text, c);
-        }
-        for (const std::int32_t id : tokenizer.encode(text)) {
-          for (unsigned shift = 0; shift < 32; shift += 8) {
-            hash = (hash ^ ((static_cast<std::uint32_t>(id) >> shift) & 0xFFU)) * 0x100000001B3U;
-          }
+  const std::filesystem::path folder = sample_folder();
+  const Tokenizer tokenizer = Tokenizer::from_folder(folder);
+  const Json expected = read_json(folder / "code_points.json");
+  ASSERT_EQ(expected.size(), 272U);
+  for (std::uint32_t block = 0; block < 272; ++block) {
+    std::uint64_t hash = 0xCBF29CE484222325U;
+    for (std::uint32_t start = block * 4096; start < (block + 1) * 4096; start += 64) {
+      std::string text;
+      for (std::uint32_t c = start; c < start + 64; ++c) {
+        if (c >= 0xD800 && c < 0xE000) continue;
+        text += 'a';
+        append(text, c);
+        text += "b ";
+        append(text, c);
+      }
+      for (const std::int32_t id : tokenizer.encode(text)) {
+        for (unsigned shift = 0; shift < 32; shift += 8) {
+          hash = (hash ^ ((static_cast<std::uint32_t>(id) >> shift) & 0xFFU)) * 0x100000001B3U;
         }
       }
-      char text[17];
-      std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
-      EXPECT_EQ(text, expected[block].get<std::string>()) << "code points from " << block * 4096;
     }
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+    EXPECT_EQ(text, expected[block].get<std::string>()) << "code points from " << block * 4096;
   }
 }
 

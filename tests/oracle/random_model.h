@@ -21,7 +21,7 @@ class RandomModel {
  public:
   // Weights so small that activations keep their size from layer to layer.
   RandomModel(const model::ModelConfig& config, Random& random)
-      : random_(random), storage_(std::make_shared<std::deque<std::vector<float>>>()) {
+      : random_(random), storage_(std::make_shared<Floats>()) {
     model_.config = config;
     model_.storage = storage_;
     model_.weights.embedding = matrix("embedding", config.vocab_size, config.hidden_size);
@@ -33,6 +33,11 @@ class RandomModel {
   const model::Model& model() const { return model_; }
 
  private:
+  struct Floats final : model::Storage {
+    std::deque<std::vector<float>> all;
+    void check_intact() const override {}
+  };
+
   std::vector<float> vector(std::size_t n, float low, float high) {
     std::uniform_real_distribution<float> uniform(low, high);
     std::vector<float> values(n);
@@ -42,12 +47,12 @@ class RandomModel {
 
   model::Matrix matrix(const std::string& name, std::size_t rows, std::size_t cols) {
     const float limit = 1.5F / std::sqrt(static_cast<float>(cols));
-    storage_->push_back(vector(rows * cols, -limit, limit));
+    storage_->all.push_back(vector(rows * cols, -limit, limit));
     model::Matrix matrix;
     matrix.name = name;
     matrix.rows = rows;
     matrix.cols = cols;
-    matrix.data = std::as_bytes(std::span<const float>(storage_->back()));
+    matrix.data = std::as_bytes(std::span<const float>(storage_->all.back()));
     return matrix;
   }
 
@@ -86,7 +91,7 @@ class RandomModel {
   }
 
   Random& random_;
-  std::shared_ptr<std::deque<std::vector<float>>> storage_;
+  std::shared_ptr<Floats> storage_;
   model::Model model_;
 };
 

@@ -1,0 +1,74 @@
+"""sluice devices: what is there, and why the rest is not usable."""
+
+import os
+import shutil
+import unittest
+
+from harness import SOURCE, WRONG_USAGE, CliTest, environment
+
+FAKE = os.environ["FAKE_CUDA_LIBRARY"]
+
+
+class Devices(CliTest):
+    def by_name(self, **options):
+        json_ = self.good_json("devices", "--json", **options)
+        self.assertEqual(json_["default"], "oracle")
+        self.assertEqual([device["name"] for device in json_["devices"]], ["oracle", "cpu", "emulated", "cuda"])
+        return {device["name"]: device for device in json_["devices"]}
+
+    def with_library(self, data=None, **changes):
+        folder = self.folder / "lib"
+        folder.mkdir(exist_ok=True)
+        if data is None:
+            shutil.copy(FAKE, folder / "libcuda.so.1")
+        else:
+            (folder / "libcuda.so.1").write_bytes(data)
+        return environment(LD_LIBRARY_PATH=folder, **changes)
+
+    def test_the_oracle_is_usable_and_the_others_say_why_not(self):
+        devices = self.by_name()
+        self.assertTrue(devices["oracle"]["usable"])
+        self.assertEqual(devices["oracle"]["reason"], "")
+        for name in ("cpu", "emulated", "cuda"):
+            self.assertFalse(devices[name]["usable"])
+            self.assertIn("not built into this version", devices[name]["reason"])
+        text = self.good("devices").decode()
+        for name, device in devices.items():
+            self.assertRegex(text, rf"(?m)^{name} +{'usable, the default' if device['usable'] else 'not usable: '}")
+
+    def test_the_processor(self):
+        cpu = self.by_name()["cpu"]
+        self.assertEqual(cpu["threads"], len(os.sched_getaffinity(0)))
+        with open("/proc/cpuinfo") as file:
+            info = file.read()
+        self.assertIn(cpu["cpu"], info)
+        for name in cpu["isa"]:
+            self.assertIn(f" {name}", info)
+        self.assertIn("avx2" in info, ("avx2" in cpu["isa"],))
+
+    def test_a_driver_with_two_devices(self):
+        env = self.with_library()
+        cuda = self.by_name(env=env)["cuda"]
+        self.assertEqual(cuda["reason"], "not built into this version")
+        self.assertEqual(cuda["driver"], "12.4")
+        self.assertEqual([(device["bytes"], device["compute_capability"]) for device in cuda["devices"]],
+                         [(7 * 10**9, "7.5"), (8 * 10**9, "8.5")])
+        text = self.good("devices", env=env).decode()
+        self.assertIn("cuda:0  First, 7.00 GB, compute capability 7.5", text)
+        self.assertIn("cuda:1  Second\\x1b[31m", text)
+
+    def test_drivers_that_do_not_work(self):
+        for data, changes, says in ((None, {"FAKE_CUDA": "none"}, "no device"),
+                                    (None, {"FAKE_CUDA": "broken"}, "error 999, unknown error"),
+                                    (b"no library", {}, "can't be loaded")):
+            cuda = self.by_name(env=self.with_library(data, **changes))["cuda"]
+            self.assertIn(says, cuda["reason"])
+            self.assertEqual(cuda["devices"], [])
+
+    def test_it_takes_no_model(self):
+        self.fails(WRONG_USAGE, "devices", SOURCE / "models" / "demo")
+        self.assertNotIn(b"MODEL", self.good("devices", "--help"))
+
+
+if __name__ == "__main__":
+    unittest.main()
