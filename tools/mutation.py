@@ -133,8 +133,9 @@ class Tester:
             at = command.index("-c") + 1
             if source == mutation.file:
                 command[at] = str(mutant)
-            # A mutated header stands before the original one. Mutants may well deserve warnings.
-            result = run([*command[:at - 1], f"-I{folder / 'src'}", "-w", *command[at - 1:]])
+            # A mutated header is found before the original one. Mutants may well deserve warnings.
+            options = next(i for i, argument in enumerate(command) if argument.startswith("-"))
+            result = run([*command[:options], f"-I{folder / 'src'}", *command[options:], "-w"])
             if result.returncode != 0:
                 errors = re.findall(r"error: .*", result.stderr) or [result.stderr[-300:]]
                 raise Invalid(f"does not compile: {errors[0]}")
