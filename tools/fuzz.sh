@@ -36,6 +36,6 @@ export -f fuzz_one
 # shellcheck disable=SC2016  # expanded by the inner shell
 printf '%s\n' "${targets[@]}" | xargs -P "$jobs" -I TARGET bash -c 'fuzz_one "$0" "$1"' TARGET $((60 * minutes)) || {
   echo "Inputs that break something: $(find build-fuzz/broken -type f -newer build-fuzz/build.ninja | sort | tr '\n' ' ')" >&2
-  echo "Repeat one with build-fuzz/tests/fuzz/fuzz_TARGET FILE; once mended, it belongs into tests/fuzz/crashes/TARGET" >&2
+  echo "Repeat one with build-fuzz/tests/fuzz/fuzz_TARGET FILE; once mended, it belongs into tests/fuzz/seeds/TARGET" >&2
   exit 1
 }

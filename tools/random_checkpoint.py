@@ -29,8 +29,9 @@ SHAPES = {
     "2b": dict(hidden=2048, intermediate=6144),
     "4b": dict(hidden=2560, intermediate=9216, layers=32, heads=16, kv_heads=4, value_heads=32),
 }
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q5_K": 17,
-              "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32}  # general.file_type
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 14, "Q5_K": 16,
+              "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32}  # general.file_type; of Q4_K and Q5_K the kinds that mix in no other
+ENDS = ("<|im_end|>", "<|endoftext|>")
 
 
 class Streamed:
@@ -75,10 +76,10 @@ def write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def config(s: Shape, dtype: str, text_only: bool) -> dict:
+def config(s: Shape, dtype: str, text_only: bool, ends: list[int]) -> dict:
     text = {
         "attention_bias": False, "attention_dropout": 0.0, "attn_output_gate": True, "dtype": STORED[dtype][1],
-        "eos_token_id": 248044 if s.vocab > 248044 else s.vocab - 1, "full_attention_interval": s.interval,
+        "eos_token_id": ends, "full_attention_interval": s.interval,
         "head_dim": s.head_dim, "hidden_act": "silu", "hidden_size": s.hidden, "initializer_range": 0.02,
         "intermediate_size": s.intermediate,
         "layer_types": ["full_attention" if s.attends(i) else "linear_attention" for i in range(s.layers)],
@@ -124,6 +125,13 @@ def token_table(tokenizer: Path | None) -> list[tuple[str, gguf.TokenType]]:
     return [table.get(i, (f"[PAD{i}]", kinds.UNUSED)) for i in range(max(table) + 1)]
 
 
+def end_tokens(table, vocab: int, tokenizer: Path | None) -> list[int]:
+    """The ids that both formats end at: of GGUF, sluice takes the one that the metadata states and those by name."""
+    found = {i for i, (text, _) in enumerate(table) if text in ENDS and i < vocab}
+    stated = gguf.SpecialVocab(tokenizer.parent).special_token_ids.get("eos") if tokenizer else None
+    return sorted(found | ({stated} if stated is not None else set())) or [vocab - 1]
+
+
 def add_tokenizer(writer: gguf.GGUFWriter, table, vocab: int, tokenizer: Path | None) -> None:
     padded = table + [(f"[PAD{i}]", gguf.TokenType.UNUSED) for i in range(len(table), vocab)]
     writer.add_tokenizer_model("gpt2")
@@ -132,7 +140,9 @@ def add_tokenizer(writer: gguf.GGUFWriter, table, vocab: int, tokenizer: Path | 
     writer.add_token_list([text for text, _ in padded])
     writer.add_token_types([kind for _, kind in padded])
     if tokenizer is not None:
-        gguf.SpecialVocab(tokenizer.parent, load_merges=True).add_to_gguf(writer, quiet=True)
+        special = gguf.SpecialVocab(tokenizer.parent, load_merges=True)
+        special.special_token_ids.setdefault("eos", end_tokens(table, vocab, tokenizer)[-1])
+        special.add_to_gguf(writer, quiet=True)
         return
     writer.add_token_merges(["Ġ Ġ"])
     writer.add_eos_token_id(len(table) - 1)
@@ -189,16 +199,20 @@ def write_gguf(checkpoint: Checkpoint, folder: Path, shards: int, table, options
     writer.close()
 
 
-def write_folder(checkpoint: Checkpoint, folder: Path, options) -> None:
-    write_json(folder / "config.json", config(checkpoint.shape, options.dtype, options.text_only))
+def write_folder(checkpoint: Checkpoint, folder: Path, ends: list[int], options) -> None:
+    write_json(folder / "config.json", config(checkpoint.shape, options.dtype, options.text_only, ends))
     if options.tokenizer:
-        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             if (options.tokenizer.parent / name).exists():
                 shutil.copyfile(options.tokenizer.parent / name, folder / name)
+        generation = options.tokenizer.parent / "generation_config.json"
+        if generation.exists():
+            settings = json.loads(generation.read_text(encoding="utf-8"))
+            write_json(folder / generation.name, settings | {"eos_token_id": ends})
     write_safetensors(checkpoint, folder, options.shards)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder, made if need be")
     parser.add_argument("--seed", type=int, required=True)
@@ -215,24 +229,33 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--text-only", action="store_true", help="config and names without a vision part")
     parser.add_argument("--list-layers", action="store_true", help="name the recurrent layers in GGUF, as newer converters do")
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="a tokenizer.json; files beside it come along")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = parse(argv)
+    flags = parser()
+    options = flags.parse_args(argv)
+    if options.shards < 0:
+        flags.error("--shards must be at least 0")
     chosen = {k: v for k, v in vars(options).items() if v is not None and k in Shape.__dataclass_fields__}
     table = token_table(options.tokenizer)
     vocab = {"vocab": -(-len(table) // 64) * 64} if options.shape == "tiny" and options.tokenizer else {}
     shape = Shape(**(SHAPES[options.shape] | vocab | chosen | {"tied": not options.untied}))
+    if shape.wrong():
+        flags.error(shape.wrong())
     if len(table) > shape.vocab and (options.tokenizer or options.format != "safetensors"):
-        sys.exit(f"random_checkpoint.py: --vocab {shape.vocab} is too small: the tokenizer has {len(table)} tokens")
-    if shape.value_heads % shape.key_heads or shape.heads % shape.kv_heads:
-        sys.exit("random_checkpoint.py: --value-heads must be a multiple of --key-heads, and --heads of --kv-heads")
+        flags.error(f"--vocab {shape.vocab} is too small: the tokenizer has {len(table)} tokens")
     prefix = "model." if options.text_only else "model.language_model."
     checkpoint = Checkpoint(shape, options.seed, options.dtype, options.gguf_type, prefix)
+    uneven = checkpoint.not_in_blocks()
+    if uneven:
+        elements = gguf.GGML_QUANT_SIZES[checkpoint.gguf_type][0]
+        flags.error(f"--gguf-type {options.gguf_type}: {uneven.gguf_name} has rows of {uneven.shape[1]}, which must be "
+                    f"a multiple of {elements}")
+    ends = end_tokens(table, shape.vocab, options.tokenizer)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.format != "gguf":
-        write_folder(checkpoint, options.out, options)
+        write_folder(checkpoint, options.out, ends, options)
     if options.format != "safetensors":
         write_gguf(checkpoint, options.out, options.shards, table, options)
     return 0

@@ -264,6 +264,9 @@ Json JsonReader::number() {
 }
 
 Json JsonReader::tree() {
+  if (++n_tree_values_ > limits_.tree_values)
+    throw Error("more than " + std::to_string(limits_.tree_values) + " JSON values outside its tables",
+                where_, "is it the right file?");
   switch (kind()) {
     case Kind::kArray: {
       Json::array_t items;

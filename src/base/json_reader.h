@@ -17,6 +17,7 @@ class JsonReader {
   struct Limits {
     std::size_t depth = 64;
     std::size_t values = std::size_t{1} << 20U;  // of all kinds, keys not counted
+    std::size_t tree_values = values;            // of those that tree() takes, which cost most
   };
 
   // `text` and `where` (a file name, for errors) must outlive the reader. Every function throws Error naming `where` and
@@ -81,6 +82,7 @@ class JsonReader {
   std::size_t at_ = 0;
   std::size_t depth_ = 0;
   std::size_t n_values_ = 0;
+  std::size_t n_tree_values_ = 0;
   std::string unescaped_;
 };
 

@@ -56,22 +56,34 @@ class Region {
   std::span<const std::byte> bytes_;
 };
 
-std::size_t size_of(const Descriptor& file, const std::filesystem::path& path) {
+struct stat status_of(const Descriptor& file, const std::filesystem::path& path) {
   struct stat status{};
   if (::fstat(file.get(), &status) != 0)
     throw Error(std::string("can't read: ") + std::strerror(errno), path.string());
   if (!S_ISREG(status.st_mode)) throw Error("not a regular file", path.string(), "put the file itself there");
+  return status;
+}
+
+std::size_t size_of(const struct stat& status) {
   return static_cast<std::size_t>(status.st_size);
+}
+
+bool same_time(const timespec& a, const timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 }  // namespace
 
-// The descriptor stays open to see the size of this very file, whatever has its name by then.
+// The descriptor stays open to see the state of this very file, whatever has its name by then.
 struct MappedFile::Mapping {
   explicit Mapping(const std::filesystem::path& path)
-      : file(path), region(file.get(), size_of(file, path), path), guard(region.bytes()) {}
+      : file(path),
+        opened(status_of(file, path)),
+        region(file.get(), size_of(opened), path),
+        guard(region.bytes()) {}
 
   Descriptor file;
+  struct stat opened;
   Region region;
   PageGuard guard;
 };
@@ -89,16 +101,18 @@ std::span<const std::byte> MappedFile::bytes() const {
 
 void MappedFile::check_intact() const {
   if (mapping_ == nullptr) return;
-  const std::size_t size = size_of(mapping_->file, path_);
+  const struct stat now = status_of(mapping_->file, path_);
+  const std::size_t size = size_of(now);
   const std::size_t mapped = bytes().size();
   if (size < mapped) {
     throw Error("shrank from " + std::to_string(mapped) + " to " + std::to_string(size) +
                     " bytes while it was in use",
                 path_.string(), "put the whole file there and start again");
   }
+  if (size != mapped || !same_time(now.st_mtim, mapping_->opened.st_mtim))
+    throw Error("was changed while it was in use", path_.string(), "start again when it is complete");
   if (mapping_->guard.lost())
-    throw Error("couldn't be read while it was in use", path_.string(),
-                "did it shrink for a moment, or is its disk failing?");
+    throw Error("couldn't be read while it was in use", path_.string(), "is its disk failing?");
 }
 
 std::string_view MappedFile::text() const {

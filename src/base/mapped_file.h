@@ -10,8 +10,9 @@
 
 namespace sluice {
 
-// A file that shrinks while it is mapped reads as zeros where its bytes are gone (page_guard.h). So whoever has used the
-// bytes asks check_intact() before anybody believes the result. Removing or replacing the file does no harm.
+// A file that shrinks while it is mapped reads as zeros where its bytes are gone (page_guard.h), and one that is written to
+// may show both old and new bytes. So whoever has used the bytes asks check_intact() before anybody believes the result.
+// Removing the file, or moving another one to its place, does no harm.
 class MappedFile {
  public:
   // Throws Error if the file can't be opened, is not a regular file, or can't be mapped. An empty file maps
@@ -27,7 +28,9 @@ class MappedFile {
   std::span<const std::byte> bytes() const;
   std::string_view text() const;
 
-  // Throws Error if bytes that were read since the file was mapped, or that could be read now, are gone.
+  // Throws Error if bytes are gone or couldn't be read, or if the file was written to since it was opened, by its time of
+  // modification. The kernel's clock for these ticks every few milliseconds: a change in the same tick as an earlier
+  // one, just before the file was opened, is not seen.
   void check_intact() const;
 
  private:

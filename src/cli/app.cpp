@@ -102,7 +102,8 @@ int run_program(int argc, const char* const* argv) {
   } catch (const Error& error) {
     print_error(error.what());
   } catch (const std::bad_alloc&) {
-    print_error("out of memory: close other programs, or use a smaller context (-c)");
+    print_error(
+        "out of memory: close other programs, raise the limit, or give a shorter text or a smaller model");
   } catch (const std::exception& error) {
     print_error(printable(error.what()));
   }

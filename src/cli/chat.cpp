@@ -6,6 +6,7 @@
 #include "cli/decode_cost.h"
 #include "cli/exit.h"
 #include "cli/generation_defaults.h"
+#include "cli/interrupt.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
 #include "model/template_kind.h"
@@ -29,6 +30,7 @@ void add_chat_options(CLI::App& command, ChatOptions& options) {
 }
 
 model::Conversation read_conversation(const std::string& file) {
+  const EndOnInterrupt at_once;
   return model::parse_chat(read_file(file), file == "-" ? "standard input" : file);
 }
 

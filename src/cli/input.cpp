@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "cli/exit.h"
@@ -29,10 +30,11 @@ std::string read_all(int descriptor, const std::string& where) {
   std::vector<char> buffer(kPiece);
   while (true) {
     const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
+    const int error = errno;
     throw_if_interrupted();
-    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && should_retry(error, descriptor, POLLIN)) continue;
     if (count < 0)
-      throw Error(std::string("can't read: ") + std::strerror(errno), where,
+      throw Error(std::string("can't read: ") + std::strerror(error), where,
                   "give a file, or pipe the text in");
     if (count == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(count));
@@ -73,9 +75,13 @@ void add_text_options(CLI::App& command, TextSource& source, std::string_view wh
 }
 
 std::string read_file(const std::string& path) {
+  const EndOnInterrupt at_once;  // a pipe may never have a writer
   if (path == "-") return read_all(STDIN_FILENO, "standard input");
   const auto close = [](const int* descriptor) { ::close(*descriptor); };
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  } while (descriptor < 0 && was_cut_short(errno));
   if (descriptor < 0)
     throw Error(std::string("can't read: ") + std::strerror(errno), path.empty() ? "empty file name" : path,
                 "give a file that you may read");

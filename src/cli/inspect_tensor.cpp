@@ -16,7 +16,9 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/interrupt.h"
+#include "cli/model_folder.h"
 #include "cli/npy.h"
+#include "cli/output.h"
 #include "cli/terminal.h"
 #include "model/checkpoint_files.h"
 #include "model/gguf.h"
@@ -161,11 +163,13 @@ std::string tensor_report(const std::filesystem::path& model, const std::string&
 
 void write_tensor(const std::filesystem::path& model, const std::string& name,
                   const std::filesystem::path& output) {
+  refuse_to_replace(output, files_of_model(model));
   std::optional<NpyWriter> file;  // committed after the model's file was found intact
   with_tensor(model, name, [&](const model::TensorView& tensor) {
     file.emplace(output, tensor.shape);
     for_values(tensor, [&file](std::span<const float> values) { file->write(values); });
   });
+  throw_if_interrupted();
   file->commit();
 }
 

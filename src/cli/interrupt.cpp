@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <climits>
 #include <csignal>
 #include <string>
 
+#include <poll.h>
 #include <unistd.h>
 
 #include "cli/exit.h"
@@ -14,6 +16,7 @@ namespace sluice::cli {
 namespace {
 
 std::atomic<bool> interrupted = false;
+std::atomic<bool> ends_at_once = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
 // A handler must not touch the heap, so the name lies here; it counts while `unfinished` is set.
@@ -21,6 +24,10 @@ std::array<char, PATH_MAX> unfinished_name;
 std::atomic<bool> unfinished = false;
 
 void on_signal(int signal) {
+  if (ends_at_once) {
+    remove_unfinished_file();
+    ::_exit(kInterrupted);
+  }
   if (!interrupted.exchange(true)) return;
   remove_unfinished_file();
   std::signal(signal, SIG_DFL);
@@ -35,6 +42,19 @@ void handle_interrupts() {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  struct sigaction hang_up{};
+  sigaction(SIGHUP, nullptr, &hang_up);
+  if (hang_up.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
+}
+
+EndOnInterrupt::EndOnInterrupt() : before_(ends_at_once.exchange(true)) {
+  if (!interrupted) return;  // from here on a signal finds `ends_at_once`
+  ends_at_once = before_;
+  throw Interrupted();
+}
+
+EndOnInterrupt::~EndOnInterrupt() {
+  ends_at_once = before_;
 }
 
 const std::atomic<bool>& interrupt_flag() {
@@ -43,6 +63,18 @@ const std::atomic<bool>& interrupt_flag() {
 
 void throw_if_interrupted() {
   if (interrupted) throw Interrupted();
+}
+
+bool was_cut_short(int error) {
+  if (error != EINTR) return false;
+  throw_if_interrupted();
+  return true;
+}
+
+bool should_retry(int error, int descriptor, short events) {
+  if (error != EAGAIN) return was_cut_short(error);
+  pollfd waiting = {.fd = descriptor, .events = events, .revents = 0};
+  return ::poll(&waiting, 1, -1) >= 0 || was_cut_short(errno);
 }
 
 void remove_on_kill(const std::filesystem::path& file) {

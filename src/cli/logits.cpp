@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/npy.h"
+#include "cli/output.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
 
@@ -79,10 +81,19 @@ void check_finite(const std::vector<float>& logits, std::size_t position, std::s
               "logits", "check the checkpoint's weights");
 }
 
+// The files that the logits come from.
+std::vector<std::filesystem::path> inputs_of(const Options& options, const std::filesystem::path& model) {
+  std::vector<std::filesystem::path> files = files_of_model(model);
+  if (options.tokens.starts_with('@'))
+    files.emplace_back(options.tokens == "@-" ? "/dev/stdin" : options.tokens.substr(1));
+  return files;
+}
+
 int run(const Options& options) {
   check_device(options.common);
   if (options.output.empty()) throw UsageError("no file to write", "-o", "give its name");
   const auto path = find_model(options.common.model);
+  refuse_to_replace(options.output, inputs_of(options, path));
   const model::ModelConfig config = model::read_config(path);
   const std::vector<std::int32_t> tokens = read_token_list(options.tokens, config);
   const std::vector<std::size_t> pieces = choose_pieces(options.split, tokens.size());

@@ -13,6 +13,9 @@
 #include "base/error.h"
 #include "cli/decode_cost.h"
 #include "cli/free_memory.h"
+#include "model/encode_memory.h"
+#include "model/gguf.h"
+#include "model/gguf_model.h"
 
 namespace sluice::cli {
 namespace {
@@ -67,16 +70,19 @@ struct Shortage {
   std::string_view where;
 };
 
-std::optional<Shortage> shortage(const model::ModelConfig& config, const MemoryPlan& plan,
-                                 const FreeMemory& free) {
-  const MemoryNeed need = memory_need(config, plan);
+std::optional<Shortage> shortage(const MemoryNeed& need, std::size_t mapped_bytes, const FreeMemory& free) {
   if (free.memory && need.resident > *free.memory) return Shortage{need.resident, *free.memory, "memory"};
   if (free.data && need.reserved > *free.data)
     return Shortage{need.reserved, *free.data, "limit on data, ulimit -d"};
-  const std::size_t mapped = plus(need.reserved, plan.mapped_bytes);
+  const std::size_t mapped = plus(need.reserved, mapped_bytes);
   if (free.address_space && mapped > *free.address_space)
     return Shortage{mapped, *free.address_space, "limit on address space, ulimit -v"};
   return std::nullopt;
+}
+
+std::optional<Shortage> shortage(const model::ModelConfig& config, const MemoryPlan& plan,
+                                 const FreeMemory& free) {
+  return shortage(memory_need(config, plan), plan.mapped_bytes, free);
 }
 
 // The largest context that fits; 0 if none does.
@@ -122,9 +128,13 @@ void check_memory(const model::ModelConfig& config, const MemoryPlan& plan) {
   const std::size_t context = largest_context(config, plan, free);
   MemoryPlan small = plan;
   small.rows = 1;
+  MemoryPlan textless = plan;
+  textless.other_bytes -= plan.text_bytes;
   std::string advice = "close other programs, raise the limit, or take a smaller model";
   if (plan.rows > 1 && !shortage(config, small, free)) {
     advice = "feed the tokens in smaller pieces (--split)";
+  } else if (plan.text_bytes > 0 && !shortage(config, textless, free)) {
+    advice = kShorterText;
   } else if (context > 0 && plan.what_helps != nullptr) {
     advice = fmt::format(fmt::runtime(plan.what_helps), context);
   }
@@ -132,9 +142,46 @@ void check_memory(const model::ModelConfig& config, const MemoryPlan& plan) {
               found->where, advice);
 }
 
-std::size_t tokenizer_bytes(const model::ModelConfig& config) {
-  constexpr std::size_t kBytesPerToken = 800;
-  return times(config.vocab_size, kBytesPerToken);
+void check_bytes(std::size_t bytes, std::string_view advice) {
+  const auto found = shortage(MemoryNeed{.resident = bytes, .reserved = bytes}, 0, free_memory());
+  if (!found) return;
+  throw Error(fmt::format("needs {}, {} free", bytes_text(found->needed), bytes_text(found->free)),
+              found->where, advice);
+}
+
+std::size_t tokenizer_bytes(const std::filesystem::path& path) {
+  // Measured: 3 for Qwen3.5's, up to 10 where all tokens are short.
+  constexpr std::size_t kPerByte = 10;
+  std::error_code error;
+  if (!model::is_gguf_file(path)) {
+    const std::uintmax_t size = std::filesystem::file_size(path / "tokenizer.json", error);
+    return error ? 0 : times(kPerByte, size);
+  }
+  const model::Gguf file(path);
+  std::size_t size = 0;
+  for (const auto& [key, value] : file.metadata().values())
+    if (key.starts_with("tokenizer.ggml.")) size = plus(size, value.data.size());
+  return times(kPerByte, size);
+}
+
+std::size_t input_bytes(const std::optional<std::string>& file) {
+  constexpr std::size_t kMostAskedFor = std::size_t{65} << 20U;
+  const std::filesystem::path path = file.value_or("-") == "-" ? "/dev/stdin" : *file;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return 0;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  return error ? 0 : std::min<std::uintmax_t>(size, kMostAskedFor);
+}
+
+void check_reading(const std::optional<std::string>& file) {
+  constexpr std::size_t kBuffer = std::size_t{1} << 20U;
+  // It arrives in a string that doubles.
+  const std::size_t size = input_bytes(file);
+  if (size != 0) check_bytes(std::bit_ceil(size) / 2 * 3 + 2 * kBuffer, kShorterText);
+}
+
+void check_encoding(std::string_view text) {
+  check_bytes(model::encode_memory(text), kShorterText);
 }
 
 std::string bytes_text(std::size_t bytes) {

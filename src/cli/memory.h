@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "model/config.h"
 
@@ -14,7 +17,8 @@ struct MemoryPlan {
   std::size_t context = 0;           // positions of the sequence
   std::size_t rows = 1;              // whose logits one step returns
   std::size_t mapped_bytes = 0;      // of weight files
-  std::size_t other_bytes = 0;       // the tokenizer's, the text's, ...
+  std::size_t other_bytes = 0;       // the tokenizer's, the ids', ...
+  std::size_t text_bytes = 0;        // of other_bytes, what a shorter text would save
   const char* what_helps = nullptr;  // "use -c {} or less": {} is the largest context that fits
 };
 
@@ -31,8 +35,24 @@ MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan)
 // groups above us leave (resident), and into the limits RLIMIT_DATA and RLIMIT_AS of this process (reserved).
 void check_memory(const model::ModelConfig& config, const MemoryPlan& plan);
 
-// What reading the tokenizer of such a model takes at its peak: an estimate.
-std::size_t tokenizer_bytes(const model::ModelConfig& config);
+constexpr const char* kShorterText = "close other programs, raise the limit, or give a shorter text";
+
+// Throws Error of the same kind unless so many more bytes fit, written and reserved.
+void check_bytes(std::size_t bytes, std::string_view advice);
+
+// What reading the tokenizer at `path`, a folder or a .gguf file, takes at its peak: an estimate from the size of its lists.
+// 0 if that can't be told.
+std::size_t tokenizer_bytes(const std::filesystem::path& path);
+
+// The size of the text that -f gives, or standard input without it, as far as it is asked for (input.h); 0 if it is no
+// regular file.
+std::size_t input_bytes(const std::optional<std::string>& file);
+
+// Throws Error unless that text can be read.
+void check_reading(const std::optional<std::string>& file);
+
+// Throws Error unless `text` can be turned into token ids.
+void check_encoding(std::string_view text);
 
 // "1.75 GB", "12.3 kB", "999 B"
 std::string bytes_text(std::size_t bytes);

@@ -51,6 +51,11 @@ bool is_weights(const std::string& name) {
   return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
 }
 
+// Weights, their index, configs, the tokenizer, a chat template.
+bool is_read_from_folder(const std::string& name) {
+  return name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja");
+}
+
 }  // namespace
 
 std::optional<fs::path> gguf_in(const fs::path& folder) {
@@ -74,16 +79,23 @@ std::optional<fs::path> gguf_in(const fs::path& folder) {
               folder.string(), "give one of them as MODEL");
 }
 
-std::size_t weight_file_bytes(const fs::path& path) {
+std::vector<fs::path> files_of_model(const fs::path& path) {
   std::error_code error;
   const bool file = model::is_gguf(path) && !fs::is_directory(path, error);
   const fs::path folder = !file ? path : path.has_parent_path() ? path.parent_path() : fs::path(".");
   const std::string set = name_of_set(path.filename().string());
+  std::vector<fs::path> files;
+  for (const std::string& name : names_in(folder, error))
+    if (file ? name_of_set(name) == set : is_read_from_folder(name)) files.push_back(folder / name);
+  return files;
+}
+
+std::size_t weight_file_bytes(const fs::path& path) {
   std::size_t total = 0;
-  for (const std::string& name : names_in(folder, error)) {
-    if (file ? name_of_set(name) != set : !name.ends_with(".safetensors")) continue;
+  for (const fs::path& file : files_of_model(path)) {
+    if (!model::is_gguf(file) && file.extension() != ".safetensors") continue;
     std::error_code ignored;
-    const std::uintmax_t size = fs::file_size(folder / name, ignored);
+    const std::uintmax_t size = fs::file_size(file, ignored);
     if (!ignored) total += static_cast<std::size_t>(size);  // at most what a file system holds
   }
   return total;

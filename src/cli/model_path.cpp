@@ -25,9 +25,14 @@ std::string environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-bool can_be_seen(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
+// False if nothing has that name. Throws Error if that can't be told, as in a folder that may not be entered.
+bool can_be_found(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  // Text that is too long for a name may be a prompt.
+  if (status.type() == fs::file_type::none && error != std::errc::filename_too_long)
+    throw Error("can't open: " + error.message(), path.string(), "is it there, and may you read it?");
+  return fs::exists(status);
 }
 
 bool is_folder(const fs::path& path) {
@@ -38,7 +43,7 @@ bool is_folder(const fs::path& path) {
 // The model in `folder`; nothing if it has none.
 std::optional<fs::path> model_in(const fs::path& folder, const std::string& needed) {
   if (const auto gguf = gguf_in(folder)) return gguf;
-  if (can_be_seen(folder / needed)) return folder;
+  if (can_be_found(folder / needed)) return folder;
   return std::nullopt;
 }
 
@@ -78,7 +83,7 @@ fs::path find_in_cache(const std::string& id, const std::string& needed) {
   const fs::path folder = cache / ("models--" + id.substr(0, slash) + "--" + id.substr(slash + 1));
   const std::string download = "download it with: hf download " + id;
   const fs::path reference = folder / "refs" / "main";
-  if (!can_be_seen(reference))
+  if (!can_be_found(reference))
     throw Error(id + " is not in the Hugging Face cache", cache.string(), download);
 
   constexpr std::size_t kMaxNameBytes = 256;
@@ -122,7 +127,7 @@ fs::path find_bundled(const std::string& needed) {
   for (const fs::path& place : places) {
     if (is_folder(place)) {
       if (const auto model = model_in(place, needed)) return *model;
-    } else if (model::is_gguf(place) && can_be_seen(place)) {
+    } else if (model::is_gguf(place) && can_be_found(place)) {
       return place;
     }
   }
@@ -141,7 +146,7 @@ fs::path find_model(const std::optional<std::string>& model, const std::string& 
     throw Error(fmt::format("no {} in the model's folder", needed), path.string(),
                 "give a folder with config.json, tokenizer.json and safetensors, or a .gguf file");
   }
-  if (can_be_seen(path)) {
+  if (can_be_found(path)) {
     if (model::is_gguf(path)) return path;
     throw Error("MODEL is a file", path.string(), "give its folder, or a .gguf file");
   }

@@ -9,6 +9,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -20,15 +22,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Writes everything; gives 0 or the error number.
+constexpr mode_t kPermissions = 0777;
+
+// Writes everything; gives 0 or the error number. Throws Interrupted on Ctrl-C while nobody reads any more.
 int write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) {
-      throw_if_interrupted();  // nobody reads any more: don't wait for it
-      continue;
+    if (written < 0) {
+      const int error = errno;
+      if (should_retry(error, descriptor, POLLOUT)) continue;
+      return error;
     }
-    if (written < 0) return errno;
     text.remove_prefix(static_cast<std::size_t>(written));
   }
   return 0;
@@ -46,12 +50,6 @@ std::string advice(int error) {
   return {};
 }
 
-bool must_be_written_directly(const fs::path& path) {
-  std::error_code ignored;
-  const fs::file_status status = fs::status(path, ignored);
-  return fs::exists(status) && !fs::is_regular_file(status);
-}
-
 // What a link leads to, also if that doesn't exist yet: the linked file is to be replaced, not the link.
 fs::path behind_links(fs::path path) {
   constexpr int kMostLinks = 40;  // the kernel's own limit
@@ -64,6 +62,16 @@ fs::path behind_links(fs::path path) {
   return path;
 }
 
+// Gives `descriptor` the permissions of `old`; and its owner and group, which a user may keep only in part. Returns 0 or
+// the error number.
+int take_after(int descriptor, const struct stat& old) {
+  if (old.st_uid != ::geteuid() || old.st_gid != ::getegid()) {
+    if (::fchown(descriptor, old.st_uid, old.st_gid) != 0)
+      static_cast<void>(::fchown(descriptor, static_cast<uid_t>(-1), old.st_gid) == 0);
+  }
+  return ::fchmod(descriptor, old.st_mode & kPermissions) == 0 ? 0 : errno;
+}
+
 }  // namespace
 
 void to_stdout(std::string_view text) {
@@ -72,25 +80,54 @@ void to_stdout(std::string_view text) {
   if (error != 0) throw Error(cause(error), "standard output", advice(error));
 }
 
+void refuse_to_replace(const fs::path& output, const std::vector<fs::path>& inputs) {
+  std::error_code ignored;  // what can't be seen is told when it is opened
+  if (!fs::is_regular_file(output, ignored)) return;
+  for (const fs::path& input : inputs)
+    if (fs::equivalent(output, input, ignored))
+      throw Error("can't write: the result comes from this very file", output.string(), "write elsewhere");
+}
+
 OutputFile::OutputFile(const fs::path& path) : path_(path), target_(path) {
-  if (must_be_written_directly(path)) {
-    descriptor_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    if (descriptor_ < 0) fail(errno);
+  struct stat old{};
+  const bool exists = ::stat(path.c_str(), &old) == 0;
+  if (!exists && errno != ENOENT) fail(errno);
+  if (exists && !S_ISREG(old.st_mode)) {
+    open_directly();
     return;
   }
+  if (exists && ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0) fail(errno);
+  const mode_t mode = exists ? old.st_mode & kPermissions : mode_t{0666};
   target_ = behind_links(path);
   std::random_device random;
   for (int attempt = 0; attempt < 16 && descriptor_ < 0; ++attempt) {
     temporary_ = target_;
     temporary_ += fmt::format(".{:08x}.part", random());
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ < 0 && errno != EEXIST) break;
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (descriptor_ < 0 && errno != EEXIST && !was_cut_short(errno)) break;
   }
   if (descriptor_ < 0) fail(errno);
   remove_on_kill(temporary_);
+  const int error = exists ? take_after(descriptor_, old) : 0;
+  if (error != 0) {
+    discard();
+    fail(error);
+  }
+}
+
+void OutputFile::open_directly() {
+  const EndOnInterrupt at_once;  // a pipe may never have a reader
+  do {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+  } while (descriptor_ < 0 && was_cut_short(errno));
+  if (descriptor_ < 0) fail(errno);
 }
 
 OutputFile::~OutputFile() {
+  discard();
+}
+
+void OutputFile::discard() {
   if (descriptor_ >= 0) ::close(descriptor_);
   if (temporary_.empty()) return;
   ::unlink(temporary_.c_str());
@@ -105,8 +142,10 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 
 void OutputFile::commit() {
   // Some file systems report a full disk only now.
-  if (!temporary_.empty() && ::fsync(descriptor_) != 0) fail(errno);
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail(errno);
+  while (!temporary_.empty() && ::fsync(descriptor_) != 0)
+    if (const int error = errno; !was_cut_short(error)) fail(error);
+  // Cut short or not, it is closed then.
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail(errno);
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
   keep_on_kill();

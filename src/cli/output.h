@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sluice::cli {
 
@@ -13,12 +14,16 @@ namespace sluice::cli {
 // if its reader has gone, Error if it can't be written, Interrupted on Ctrl-C while it waits for a reader.
 void to_stdout(std::string_view text);
 
+// Throws Error if `output` is one of the files `inputs`, under whatever name: a result must not replace what it comes from.
+void refuse_to_replace(const std::filesystem::path& output, const std::vector<std::filesystem::path>& inputs);
+
 // A file under construction: it lies beside its place under another name until `commit` moves it there. Without
 // `commit` it vanishes, also if a signal ends the program. What is not a regular file (a pipe, a device) is written
-// directly. One at a time.
+// directly. A file that is there already gives its permissions to the new one, and its owner as far as the system
+// lets us. One at a time.
 class OutputFile {
  public:
-  // Throws Error if it can't be created.
+  // Throws Error if it can't be created, or if there is a file that may not be written; Interrupted on Ctrl-C.
   explicit OutputFile(const std::filesystem::path& path);
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
@@ -29,6 +34,8 @@ class OutputFile {
   void commit();
 
  private:
+  void open_directly();
+  void discard();
   [[noreturn]] void fail(int error) const;
 
   std::filesystem::path path_;       // as the user named it

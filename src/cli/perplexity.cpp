@@ -39,8 +39,10 @@ struct Options {
 
 // As llama-perplexity reads it: without one line feed at the end, and with marks such as <|im_end|> as plain text.
 std::vector<std::int32_t> read_tokens(const Options& options, const model::Tokenizer& tokenizer) {
+  const EndOnInterrupt at_once;
   std::string text = read_text(options.source);
   if (text.ends_with('\n')) text.pop_back();
+  check_encoding(text);
   return tokenizer.encode(text, /*parse_special=*/false);
 }
 
@@ -67,10 +69,13 @@ int run(const Options& options) {
     throw UsageError(fmt::format("a context of {} has no token to score", window), "-c",
                      fmt::format("use at least {}", engine::kSmallestWindow));
   }
+  const std::size_t ids =
+      input_bytes(options.source.file) * sizeof(std::int32_t);  // one for each byte at most
   check_memory(config, {.context = window,
                         .rows = kRowsPerStep,
                         .mapped_bytes = weight_file_bytes(path),
-                        .other_bytes = tokenizer_bytes(config),
+                        .other_bytes = tokenizer_bytes(path) + ids,
+                        .text_bytes = ids,
                         .what_helps = "use -c {} or less"});
 
   const std::vector<std::int32_t> tokens = read_tokens(options, model::Tokenizer::from_path(path));

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
@@ -177,6 +178,7 @@ int report(const Options& options, const Context& context, const std::string& te
 }
 
 std::string read_prompt(const Options& options) {
+  if (!options.source.text) check_reading(options.source.file);
   std::string text = read_text(options.source);
   if (text.empty())
     throw UsageError("the prompt is empty", {}, "use -p TEXT or -f FILE, or pipe the text in");
@@ -195,8 +197,16 @@ model::Conversation read_question(const Options& options) {
 
 std::vector<std::int32_t> encode(const Options& options, const model::Tokenizer& tokenizer,
                                  const model::Conversation& conversation, model::Thinking thinking) {
-  if (options.raw) return tokenizer.encode(conversation.messages.back().content);
-  return tokenizer.encode(model::render_chat(conversation, thinking));
+  const EndOnInterrupt at_once;
+  const auto encode_checked = [&tokenizer](std::string_view text) {
+    check_encoding(text);
+    return tokenizer.encode(text);
+  };
+  if (options.raw) return encode_checked(conversation.messages.back().content);
+  std::size_t bytes = 0;
+  for (const model::ChatMessage& message : conversation.messages) bytes += message.content.size();
+  check_bytes(4 * bytes, kShorterText);  // trimmed, and then in a text that doubles
+  return encode_checked(model::render_chat(conversation, thinking));
 }
 
 // A prompt that fills the context still leaves room for one answer token, which is never fed.
@@ -222,6 +232,12 @@ engine::GenerateOptions make_generate_options(const Options& options, const mode
   return generate;
 }
 
+void check_stop_text(const std::string& text) {
+  if (text.empty()) throw UsageError("an empty text stands everywhere", "--stop", "give one to stop at");
+  if (utf8::replace_invalid(text) != text)
+    throw UsageError("a text that is not valid UTF-8 stands nowhere", "--stop", "give one that is");
+}
+
 int run(const Options& options) {
   check_device(options.common);
   const auto path = find_model(options.common.model);
@@ -231,7 +247,7 @@ int run(const Options& options) {
   check_memory(config, {.context = positions,
                         .rows = 0,
                         .mapped_bytes = weight_file_bytes(path),
-                        .other_bytes = tokenizer_bytes(config),
+                        .other_bytes = tokenizer_bytes(path),
                         .what_helps = "use -c {} or less"});
 
   const auto tokenizer = model::Tokenizer::from_path(path);
@@ -288,9 +304,7 @@ Command add_run(CLI::App& program) {
   add_common_options(command, options->common);
   return {&command, [options, stop] {
             options->stop_texts = stop->results();  // as written: CLI11 drops "%%" from its own list
-            for (const std::string& text : options->stop_texts)
-              if (text.empty())
-                throw UsageError("an empty text stands everywhere", "--stop", "give one to stop at");
+            for (const std::string& text : options->stop_texts) check_stop_text(text);
             return run(*options);
           }};
 }

@@ -6,9 +6,12 @@
 #include <cstdlib>
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/exit.h"
+#include "cli/interrupt.h"
 
 namespace sluice::cli {
 namespace {
@@ -20,6 +23,11 @@ bool takes_colours() {
          std::string_view(term) != "dumb";
 }
 
+bool takes_more_now(int descriptor) {
+  pollfd waiting = {.fd = descriptor, .events = POLLOUT, .revents = 0};
+  return ::poll(&waiting, 1, 0) == 1;
+}
+
 }  // namespace
 
 bool is_terminal(int descriptor) {
@@ -28,8 +36,14 @@ bool is_terminal(int descriptor) {
 
 void to_stderr(std::string_view text) {
   while (!text.empty()) {
-    const ssize_t written = ::write(2, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
+    // Whoever has asked for the program's end doesn't wait for a reader of its last words.
+    if (interrupt_flag() && !takes_more_now(STDERR_FILENO)) return;
+    const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+    try {
+      if (written < 0 && should_retry(errno, STDERR_FILENO, POLLOUT)) continue;
+    } catch (const Interrupted&) {
+      return;
+    }
     if (written <= 0) return;
     text.remove_prefix(static_cast<std::size_t>(written));
   }

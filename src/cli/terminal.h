@@ -10,7 +10,7 @@ namespace sluice::cli {
 
 bool is_terminal(int descriptor);
 
-// Writes to standard error; a failure has nobody to be told to, so it is ignored.
+// Writes to standard error; a failure has nobody to be told to, so it is ignored. Doesn't wait for a reader after Ctrl-C.
 void to_stderr(std::string_view text);
 
 enum class Style : unsigned char { kError, kWarning, kFaint };

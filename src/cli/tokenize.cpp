@@ -18,6 +18,8 @@
 #include "cli/common_options.h"
 #include "cli/exit.h"
 #include "cli/input.h"
+#include "cli/interrupt.h"
+#include "cli/memory.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
@@ -50,10 +52,15 @@ std::vector<std::int32_t> parse_ids(const std::string& text) {
   return ids;
 }
 
+std::string read_source(const Options& options) {
+  if (!options.source.text) check_reading(options.source.file);
+  return read_text(options.source);
+}
+
 // What the model would be given: a conversation in its template, or the text as it is.
 std::string text_to_encode(const model::Tokenizer& tokenizer, const Options& options,
                            const std::filesystem::path& path) {
-  if (!options.chat.messages) return read_text(options.source);
+  if (!options.chat.messages) return read_source(options);
   const model::Conversation conversation = read_conversation(*options.chat.messages);
   std::optional<model::ModelConfig> config;
   if (model::is_gguf_file(path) || is_there(path / "config.json")) config = model::read_config(path);
@@ -63,13 +70,21 @@ std::string text_to_encode(const model::Tokenizer& tokenizer, const Options& opt
 }
 
 void encode(const model::Tokenizer& tokenizer, const Options& options, const std::filesystem::path& path) {
-  const std::vector<std::int32_t> ids = tokenizer.encode(text_to_encode(tokenizer, options, path));
-  to_stdout(options.json ? Json::object({{"ids", ids}}).dump() + "\n"
+  const std::string text = text_to_encode(tokenizer, options, path);
+  check_encoding(text);
+  const std::vector<std::int32_t> ids = tokenizer.encode(text);
+  constexpr std::size_t kPerId =
+      28;  // seven digits and a space, in a buffer that grows by half and then in a string
+  check_bytes(kPerId * ids.size(), kShorterText);
+  to_stdout(options.json ? fmt::format("{{\"ids\":[{}]}}\n", fmt::join(ids, ","))
                          : fmt::format("{}\n", fmt::join(ids, " ")));
 }
 
 void decode(const model::Tokenizer& tokenizer, const Options& options) {
-  const std::string text = tokenizer.decode(parse_ids(read_text(options.source)), /*skip_special=*/false);
+  const std::string list = read_source(options);
+  constexpr std::size_t kPerByte = 24;  // of the list: half an id, as 64 and as 32 bits, and its text
+  check_bytes(kPerByte * list.size(), kShorterText);
+  const std::string text = tokenizer.decode(parse_ids(list), /*skip_special=*/false);
   if (options.json) {
     to_stdout(Json::object({{"text", text}}).dump() + "\n");
   } else {
@@ -79,8 +94,10 @@ void decode(const model::Tokenizer& tokenizer, const Options& options) {
 }
 
 int run(const Options& options) {
+  const EndOnInterrupt at_once;
   check_device(options.common);
   const auto path = find_model(options.common.model, "tokenizer.json");
+  check_bytes(tokenizer_bytes(path), "close other programs, or raise the limit");
   const auto tokenizer = model::Tokenizer::from_path(path);
   options.decode ? decode(tokenizer, options) : encode(tokenizer, options, path);
   return kGood;

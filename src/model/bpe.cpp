@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <queue>
 
 #include "base/error.h"
 #include "model/token_table.h"
@@ -23,6 +22,11 @@ std::size_t hash_of_pair(std::int32_t left, std::int32_t right, std::uint64_t se
 
 std::size_t slot_count(std::size_t n_merges) {
   return std::bit_ceil(std::max<std::size_t>(16, 2 * n_merges));
+}
+
+// Candidates of merges that a piece of `n` bytes keeps at a time.
+std::size_t long_piece_candidates(std::size_t n) {
+  return n + n / 4;
 }
 
 unsigned value_of(char byte) {
@@ -115,47 +119,56 @@ void Bpe::encode_short(std::string_view piece, std::vector<std::int32_t>& ids) c
 }
 
 void Bpe::encode_long(std::string_view piece, std::vector<std::int32_t>& ids) const {
-  constexpr std::uint32_t kEnd = 0xFFFFFFFF;
-  struct Symbol {
-    std::int32_t id;  // -1: merged into the one before
-    std::uint32_t previous;
-    std::uint32_t next;
-  };
-  SLUICE_CHECK(piece.size() < kEnd);
+  SLUICE_CHECK(piece.size() < kNoRank);
   const auto n = static_cast<std::uint32_t>(piece.size());
-  std::vector<Symbol> symbols(n);
+  std::vector<std::int32_t> symbols(n);      // where one begins; -1 inside of one
+  std::vector<std::uint32_t> lengths(n, 1);  // of the symbol that begins or ends there
+  for (std::uint32_t i = 0; i < n; ++i) symbols[i] = byte_ids_[value_of(piece[i])];
+  const auto rank_at = [&](std::uint32_t at) {
+    const std::uint32_t next = at + lengths[at];
+    return next == n ? kNoRank : find(symbols[at], symbols[next]).rank;
+  };
+
   // Candidates as rank << 32 | position, the least first. One is stale unless the pair that now stands at its
   // position has its rank: a rank belongs to one pair.
-  std::vector<std::uint64_t> candidates;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    symbols[i] = {byte_ids_[value_of(piece[i])], i == 0 ? kEnd : i - 1, i + 1 < n ? i + 1 : kEnd};
-    if (i + 1 == n) break;
+  std::vector<std::uint64_t> queue;
+  queue.reserve(long_piece_candidates(n));
+  for (std::uint32_t i = 0; i + 1 < n; ++i) {
     const std::uint32_t rank = byte_pair_rank(piece[i], piece[i + 1]);
-    if (rank != kNoRank) candidates.push_back((std::uint64_t{rank} << 32U) | i);
+    if (rank != kNoRank) queue.push_back((std::uint64_t{rank} << 32U) | i);
   }
-  std::priority_queue<std::uint64_t, std::vector<std::uint64_t>, std::greater<>> queue(std::greater<>{},
-                                                                                       std::move(candidates));
+  std::make_heap(queue.begin(), queue.end(), std::greater<>{});
+  const auto is_stale = [&](std::uint64_t candidate) {
+    const auto at = static_cast<std::uint32_t>(candidate);
+    return symbols[at] < 0 || rank_at(at) != candidate >> 32U;
+  };
   const auto consider = [&](std::uint32_t at) {
-    const std::uint32_t rank = find(symbols[at].id, symbols[symbols[at].next].id).rank;
-    if (rank != kNoRank) queue.push((std::uint64_t{rank} << 32U) | at);
+    const std::uint32_t rank = rank_at(at);
+    if (rank == kNoRank) return;
+    if (queue.size() == queue.capacity()) {
+      // It takes n / 4 merges to get here, so a quarter of it at least is stale.
+      std::erase_if(queue, is_stale);
+      std::make_heap(queue.begin(), queue.end(), std::greater<>{});
+    }
+    queue.push_back((std::uint64_t{rank} << 32U) | at);
+    std::push_heap(queue.begin(), queue.end(), std::greater<>{});
   };
   while (!queue.empty()) {
-    const auto rank = static_cast<std::uint32_t>(queue.top() >> 32U);
-    const auto at = static_cast<std::uint32_t>(queue.top() & kEnd);
-    queue.pop();
-    Symbol& symbol = symbols[at];
-    if (symbol.id < 0 || symbol.next == kEnd) continue;
-    Symbol& right = symbols[symbol.next];
-    const Found merge = find(symbol.id, right.id);
-    if (merge.rank != rank) continue;
-    symbol.id = merge.result;
-    symbol.next = right.next;
-    right.id = -1;
-    if (symbol.next != kEnd) symbols[symbol.next].previous = at;
-    if (symbol.next != kEnd) consider(at);
-    if (symbol.previous != kEnd) consider(symbol.previous);
+    std::pop_heap(queue.begin(), queue.end(), std::greater<>{});
+    const std::uint64_t candidate = queue.back();
+    queue.pop_back();
+    if (is_stale(candidate)) continue;
+    const auto at = static_cast<std::uint32_t>(candidate);
+    const std::uint32_t right = at + lengths[at];
+    const std::uint32_t length = lengths[at] + lengths[right];
+    symbols[at] = find(symbols[at], symbols[right]).result;
+    symbols[right] = -1;
+    lengths[at] = length;
+    lengths[at + length - 1] = length;
+    consider(at);
+    if (at != 0) consider(at - lengths[at - 1]);
   }
-  for (std::uint32_t at = 0; at != kEnd; at = symbols[at].next) ids.push_back(symbols[at].id);
+  for (std::uint32_t at = 0; at < n; at += lengths[at]) ids.push_back(symbols[at]);
 }
 
 }  // namespace sluice::model

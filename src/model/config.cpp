@@ -17,6 +17,20 @@ constexpr double kMinRotaryFactor = 1e-6;
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
 
 // transformers 5.12.1: Qwen3_5TextConfig, and RotaryEmbeddingConfigMixin for theta.
+namespace defaults {
+constexpr std::size_t kVocabulary = 248320;
+constexpr std::size_t kHidden = 4096;
+constexpr std::size_t kIntermediate = 12288;
+constexpr std::size_t kLayers = 32;
+constexpr std::size_t kHeads = 16;
+constexpr std::size_t kKvHeads = 4;
+constexpr std::size_t kHeadDim = 256;
+constexpr std::size_t kKeyHeads = 16;
+constexpr std::size_t kValueHeads = 32;
+constexpr std::size_t kKeyHeadDim = 128;
+constexpr std::size_t kValueHeadDim = 128;
+constexpr std::size_t kConvKernel = 4;
+}  // namespace defaults
 constexpr std::size_t kDefaultInterval = 4;
 constexpr std::size_t kDefaultPositions = 32768;
 constexpr double kDefaultEps = 1e-6;
@@ -61,9 +75,10 @@ class Fields {
     return number;
   }
 
-  // A dimension: without it there is no model.
-  std::size_t size(const char* field, std::size_t high = kMaxSize) const {
-    return integer(field, require(field, ConfigChecks::range_text(1, high)), 1, high);
+  // A dimension. transformers doesn't take null for one.
+  std::size_t size(const char* field, std::size_t otherwise, std::size_t high = kMaxSize) const {
+    const auto found = json_->find(field);
+    return found == json_->end() ? otherwise : integer(field, *found, 1, high);
   }
 
   std::size_t size_or(const char* field, std::size_t low, std::size_t high, std::size_t otherwise) const {
@@ -126,7 +141,8 @@ std::string read_model_type(const Fields& top) {
   top.fail("model_type", "missing", kExpected);
 }
 
-// Fields that change the maths in ways that this program doesn't know.
+// Fields that change the maths in ways that this program doesn't know. transformers has no biases in the MLP and no window
+// in this model whatever mlp_bias and use_sliding_window say; a checkpoint that asks for them was made by something else.
 void refuse_unknown(const Fields& fields) {
   const auto refuse_unless = [&](const char* field, bool wanted) {
     if (fields.flag(field).value_or(wanted) != wanted)
@@ -134,11 +150,14 @@ void refuse_unknown(const Fields& fields) {
                   std::string(wanted ? "true" : "false") + ": the other form is not implemented");
   };
   refuse_unless("attention_bias", false);
+  refuse_unless("mlp_bias", false);
+  refuse_unless("use_sliding_window", false);
   refuse_unless("attn_output_gate", true);
   refuse_unless("mtp_use_dedicated_embeddings", false);
   const std::string activation = fields.text("hidden_act").value_or("silu");
   if (activation != "silu") fields.fail("hidden_act", '"' + activation + '"', "\"silu\"");
-  for (const char* field : {"num_experts", "num_local_experts", "mlp_only_layers", "quantization_config"}) {
+  for (const char* field :
+       {"num_experts", "num_local_experts", "mlp_only_layers", "quantization_config", "compression_config"}) {
     const Json* value = fields.find(field);
     if (value != nullptr && !value->empty() && *value != Json(0))
       fields.fail(field, Fields::shown(*value),
@@ -148,7 +167,7 @@ void refuse_unknown(const Fields& fields) {
 
 // The layer list, or the rule that stands for it; the list wins, as in transformers.
 std::vector<LayerKind> read_layers(const Fields& fields) {
-  const std::size_t n_layers = fields.size("num_hidden_layers", kMaxLayers);
+  const std::size_t n_layers = fields.size("num_hidden_layers", defaults::kLayers, kMaxLayers);
   const Json* types = fields.find("layer_types");
   std::vector<LayerKind> layers(n_layers, LayerKind::kDeltaNet);
   if (types == nullptr) {
@@ -207,20 +226,20 @@ void read_rope(const Fields& fields, ModelConfig& config) {
 }
 
 void read_sizes(const Fields& fields, ModelConfig& config) {
-  config.vocab_size = fields.size("vocab_size");
-  config.hidden_size = fields.size("hidden_size");
-  config.intermediate_size = fields.size("intermediate_size");
+  config.vocab_size = fields.size("vocab_size", defaults::kVocabulary);
+  config.hidden_size = fields.size("hidden_size", defaults::kHidden);
+  config.intermediate_size = fields.size("intermediate_size", defaults::kIntermediate);
   config.layers = read_layers(fields);
 
-  config.n_heads = fields.size("num_attention_heads");
-  config.n_kv_heads = fields.size("num_key_value_heads");
-  config.head_dim = fields.size("head_dim");
+  config.n_heads = fields.size("num_attention_heads", defaults::kHeads);
+  config.n_kv_heads = fields.size("num_key_value_heads", defaults::kKvHeads);
+  config.head_dim = fields.size("head_dim", defaults::kHeadDim);
 
-  config.n_key_heads = fields.size("linear_num_key_heads");
-  config.n_value_heads = fields.size("linear_num_value_heads");
-  config.key_head_dim = fields.size("linear_key_head_dim");
-  config.value_head_dim = fields.size("linear_value_head_dim");
-  config.conv_kernel = fields.size("linear_conv_kernel_dim", kMaxConvKernel);
+  config.n_key_heads = fields.size("linear_num_key_heads", defaults::kKeyHeads);
+  config.n_value_heads = fields.size("linear_num_value_heads", defaults::kValueHeads);
+  config.key_head_dim = fields.size("linear_key_head_dim", defaults::kKeyHeadDim);
+  config.value_head_dim = fields.size("linear_value_head_dim", defaults::kValueHeadDim);
+  config.conv_kernel = fields.size("linear_conv_kernel_dim", defaults::kConvKernel, kMaxConvKernel);
   fields.checks().heads(config, {.n_heads = fields.full("num_attention_heads"),
                                  .n_kv_heads = fields.full("num_key_value_heads"),
                                  .head_dim = fields.full("head_dim"),

@@ -43,7 +43,7 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   std::size_t max_positions = 0;
   std::size_t n_mtp_layers = 0;
-  std::vector<std::int32_t> eos_token_ids;  // may be empty
+  std::vector<std::int32_t> eos_token_ids;  // ascending; may be empty
 
   std::size_t n_layers() const { return layers.size(); }
   std::size_t query_dim() const { return n_heads * head_dim; }

@@ -50,7 +50,10 @@ void ConfigChecks::heads(const ModelConfig& config, const Names& names) const {
 void ConfigChecks::add_eos(std::string_view field, std::size_t id, ModelConfig& config) const {
   const auto token = static_cast<std::int32_t>(within(field, id, 0, config.vocab_size - 1));
   std::vector<std::int32_t>& ids = config.eos_token_ids;
-  if (std::find(ids.begin(), ids.end(), token) == ids.end()) ids.push_back(token);
+  const auto place = std::lower_bound(ids.begin(), ids.end(), token);
+  if (place == ids.end() || *place != token) ids.insert(place, token);
+  if (ids.size() > kMaxEndTokens)
+    fail(field, "one of too many", fmt::format("at most {} end tokens", kMaxEndTokens));
 }
 
 }  // namespace sluice::model

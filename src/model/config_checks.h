@@ -18,6 +18,7 @@ inline constexpr std::size_t kMaxLayers = 4096;
 inline constexpr std::size_t kMaxMtpLayers = 64;
 inline constexpr std::size_t kMaxConvKernel = 4096;
 inline constexpr std::size_t kMaxPositions = std::size_t{1} << 31U;
+inline constexpr std::size_t kMaxEndTokens = 1000;
 // Frequencies theta^(-2j/rotary_dim) are at most 1 and, in fp32, not 0; an epsilon in fp32 is neither 0 nor more than
 // what it protects.
 inline constexpr double kMinTheta = 1;
@@ -46,7 +47,7 @@ class ConfigChecks {
   // Heads divide and no row of heads is wider than kMaxSize. The sizes themselves are within range already.
   void heads(const ModelConfig& config, const Names& names) const;
 
-  // Adds an end token, once, if it is in the vocabulary.
+  // Adds an end token where its number belongs, once; it must be in the vocabulary.
   void add_eos(std::string_view field, std::size_t id, ModelConfig& config) const;
 
   const std::string& where() const { return where_; }

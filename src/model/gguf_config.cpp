@@ -48,6 +48,20 @@ class Keys {
     return checks_.within(full(name), as_meant(*value), low, high);
   }
 
+  // As size(), or a list that says the same of every layer.
+  std::size_t size_of_all(std::string_view name, std::size_t n_layers, std::size_t n_blocks) const {
+    if (!is_list(name)) return size(name);
+    const auto values = list(name, n_layers, n_blocks).value_or(std::vector<std::int64_t>());
+    std::size_t size = 0;
+    for (const std::int64_t value : values) {
+      if (value < 0 || value != values.front())
+        checks_.fail(full(name), "a list with " + std::to_string(value),
+                     "one and the same number for all layers: they are alike");
+      size = static_cast<std::size_t>(value);
+    }
+    return checks_.within(full(name), size, 1, kMaxSize);
+  }
+
   // One number a layer.
   std::optional<std::vector<std::int64_t>> list(std::string_view name, std::size_t n_layers,
                                                 std::size_t n_blocks) const {
@@ -83,12 +97,31 @@ void check_architecture(const Gguf& file) {
   if (*name != kArchitecture) checks.fail(kKey, '"' + printable(*name, 60) + '"', expected);
 }
 
+// A RoPE whose frequencies are scaled is not implemented. As in llama.cpp (llama-model.cpp, llama-context.cpp), no type
+// means "linear", a factor of 0 is none, the older key counts where the newer one is absent, and the attention factor
+// whatever the type.
+void refuse_scaled_rope(const Gguf& file, const Keys& keys) {
+  const auto type = file.text(Keys::full("rope.scaling.type"));
+  if (type && *type != "none" && *type != "linear")
+    keys.checks().fail(Keys::full("rope.scaling.type"), '"' + printable(*type, 60) + '"',
+                       "\"none\", or \"linear\" with a factor of 1: no other is implemented");
+  const auto refuse_factor = [&](const char* name) {
+    const double factor = file.number(Keys::full(name)).value_or(1);
+    if (factor != 0 && factor != 1)
+      keys.checks().fail(Keys::full(name), fmt::format("{}", factor), "1: scaled RoPE is not implemented");
+  };
+  if (type != "none")
+    refuse_factor(file.has(Keys::full("rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear");
+  refuse_factor("rope.scaling.attn_factor");
+  static constexpr const char* kFrequencies = "rope_freqs.weight";
+  if (file.contains(kFrequencies) || file.unreadable().contains(kFrequencies))
+    throw Error(std::string("tensor ") + kFrequencies + " is there", file.path_of(kFrequencies).string(),
+                "expected none: scaled RoPE is not implemented");
+}
+
 // Keys that change the maths in ways that this program doesn't know.
 void refuse_unknown(const Gguf& file, const Keys& keys) {
-  const auto scaling = file.text(Keys::full("rope.scaling.type"));
-  if (scaling && *scaling != "none")
-    keys.checks().fail(Keys::full("rope.scaling.type"), '"' + printable(*scaling, 60) + '"',
-                       "\"none\": no other is implemented");
+  refuse_scaled_rope(file, keys);
   if (file.whole(Keys::full("expert_count")).value_or(0) != 0)
     keys.checks().fail(Keys::full("expert_count"), "not 0", "0: mixtures of experts are not read");
   // Ollama's key; without it the order is the architecture's.
@@ -116,7 +149,7 @@ void read_vocabulary(const Gguf& file, const Keys& keys, ModelConfig& config) {
   config.tie_word_embeddings = !file.contains("output.weight");
 }
 
-// The number of KV heads, and by a list (Ollama's) which layers have attention.
+// The number of KV heads, and by a list with zeros (Ollama's) which layers have attention.
 std::optional<std::vector<LayerKind>> read_kv_heads(const Keys& keys, std::size_t n_layers,
                                                     std::size_t n_blocks, ModelConfig& config) {
   static constexpr const char* kKey = "attention.head_count_kv";
@@ -136,6 +169,7 @@ std::optional<std::vector<LayerKind>> read_kv_heads(const Keys& keys, std::size_
     config.n_kv_heads = keys.checks().within(Keys::full(kKey), static_cast<std::size_t>(n), 1, kMaxSize);
   }
   if (config.n_kv_heads == 0) keys.checks().fail(Keys::full(kKey), "a list of zeros", "a number of heads");
+  if (std::ranges::find(layers, LayerKind::kDeltaNet) == layers.end()) return std::nullopt;
   layers.resize(n_layers);
   return layers;
 }
@@ -173,8 +207,12 @@ void read_layers(const Keys& keys, ModelConfig& config) {
   for (std::size_t i = interval - 1; i < n_layers; i += interval) config.layers[i] = LayerKind::kAttention;
 }
 
+std::size_t n_blocks(const ModelConfig& config) {
+  return config.n_layers() + config.n_mtp_layers;
+}
+
 void read_attention(const Keys& keys, ModelConfig& config) {
-  config.n_heads = keys.size("attention.head_count");
+  config.n_heads = keys.size_of_all("attention.head_count", config.n_layers(), n_blocks(config));
   config.head_dim = keys.size("attention.key_length");
   const std::size_t value_length = keys.size_or("attention.value_length", 1, kMaxSize, config.head_dim);
   if (value_length != config.head_dim)
@@ -205,12 +243,15 @@ void read_end_tokens(const Gguf& file, const ConfigChecks& checks, ModelConfig& 
        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
     if (const auto id = file.whole(key)) checks.add_eos(key, *id, config);
   static constexpr const char* kList = "tokenizer.ggml.eos_token_ids";
-  const auto ids = file.wholes(kList);
-  if (!ids) return;
-  for (const std::int64_t id : *ids) {
+  for (const std::int64_t id : file.wholes(kList).value_or(std::vector<std::int64_t>())) {
     if (id < 0) checks.fail(kList, "a list with " + std::to_string(id), "ids");
     checks.add_eos(kList, static_cast<std::size_t>(id), config);
   }
+  // A GGUF names one end token as a rule, where generation_config.json names both of these.
+  static constexpr const char* kTokens = "tokenizer.ggml.tokens";
+  const auto tokens = file.texts(kTokens).value_or(std::vector<std::string_view>());
+  for (std::size_t id = 0; id < tokens.size(); ++id)
+    if (tokens[id] == "<|im_end|>" || tokens[id] == "<|endoftext|>") checks.add_eos(kTokens, id, config);
 }
 
 std::string most_common_type(const Gguf& file) {
@@ -236,8 +277,8 @@ ModelConfig read_gguf_config(const Gguf& file) {
   config.model_type = kArchitecture;
   config.dtype = most_common_type(file);
   read_vocabulary(file, keys, config);
-  config.intermediate_size = keys.size("feed_forward_length");
   read_layers(keys, config);
+  config.intermediate_size = keys.size_of_all("feed_forward_length", config.n_layers(), n_blocks(config));
   read_attention(keys, config);
   read_delta_net(keys, config);
   keys.checks().heads(config, {.n_heads = Keys::full("attention.head_count"),

@@ -67,7 +67,7 @@ class GgufMetadata {
   std::optional<std::vector<std::string_view>> texts(std::string_view key) const;  // array of strings
 
   // Of an array that is read; far above any vocabulary or list of merges.
-  static constexpr std::size_t kMaxElements = std::size_t{1} << 22U;
+  static constexpr std::size_t kMaxElements = std::size_t{1} << 20U;
 
  private:
   const GgufValue* find(std::string_view key) const;

@@ -17,7 +17,6 @@ constexpr const char* kTypes = "tokenizer.ggml.token_type";
 constexpr const char* kMerges = "tokenizer.ggml.merges";
 constexpr const char* kTemplate = "tokenizer.chat_template";
 constexpr const char* kEmbedding = "token_embd.weight";
-constexpr std::size_t kMaxTokens = static_cast<std::size_t>(kMaxTokenId) + 1;
 constexpr std::size_t kMaxTextBytes = std::size_t{256}
                                       << 20U;  // of all tokens; a tokenizer.json may be as large
 
@@ -88,16 +87,18 @@ class Reader {
   }
 
   template <typename List>
-  List required_list(std::optional<List> list, const char* key) const {
+  List required_list(std::optional<List> list, const char* key, std::size_t most) const {
     if (!list || list->empty()) fail(key, list ? "empty" : "missing", "the tokenizer's list");
-    if (list->size() > kMaxTokens)
-      fail(key, fmt::format("a list of {}", list->size()), fmt::format("one of at most {}", kMaxTokens));
+    if (list->size() > most)
+      fail(key, fmt::format("a list of {}", list->size()), fmt::format("one of at most {}", most));
     return *std::move(list);
   }
 
   void read_tokens() {
-    const auto tokens = required_list(file_.texts(kTokens), kTokens);
-    const auto types = required_list(file_.wholes(kTypes), kTypes);
+    const auto tokens = required_list(file_.texts(kTokens), kTokens, kMaxTokens);
+    const auto types = file_.has(kTypes)
+                           ? required_list(file_.wholes(kTypes), kTypes, kMaxTokens)
+                           : std::vector<std::int64_t>(tokens.size(), kNormal);  // as in llama.cpp
     if (types.size() != tokens.size())
       fail(kTypes, fmt::format("a list of {}", types.size()),
            fmt::format("one of {}, as {}", tokens.size(), kTokens));
@@ -133,14 +134,16 @@ class Reader {
     const bool is_new = is_added ? !definition_.vocab.find(text) && added.insert(text, id)
                                  : !added.find(text) && definition_.vocab.insert(text, id);
     if (!is_new) fail(item(kTokens, i), quoted(text), "a token that isn't there yet");
-    if (is_added)
-      definition_.added_tokens.push_back(
-          {.id = id, .content = std::string(text), .special = type == kControl, .normalized = false});
+    if (!is_added) return;
+    if (definition_.added_tokens.size() == kMaxAddedTokens)
+      fail(kTypes, "too long a list of 3 and 4", fmt::format("at most {}", kMaxAddedTokens));
+    definition_.added_tokens.push_back(
+        {.id = id, .content = std::string(text), .special = type == kControl, .normalized = false});
   }
 
   // "LEFT RIGHT": neither has a space, which the byte alphabet writes as "Ġ", and neither is empty.
   void read_merges() {
-    const auto merges = required_list(file_.texts(kMerges), kMerges);
+    const auto merges = required_list(file_.texts(kMerges), kMerges, kMaxMerges);
     definition_.merges.reserve(merges.size());
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const std::size_t space = merges[i].find(' ');

@@ -42,6 +42,7 @@ class Reader {
         reader_(tensors, "the metadata", TensorReader::Ones::kLeadingAreOptional, progress) {}
 
   Model read() {
+    refuse_mtp_among_layers();
     const std::size_t hidden = config_.hidden_size;
     Weights& weights = model_.weights;
     weights.embedding = reader_.matrix("token_embd.weight", config_.vocab_size, hidden);
@@ -58,6 +59,20 @@ class Reader {
  private:
   static std::string block(std::size_t i) { return "blk." + std::to_string(i) + "."; }
   bool contains(const std::string& name) const { return reader_.source().contains(name); }
+
+  // Without nextn_predict_layers, block_count makes layers of them, which then lack what layers have.
+  void refuse_mtp_among_layers() const {
+    for (std::size_t i = 0; i < config_.n_layers(); ++i) {
+      const std::string name = block(i) + "nextn.eh_proj.weight";
+      if (contains(name))
+        throw Error("tensor " + name + " is in a block that counts as a layer",
+                    reader_.source().path_of(name).string(),
+                    "expected qwen35.nextn_predict_layers to say how many of qwen35.block_count = " +
+                        std::to_string(config_.n_layers() + config_.n_mtp_layers) +
+                        " blocks are for multi-token prediction; it says " +
+                        std::to_string(config_.n_mtp_layers));
+    }
+  }
 
   // [conv_dim, kernel]; also with the 1 in between that it has in safetensors.
   std::vector<float> conv(const std::string& name) {
@@ -100,9 +115,21 @@ class Reader {
   AttentionWeights attention(const std::string& at) {
     const std::size_t hidden = config_.hidden_size;
     AttentionWeights attention;
-    attention.q_gate = reader_.matrix(at + "attn_q.weight", 2 * config_.query_dim(), hidden);
-    attention.k = reader_.matrix(at + "attn_k.weight", config_.kv_dim(), hidden);
-    attention.v = reader_.matrix(at + "attn_v.weight", config_.kv_dim(), hidden);
+    // llama.cpp's converter stacks the three if it is told to (--fuse-qkv).
+    const std::string fused = at + "attn_qkv.weight";
+    if (contains(fused) && !contains(at + "attn_q.weight")) {
+      std::vector<Matrix> parts =
+          reader_.stacked(fused, {2 * config_.query_dim(), config_.kv_dim(), config_.kv_dim()}, hidden);
+      attention.q_gate = std::move(parts[0]);
+      attention.k = std::move(parts[1]);
+      attention.v = std::move(parts[2]);
+    } else {
+      attention.q_gate = reader_.matrix(at + "attn_q.weight", 2 * config_.query_dim(), hidden);
+      attention.k = reader_.matrix(at + "attn_k.weight", config_.kv_dim(), hidden);
+      attention.v = reader_.matrix(at + "attn_v.weight", config_.kv_dim(), hidden);
+    }
+    // Either form may come with the other's biases.
+    for (const char* module : {"attn_q", "attn_k", "attn_v", "attn_qkv"}) reader_.know(at + module);
     attention.out = reader_.matrix(at + "attn_output.weight", hidden, config_.query_dim());
     attention.q_norm = reader_.vector(at + "attn_q_norm.weight", {config_.head_dim});
     attention.k_norm = reader_.vector(at + "attn_k_norm.weight", {config_.head_dim});
@@ -138,7 +165,8 @@ class Reader {
     mtp.fc = reader_.matrix(at + "nextn.eh_proj.weight", hidden, 2 * hidden);
     mtp.embedding_norm = reader_.vector(at + "nextn.enorm.weight", {hidden});
     mtp.hidden_norm = reader_.vector(at + "nextn.hnorm.weight", {hidden});
-    mtp.norm = reader_.vector(at + "nextn.shared_head_norm.weight", {hidden});
+    const std::string norm = at + "nextn.shared_head_norm.weight";
+    mtp.norm = contains(norm) ? reader_.vector(norm, {hidden}) : model_.weights.norm;  // as in llama.cpp
     for (std::size_t i = 0; i < config_.n_mtp_layers; ++i)
       mtp.layers.push_back(layer(block(config_.n_layers() + i), LayerKind::kAttention));
     return mtp;

@@ -162,6 +162,7 @@ std::string nfc(std::string_view text) {
     std::size_t last = 0;
     const std::size_t end = run_end(text, inactive_end, true, last);
     elements.clear();
+    elements.reserve(end - piece);  // no more elements than bytes
     for (std::size_t i = piece; i < end;) {
       const utf8::CodePoint point = utf8::decode(text, i);
       append_decomposed(point.value, elements);

@@ -2,10 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <string_view>
 
 #include "base/error.h"
 
 namespace sluice::model {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+
+}  // namespace
 
 bool TensorReader::fits(const Shape& stored, const Shape& wanted) const {
   if (ones_ == Ones::kCount) return stored == wanted;
@@ -25,6 +32,7 @@ const TensorView& TensorReader::tensor(const std::string& name, const Shape& sha
   if (used_.insert(name).second) {
     done_ += view.data.size();
     if (in_mtp_) mtp_.insert(name);
+    if (name.ends_with(kWeight)) know(name.substr(0, name.size() - kWeight.size()));
   }
   if (progress_) progress_(done_, total_);
   return view;
@@ -39,6 +47,21 @@ Matrix TensorReader::matrix(const std::string& name, std::size_t rows, std::size
           .data = view.data,
           .row_order = {},
           .col_order = {}};
+}
+
+std::vector<Matrix> TensorReader::stacked(const std::string& name, const std::vector<std::size_t>& rows,
+                                          std::size_t cols) {
+  const Matrix whole = matrix(name, std::accumulate(rows.begin(), rows.end(), std::size_t{0}), cols);
+  const std::size_t row_bytes = bytes_of(whole.dtype, cols);  // a row is whole blocks
+  std::vector<Matrix> parts;
+  std::size_t begin = 0;
+  for (const std::size_t n : rows) {
+    Matrix& part = parts.emplace_back(whole);
+    part.rows = n;
+    part.data = whole.data.subspan(begin * row_bytes, n * row_bytes);
+    begin += n;
+  }
+  return parts;
 }
 
 std::vector<float> TensorReader::vector(const std::string& name, const Shape& shape) {
@@ -57,11 +80,21 @@ void TensorReader::check_finite(const std::string& name, const std::vector<float
     if (!std::isfinite(values[i])) throw not_finite_error(name, i, source_.path_of(name));
 }
 
+void TensorReader::refuse_part_of_known_module(const std::string& name) const {
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string::npos || !modules_.contains(std::string_view(name).substr(0, dot)) ||
+      name.ends_with(kWeight))
+    return;
+  throw Error("tensor " + printable(name, 200) + " is there", source_.path_of(name).string(),
+              "expected a weight alone: biases and scales of this model's matrices are not implemented");
+}
+
 void TensorReader::finish(Model& model) const {
   for (const std::string& name : source_.names()) {
     if (used_.contains(name)) {
       model.tensors.push_back({source_.tensor(name), source_.path_of(name), mtp_.contains(name)});
     } else {
+      refuse_part_of_known_module(name);
       model.skipped.push_back(name);
     }
   }

@@ -328,7 +328,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool parse_sp
                 "at most " + std::to_string(kMaxTextBytes) + " bytes can be encoded at once");
   }
   std::vector<std::int32_t> ids;
-  ids.reserve(text.size() / 4);
+  ids.reserve(text.size() / 4 + 1);
   if (valid_utf8(text)) {
     impl_->encode_raw(text, parse_special, ids);
   } else {

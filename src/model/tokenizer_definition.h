@@ -14,8 +14,12 @@
 
 namespace sluice::model {
 
-// Ids lie below this: far above any vocabulary there is, low enough for tables indexed by id.
-inline constexpr std::int32_t kMaxTokenId = (1 << 22) - 1;
+// Far above any vocabulary there is (Qwen3.5: 248,077 tokens, 247,587 merges), low enough that a file which turns out to be
+// damaged at its very end has cost less than a second.
+inline constexpr std::size_t kMaxTokens = std::size_t{3} << 17U;  // in the vocabulary
+inline constexpr std::size_t kMaxMerges = std::size_t{3} << 17U;
+inline constexpr std::size_t kMaxAddedTokens = std::size_t{1} << 15U;
+inline constexpr std::int32_t kMaxTokenId = (1 << 20) - 1;  // there are tables indexed by id
 
 struct TokenizerDefinition {
   struct Merge {
@@ -29,12 +33,12 @@ struct TokenizerDefinition {
   std::string merges_field = "model.merges";
   std::string added_tokens_field = "added_tokens";
 
-  TokenTable vocab;            // in the byte alphabet; ids in [0, kMaxTokenId]
-  std::vector<Merge> merges;   // in order of rank
+  TokenTable vocab;            // in the byte alphabet; at most kMaxTokens, ids in [0, kMaxTokenId]
+  std::vector<Merge> merges;   // in order of rank; at most kMaxMerges
   bool ignore_merges = false;  // a piece that is a token is that token, whatever its merges would give
   bool nfc = true;
   SplitPattern pattern = SplitPattern::kQwen35;
-  std::vector<AddedToken> added_tokens;
+  std::vector<AddedToken> added_tokens;  // at most kMaxAddedTokens
   std::string chat_template;
 };
 

@@ -11,8 +11,10 @@
 namespace sluice::model {
 namespace {
 
-// Three times what Qwen3.5's 248,077 tokens take.
-constexpr std::size_t kMaxValues = std::size_t{1} << 22U;
+// In trees: an added token is an object of seven members; the rest of a file is small.
+constexpr std::size_t kMaxTreeValues = 8 * kMaxAddedTokens + (std::size_t{1} << 16U);
+// A token is a number, a merge an array of two strings.
+constexpr std::size_t kMaxValues = kMaxTokens + 3 * kMaxMerges + kMaxTreeValues;
 constexpr std::size_t kMaxDepth = 64;
 constexpr const char* kDamaged = "the file is damaged";
 constexpr std::size_t kMaxConfigBytes = std::size_t{16} << 20U;
@@ -159,7 +161,8 @@ class TokenizerJson {
  public:
   TokenizerJson(std::string_view text, TokenizerDefinition& definition)
       : definition_(definition),
-        reader_(text, definition.where, {.depth = kMaxDepth, .values = kMaxValues}) {}
+        reader_(text, definition.where,
+                {.depth = kMaxDepth, .values = kMaxValues, .tree_values = kMaxTreeValues}) {}
 
   Json read() {
     Json root = reader_.kind() == Kind::kObject
@@ -173,6 +176,12 @@ class TokenizerJson {
   using Kind = JsonReader::Kind;
 
   [[noreturn]] void fail(const std::string& what) const { throw Error(what, definition_.where, kDamaged); }
+
+  void check_room(const char* field, std::size_t size, std::size_t most) const {
+    if (size == most)
+      throw Error(std::string(field) + " has more than " + std::to_string(most) + " entries",
+                  definition_.where, "is it the right file?");
+  }
 
   // The object that comes next; `value` reads the member of the key it is given.
   template <typename Value>
@@ -205,12 +214,14 @@ class TokenizerJson {
   }
 
   void read_added_token_item() {
+    check_room("added_tokens", definition_.added_tokens.size(), kMaxAddedTokens);
     const Json item = reader_.tree();
     const std::string path = "added_tokens[" + std::to_string(definition_.added_tokens.size()) + "]";
     definition_.added_tokens.push_back(read_added_token(Field(item, path, definition_.where)));
   }
 
   void read_vocab_entry(std::string_view token) {
+    check_room("model.vocab", definition_.vocab.size(), kMaxTokens);
     token_.assign(token);
     const auto name = [this] { return "model.vocab[\"" + printable(token_, 200) + "\"]"; };
     if (reader_.kind() != Kind::kNumber) fail(name() + " is not an id");
@@ -227,6 +238,7 @@ class TokenizerJson {
   }
 
   void read_merge() {
+    check_room("model.merges", definition_.merges.size(), kMaxMerges);
     const Kind kind = reader_.kind();
     if (kind == Kind::kString) {
       const std::string_view merge = reader_.string();

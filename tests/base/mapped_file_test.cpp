@@ -1,6 +1,9 @@
 #include "base/mapped_file.h"
 
 #include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -105,13 +108,56 @@ TEST(MappedFile, ThatShrankForAMomentIsRemembered) {
   other.check_intact();
 }
 
-TEST(MappedFile, ThatGrowsOrGoesAwayIsIntact) {
+// Writes `bytes` into the file itself, as `cp` does; folder.write makes a new one.
+void overwrite(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream stream(path, std::ios::binary | std::ios::trunc);
+  stream << bytes;
+  ASSERT_TRUE(stream.flush());
+}
+
+TEST(MappedFile, ThatIsWrittenToIsNotIntact) {
+  const test::TempFolder folder;
+  const std::string old(5000, '\1');
+  const auto change = [](const std::filesystem::path& path, const std::string& how) {
+    if (how == "another") overwrite(path, std::string(5000, '\2'));
+    if (how == "the same") overwrite(path, std::string(5000, '\1'));
+    if (how == "longer") std::filesystem::resize_file(path, 100000);
+    if (how == "one byte") {
+      std::fstream stream(path, std::ios::binary | std::ios::in | std::ios::out);
+      stream.seekp(17).put('\2');
+    }
+  };
+  for (const std::string how : {"another", "the same", "longer", "one byte"}) {
+    const std::filesystem::path path = folder.write("data", old);
+    // Long ago, so that the time of the change differs however coarse the clock is.
+    std::filesystem::last_write_time(path,
+                                     std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+    const MappedFile file(path);
+    file.check_intact();
+    change(path, how);
+    EXPECT_THAT(test::error_of([&] { file.check_intact(); }),
+                AllOf(HasSubstr("data"), HasSubstr("was changed while it was in use")))
+        << how;
+  }
+}
+
+TEST(MappedFile, ThatGoesAwayIsIntact) {
   const test::TempFolder folder;
   const std::filesystem::path path = folder.write("data", std::string(5000, '\1'));
   const MappedFile file(path);
-  std::filesystem::resize_file(path, 100000);
+  std::filesystem::create_hard_link(path, folder.path() / "link");
+  std::filesystem::permissions(path, std::filesystem::perms::owner_read);
+  sum_of(file.bytes());  // reading it is no change, either
   file.check_intact();
-  std::filesystem::remove(path);
+  std::filesystem::rename(path, folder.path() / "elsewhere");
+  file.check_intact();
+  folder.write("data", "another one");
+  file.check_intact();
+  std::filesystem::rename(folder.path() / "data", folder.path() / "elsewhere");
+  file.check_intact();
+  std::filesystem::remove(folder.path() / "link");
+  file.check_intact();
+  std::filesystem::remove(folder.path() / "elsewhere");
   file.check_intact();
   folder.write("data", "short");  // another file under the same name
   file.check_intact();

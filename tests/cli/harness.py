@@ -7,9 +7,11 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 SLUICE = os.environ["SLUICE"]
@@ -32,6 +34,22 @@ def environment(**changes):
     return env
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+
+def status_of(pid):
+    """/proc/PID/status, name -> value."""
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def has_signal(mask, signal_):
+    return int(mask, 16) >> (signal_ - 1) & 1 == 1
+
+
 class CliTest(unittest.TestCase):
     maxDiff = None
 
@@ -44,6 +62,40 @@ class CliTest(unittest.TestCase):
             input = input.encode()
         return subprocess.run([str(program), *map(str, args)], input=input, env=env or environment(), cwd=cwd,
                               capture_output=True, timeout=TIMEOUT, **options)
+
+    def start(self, *args, **options):
+        """The program in the background; its pipes are closed and it is ended when the test ends."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+                   "env": environment()} | options
+        process = subprocess.Popen([SLUICE, *map(str, args)], **options)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def wait_until(self, process, condition):
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(process.poll(), "ended too early")
+            time.sleep(0.005)
+
+    def wait_asleep(self, process):
+        """Until the program handles signals and waits for something."""
+        def asleep():
+            status = status_of(process.pid)
+            return has_signal(status["SigCgt"], signal.SIGINT) and status["State"].startswith("S")
+
+        self.wait_until(process, asleep)
+
+    def unprivileged(self):
+        """Options for a run that is bound by the permissions of files, which root isn't."""
+        if os.geteuid() != 0:
+            return {}
+        self.folder.chmod(0o777)
+        program = self.folder / "sluice"
+        shutil.copy(SLUICE, program)  # a build folder may be out of reach for others
+        nobody = 65534
+        return {"program": program, "user": nobody, "group": nobody, "extra_groups": []}
 
     def good(self, *args, **options):
         """Standard output of a run that must succeed."""

@@ -10,8 +10,8 @@ import subprocess
 import time
 import unittest
 
-from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, config_json, environment, read_npy,
-                     relative_rms, tensor_shapes, write_known_model, write_safetensors)
+from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, config_json, cpu_seconds, environment,
+                     read_npy, relative_rms, tensor_shapes, write_known_model, write_safetensors)
 
 # Of tests/oracle/golden_test.cpp, where it is derived: fp32 sums in another order than the reference's.
 TOLERANCE = 1e-5
@@ -25,12 +25,6 @@ def cases():
 
 def list_of(ids):
     return ",".join(map(str, ids))
-
-
-def cpu_seconds(pid):
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
 class Logits(CliTest):

@@ -224,6 +224,20 @@ class ModelPath(CliTest):
             shutil.rmtree(self.model)
             self.model = write_known_model(self.folder / "model")
 
+    def test_folders_that_may_not_be_entered(self):
+        options = self.unprivileged()
+        closed = self.folder / "closed"
+        cached = closed / "models--a--b"
+        cached.mkdir(parents=True)
+        closed.chmod(0)
+        self.addCleanup(closed.chmod, 0o700)
+        for model in (closed / "x.gguf", closed / "x", closed):
+            self.fails(FAILED, "inspect", model, says=f"Permission denied ({model})", **options)
+        self.fails(FAILED, "inspect", "a/b", says="Permission denied", env=environment(HF_HUB_CACHE=closed), **options)
+        loop = self.folder / "loop.gguf"
+        loop.symlink_to(loop)
+        self.fails(FAILED, "inspect", loop, says="Too many levels of symbolic links")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -403,6 +403,19 @@ class Run(CliTest):
         self.assertIn(f"use -c {fits} or less", errors(fits + 1))
         self.assertIn("ulimit -v", errors(512, resource.RLIMIT_AS))
 
+    def test_texts_that_do_not_fit_into_memory(self):
+        if re.search(rb"__[at]san_init", pathlib.Path(SLUICE).read_bytes()):
+            return  # sanitizers reserve more than any limit allows
+        text = self.folder / "text"
+        for size, limit in ((45 << 20, 100 << 20), (12 << 20, 150 << 20)):  # reading it, and one word of so many bytes
+            text.write_bytes("字".encode() * (size // 3))
+            for command in (("run", self.model, "--raw"), ("perplexity", self.model, "-c", 8, "-n", 1), ("tokenize", self.model)):
+                result = self.sluice(*command, "-f", text,
+                                     preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+                self.assertEqual(result.returncode, FAILED)
+                self.assertRegex(result.stderr.decode(), r"\Asluice: error: needs [^\n]+ free \(limit on data, ulimit -d\): "
+                                                         r"[^\n]*shorter text\n\Z")
+
     def test_memory_is_checked_first(self):
         # One attention layer of 2^20 KV heads x 8: 64 MiB a token in fp32 for keys and values, too much for 2^20 of them.
         changes = {"num_attention_heads": 1 << 20, "num_key_value_heads": 1 << 20}

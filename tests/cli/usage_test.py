@@ -53,6 +53,7 @@ class Usage(CliTest):
             ["run", model, "-p", "x", "--min-p", "-1"], ["run", model, "-p", "x", "--top-k", "-3"],
             ["run", model, "-p", "x", "--repeat-penalty", "0"], ["run", model, "-p", "x", "--thinking", "maybe"],
             ["run", model, "-p", "x", "--raw", "--system", "y"], ["run", model, "-p", "x", "--stop", ""],
+            ["run", model, "-p", "x", "--stop", "\udcff"], ["run", model, "-p", "x", "--stop", "a", "--stop", "\udcc3x"],
             ["run", model, "-p", "x", "-c", "0"], ["run", model, "-p", "x", "-t", "0"],
             ["run", model, "-p", "x", "--seed", "-1"], ["run", model, "-p", "x", "--seed", "18446744073709551616"],
             ["run", model, "-p", "x", "--seed", ""], ["run", model, "-p", "x", "-c", 1 << 40],

@@ -27,7 +27,6 @@ std::string read(const fs::path& path) {
 
 std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
-  if (!fs::exists(folder)) return files;
   for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
@@ -35,7 +34,8 @@ std::vector<fs::path> files_in(const fs::path& folder) {
 
 class Fuzz : public testing::TestWithParam<fuzz::Target> {};
 
-// A seed that isn't accepted any more starts the fuzzer at the front door instead of inside.
+// A seed that isn't accepted any more starts the fuzzer at the front door instead of inside. Inputs that once broke something
+// stand among the seeds, too.
 TEST_P(Fuzz, GoodSeedsAreAccepted) {
   int n_good = 0;
   for (const fs::path& path : files_in(kFolder / "seeds" / GetParam().name)) {
@@ -45,13 +45,6 @@ TEST_P(Fuzz, GoodSeedsAreAccepted) {
     ++n_good;
   }
   EXPECT_GE(n_good, 2);
-}
-
-TEST_P(Fuzz, WhatOnceBrokeSomethingBreaksNothing) {
-  for (const fs::path& path : files_in(kFolder / "crashes" / GetParam().name)) {
-    SCOPED_TRACE(path);
-    GetParam().run(read(path));
-  }
 }
 
 // One change that a fuzzer would make: cut, byte, number, piece of its own, swap of two pieces.

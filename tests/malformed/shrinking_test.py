@@ -1,4 +1,4 @@
-"""A model's file that shrinks, goes or is replaced while the program computes with it. The program writes into a pipe
+"""A model's file that shrinks, is written to, goes or is replaced while the program computes with it. The program writes into a pipe
 that nobody empties until the file is changed: so the file is in use by then, and the work is not done, whoever is faster."""
 
 import os
@@ -79,6 +79,30 @@ class Shrinking(CliTest):
                     file.write_bytes(whole)
                     data, code, errors = self.logits_while(model, lambda: os.truncate(file, size))
                     self.assert_shrank(file.name, code, errors)
+                    self.assertLess(len(data), TOKENS * ROW)
+
+    def test_overwritten(self):
+        """In place, by something of the same size: the results would be of neither."""
+        def cp(data):
+            return lambda file: file.write_bytes(data)
+
+        def poke(file):
+            with open(file, "r+b") as stream:
+                stream.seek(-1, os.SEEK_END)
+                stream.write(b"\1")
+
+        for model, file in ((self.weights.parent, self.weights), (self.gguf, self.gguf)):
+            whole = file.read_bytes()
+            for name, change in (("zeros", cp(bytes(len(whole)))), ("same", cp(whole)), ("longer", cp(whole + b"x")),
+                                 ("one byte", poke)):
+                with self.subTest(file=file.name, change=name):
+                    file.write_bytes(whole)
+                    os.utime(file, (0, 0))
+                    data, code, errors = self.logits_while(model, lambda: change(file))
+                    self.assertEqual(code, FAILED, errors)
+                    # Whoever writes over a file empties it first, and may be seen in between.
+                    says = rf"(was changed|shrank from \d+ to \d+ bytes) while it was in use \([^\n]*{file.name}\)"
+                    self.assertRegex(errors, rf"\Asluice: error: {says}[^\n]*\n\Z")
                     self.assertLess(len(data), TOKENS * ROW)
 
     def test_run(self):

@@ -112,7 +112,52 @@ def vocabularies(rng):
     yield case("50,000 merges of nothing", changed(("model", "merges"), ["x y"] * 50_000))
 
 
+MOST = 3 << 17  # tokens and merges, each
+MOST_ADDED = 1 << 15
+
+
+def at_the_limits(tokens=0, merges=0, added=0, unused=0):
+    """As much as is read, and short, so that as little as possible of the time is for bytes."""
+    tokenizer = sound()
+    vocab, pairs = tokenizer["model"]["vocab"], tokenizer["model"]["merges"]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    level = list(letters)
+    while len(vocab) < tokens or len(pairs) < merges:
+        level = [left + right for left in level for right in letters]
+        for text_ in level:
+            if len(vocab) < tokens:
+                vocab.setdefault(text_, len(vocab) + 300)
+            splits = {1, len(text_) - 1} if text_ in vocab and text_ not in ("he", "ll", "hell") else ()
+            pairs += [[text_[:at], text_[at:]] for at in splits if len(pairs) < merges]
+    pairs = pairs[:max(merges, 3)]
+    given = len(tokenizer["added_tokens"])
+    tokenizer["added_tokens"] += [{"id": 2**20 - 1 - i, "content": f"<{i}>", "special": False, "normalized": False,
+                                   "lstrip": False, "rstrip": False, "single_word": False} for i in range(added - given)]
+    if unused:
+        tokenizer["unused"] = {str(i): i for i in range(unused)}
+    return tokenizer
+
+
+def limits():
+    """Wrong at the very end, when all the work is done; and one more than is read."""
+    merges_end = at_the_limits(MOST, MOST - 1)
+    merges_end["model"]["merges"].append(["no such", "x"])
+    yield case("the last merge unknown", merges_end, ("model.merges[393215]",))
+    all_of_it = at_the_limits(MOST, MOST - 1, MOST_ADDED, 50_000)
+    all_of_it["model"]["merges"].append(["h", "e"])
+    yield case("everything, the last merge twice", all_of_it, ("model.merges[393215]",))
+    yield case("a token too many", at_the_limits(MOST + 1), ("model.vocab has more than 393216",))
+    too_many = at_the_limits()
+    too_many["model"]["merges"] += [["h", "e"]] * MOST
+    yield case("a merge too many", too_many, ("model.merges has more than 393216",))
+    yield case("an added token too many", at_the_limits(added=MOST_ADDED + 1), ("added_tokens has more than 32768",))
+    yield case("two million values that nobody reads", at_the_limits(unused=2_000_000), ("JSON values",))
+
+
 class TokenizerJson(MalformedTest):
+    def test_limits(self):
+        self.refuse(limits())
+
     def test_sound_ones(self):
         spaced = changed(("model", "merges"), ["h e", "l l", "he ll"])
         self.accept([case("as made", TOKENIZER), case("spaced merges", spaced), case("bytes alone", byte_tokenizer()),

@@ -177,18 +177,37 @@ TEST(Config, RopeThatIsNotKnownOrNotPossibleIsAnError) {
   EXPECT_THAT(of_rope(Json::array()), AllOf(HasSubstr("rope_parameters"), HasSubstr("object")));
 }
 
+// The figures were seen in Qwen3_5TextConfig of transformers 5.12.1.
+TEST(Config, MissingSizesAreThoseOfTransformers) {
+  for (const Json& json : {Json{{"model_type", "qwen3_5_text"}},
+                           Json{{"model_type", "qwen3_5"}, {"text_config", Json::object()}}}) {
+    const ModelConfig config = parse(json);
+    EXPECT_EQ(config.vocab_size, 248320U);
+    EXPECT_EQ(config.hidden_size, 4096U);
+    EXPECT_EQ(config.intermediate_size, 12288U);
+    EXPECT_EQ(config.n_layers(), 32U);
+    EXPECT_EQ(config.n_heads, 16U);
+    EXPECT_EQ(config.n_kv_heads, 4U);
+    EXPECT_EQ(config.head_dim, 256U);
+    EXPECT_EQ(config.rotary_dim, 64U);
+    EXPECT_EQ(config.n_key_heads, 16U);
+    EXPECT_EQ(config.n_value_heads, 32U);
+    EXPECT_EQ(config.key_head_dim, 128U);
+    EXPECT_EQ(config.value_head_dim, 128U);
+    EXPECT_EQ(config.conv_kernel, 4U);
+  }
+}
+
 class Dimension : public testing::TestWithParam<const char*> {};
 
-TEST_P(Dimension, MustBeThereAndInRange) {
+TEST_P(Dimension, MustBeInRangeIfItIsThere) {
   const char* field = GetParam();
-  EXPECT_THAT(failure(without(field)), AllOf(HasSubstr(field), HasSubstr("missing")));
-  EXPECT_THAT(failure(test::nested_config(without(field))), HasSubstr(std::string("text_config.") + field));
+  EXPECT_THAT(failure(test::nested_config(with(field, 0))), HasSubstr(std::string("text_config.") + field));
   for (const Json& value :
-       {Json(0), Json(-1), Json(4.0), Json("4"), Json(true), Json::array({4}), Json::object(),
+       {Json(nullptr), Json(0), Json(-1), Json(4.0), Json("4"), Json(true), Json::array({4}), Json::object(),
         Json((1U << 24U) + 1), Json(~std::uint64_t{0}), Json(std::int64_t{-9223372036854775807})})
     EXPECT_THAT(failure(with(field, value)), AllOf(HasSubstr(field), HasSubstr("integer from 1 to")))
         << value;
-  EXPECT_THAT(failure(with(field, nullptr)), HasSubstr(field));
 }
 
 INSTANTIATE_TEST_SUITE_P(Config, Dimension,
@@ -225,18 +244,27 @@ TEST(Config, OtherModelsAreErrorsThatNameTheField) {
   EXPECT_THAT(failure(without("text_config", test::nested_config(good()))), HasSubstr("text_config"));
   EXPECT_THAT(failure(with("text_config", 1, test::nested_config(good()))), HasSubstr("text_config"));
   EXPECT_THAT(failure(with("attention_bias", true)), HasSubstr("attention_bias is true"));
+  EXPECT_THAT(failure(with("mlp_bias", true)), HasSubstr("mlp_bias is true"));
+  EXPECT_THAT(failure(with("use_sliding_window", true)), HasSubstr("use_sliding_window is true"));
   EXPECT_THAT(failure(with("attn_output_gate", false)), HasSubstr("attn_output_gate is false"));
   EXPECT_THAT(failure(with("mtp_use_dedicated_embeddings", true)), HasSubstr("mtp_use_dedicated_embeddings"));
   EXPECT_THAT(failure(with("hidden_act", "gelu")), AllOf(HasSubstr("hidden_act"), HasSubstr("gelu")));
   EXPECT_THAT(failure(with("mlp_only_layers", {1, 2})), HasSubstr("mlp_only_layers"));
   EXPECT_THAT(failure(with("num_experts", 256)), HasSubstr("num_experts is 256"));
-  EXPECT_THAT(failure(with("quantization_config", {{"quant_method", "fp8"}})),
-              HasSubstr("quantization_config"));
-  EXPECT_THAT(failure(with("quantization_config", {{"quant_method", "fp8"}}, test::nested_config(good()))),
-              HasSubstr("quantization_config"));
+  for (const char* field : {"quantization_config", "compression_config"}) {
+    const Json quantized = {{"quant_method", "fp8"}};
+    EXPECT_THAT(failure(with(field, quantized)), HasSubstr(field));
+    EXPECT_THAT(failure(with(field, quantized, test::nested_config(good()))), HasSubstr(field));
+    EXPECT_THAT(failure(test::nested_config(with(field, quantized))),
+                HasSubstr(std::string("text_config.") + field));
+  }
   // The same fields, saying that there is nothing of the kind.
   Json plain = good();
   plain.update({{"attention_bias", false},
+                {"mlp_bias", false},
+                {"use_sliding_window", false},
+                {"sliding_window", 4096},
+                {"compression_config", nullptr},
                 {"attn_output_gate", true},
                 {"hidden_act", "silu"},
                 {"mlp_only_layers", Json::array()},
@@ -286,13 +314,17 @@ TEST(Config, EpsilonPositionsAndFlagsAreChecked) {
 
 TEST(Config, EndTokensAreCollectedFromEverywhereOnce) {
   EXPECT_THAT(parse(with("eos_token_id", 3)).eos_token_ids, ElementsAre(3));
-  EXPECT_THAT(parse(with("eos_token_id", {6, 0, 6})).eos_token_ids, ElementsAre(6, 0));
+  EXPECT_THAT(parse(with("eos_token_id", {6, 0, 6})).eos_token_ids, ElementsAre(0, 6));
   Json nested = test::nested_config(with("eos_token_id", 3));
   nested["eos_token_id"] = {4, 3};
   EXPECT_THAT(parse(nested).eos_token_ids, ElementsAre(3, 4));
   for (const Json& id : {Json(7), Json(-1), Json("3"), Json(1.0), Json::array({1, 7}), Json::array({nullptr}),
                          Json::object({{"a", 1}})})
     EXPECT_THAT(failure(with("eos_token_id", id)), HasSubstr("eos_token_id")) << id;
+
+  Json many = Json::array();
+  for (int id = 0; id <= 1000; ++id) many.push_back(id);
+  EXPECT_THAT(failure(with("eos_token_id", many, with("vocab_size", 5000))), HasSubstr("at most 1000"));
 
   const test::TempFolder folder;
   folder.write("config.json", with("eos_token_id", 3).dump());

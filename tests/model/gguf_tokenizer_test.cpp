@@ -174,6 +174,7 @@ TEST_F(BadGgufTokenizer, EveryKeyMustBeThereAndOfItsType) {
     test::GgufWriter writer = lists_.writer();
     set(writer, key, 4, test::gguf_bytes(std::uint32_t{1}));
     EXPECT_THAT(failure(writer), HasSubstr(key));
+    if (key == "tokenizer.ggml.token_type") continue;  // may be absent
     std::erase_if(writer.keys, [&](const auto& pair) { return pair.first == key; });
     EXPECT_THAT(failure(writer), AllOf(HasSubstr(key), HasSubstr("missing")));
   }
@@ -182,6 +183,19 @@ TEST_F(BadGgufTokenizer, EveryKeyMustBeThereAndOfItsType) {
   EXPECT_THAT(failure(writer), AllOf(HasSubstr("tokenizer.ggml.model is \"llama\""), HasSubstr("gpt2")));
   lists_.pre = "gpt-2";
   EXPECT_THAT(failure(lists_), AllOf(HasSubstr("tokenizer.ggml.pre is \"gpt-2\""), HasSubstr("qwen35")));
+}
+
+// As in llama.cpp, which then knows of no marks either.
+TEST_F(BadGgufTokenizer, WithoutTypesAllTokensAreText) {
+  test::GgufWriter writer = lists_.writer();
+  std::erase_if(writer.keys, [](const auto& pair) { return pair.first == "tokenizer.ggml.token_type"; });
+  const test::TempFolder folder;
+  const Tokenizer tokenizer = Tokenizer::from_path(folder.write("tokenizer.gguf", writer.file()));
+  for (std::size_t i = 0; i < lists_.tokens.size(); ++i) {
+    if (lists_.types[i] == 5) continue;  // "unused" with types
+    EXPECT_EQ(tokenizer.id_of(lists_.tokens[i]), static_cast<std::int32_t>(i));
+    if (lists_.types[i] == 3) EXPECT_GT(tokenizer.encode(lists_.tokens[i]).size(), 1U) << lists_.tokens[i];
+  }
 }
 
 TEST_F(BadGgufTokenizer, ListsMustFitTogether) {

@@ -18,7 +18,7 @@ TEXT = [
     Mutation("equal_merges_from_the_right", "of equal pairs the last merged first", BPE, "if (ranks[i] < ranks[best])",
              "if (ranks[i] <= ranks[best])"),
     Mutation("stale_merges_kept", "long words: a pair that is gone merged all the same", BPE,
-             "if (merge.rank != rank) continue;", "if (merge.rank == kNoRank) continue;"),
+             "rank_at(at) != candidate >> 32U;", "rank_at(at) == kNoRank;"),
     Mutation("left_neighbour_not_looked_at", "a merge's new pair with its left neighbour missed", BPE,
              "if (best > 0) ranks[best - 1] =", "if (false) ranks[best - 1] ="),
     Mutation("nfc_off", "text not normalised", TOKENIZER, "if (definition.nfc && nfc_may_change(part))", "if (false)"),

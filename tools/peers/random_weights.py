@@ -41,6 +41,24 @@ class Shape:
     def attends(self, layer: int) -> bool:
         return (layer + 1) % self.interval == 0
 
+    def wrong(self) -> str:
+        """What makes this no shape of a model, for transformers, for llama.cpp or for sluice; "" if nothing does."""
+        for name, value in vars(self).items():
+            if name not in ("tied", "mtp") and not value > 0:
+                return f"{name} must be above 0"
+        if self.value_heads % self.key_heads or self.heads % self.kv_heads:
+            return "value_heads must be a multiple of key_heads, and heads of kv_heads"
+        rotary = int(self.head_dim * self.rotary)
+        if rotary == 0 or rotary % 2 or self.rotary > 1:
+            return "head_dim × rotary must be an even number from 2 to head_dim"
+        if self.layers > 4096 or self.conv > 4096 or max(self.vocab, self.hidden, self.intermediate) > 1 << 24:
+            return "layers and conv must be at most 4096, and vocab, hidden and intermediate at most 2^24"
+        if max(self.heads * self.head_dim, self.key_heads * self.key_dim, self.value_heads * self.value_dim) > 1 << 24:
+            return "heads of one kind must be at most 2^24 wide together"
+        if not 1 <= self.theta <= 1e30 or not 1e-30 <= self.eps <= 1:
+            return "theta must be from 1 to 1e30, and eps from 1e-30 to 1"
+        return ""
+
     @property
     def mrope_section(self) -> list[int]:
         pairs = int(self.head_dim * self.rotary) // 2
@@ -166,13 +184,12 @@ class Checkpoint:
         return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
     def type_in_gguf(self, t: Tensor) -> Type:
-        """Types of 256 elements a block give way to Q8_0 and those of 32 to F16 where rows don't divide."""
-        if not t.matrix:
-            return Type.F32
-        for kind in (self.gguf_type, Type.Q8_0):
-            if t.shape[1] % gguf.GGML_QUANT_SIZES[kind][0] == 0:
-                return kind
-        return Type.F16
+        return self.gguf_type if t.matrix else Type.F32
+
+    def not_in_blocks(self) -> Tensor | None:
+        """A matrix whose rows are not whole blocks of the GGUF's type."""
+        elements = gguf.GGML_QUANT_SIZES[self.gguf_type][0]
+        return next((t for t in self.tensors if t.matrix and t.shape[1] % elements), None)
 
     def decided_by_gguf(self, t: Tensor) -> bool:
         return self.type_in_gguf(t) not in (Type.F32, Type[STORED[self.dtype][0]])
