@@ -81,8 +81,9 @@ GgufWriter random_tensors(test::Random& random) {
       dimensions.push_back(test::pick(random, 1, 3));
       n_blocks *= dimensions.back();
     }
-    writer.tensor("t" + std::to_string(i), type.number, dimensions,
-                  random_bytes(random, n_blocks * type.bytes));
+    std::string name = "t";
+    name += std::to_string(i);
+    writer.tensor(name, type.number, dimensions, random_bytes(random, n_blocks * type.bytes));
   }
   return writer;
 }
