@@ -140,7 +140,7 @@ fs::path find_bundled(const std::string& needed) {
 
 fs::path find_model(const std::optional<std::string>& model, const std::string& needed) {
   if (!model) return find_bundled(needed);
-  const fs::path path = *model;
+  fs::path path = *model;
   if (is_folder(path)) {
     if (const auto found = model_in(path, needed)) return *found;
     throw Error(fmt::format("no {} in the model's folder", needed), path.string(),

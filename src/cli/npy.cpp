@@ -31,8 +31,7 @@ std::string npy_header(std::span<const std::size_t> shape) {
   return header + dictionary;
 }
 
-NpyWriter::NpyWriter(const std::filesystem::path& path, std::span<const std::size_t> shape)
-    : file_(path), missing_(1) {
+NpyWriter::NpyWriter(const std::filesystem::path& path, std::span<const std::size_t> shape) : file_(path) {
   for (const std::size_t dimension : shape) missing_ *= dimension;
   const std::string header = npy_header(shape);
   file_.write(std::as_bytes(std::span(header)));

@@ -23,7 +23,7 @@ class NpyWriter {
 
  private:
   OutputFile file_;
-  std::size_t missing_;  // values
+  std::size_t missing_ = 1;  // values
 };
 
 }  // namespace sluice::cli
