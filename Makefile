@@ -1,12 +1,12 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps-build deps-test build demo test soak fuzz mutation peers bench lint format golden install clean
+.PHONY: help deps-build deps-test build demo test arm64 soak fuzz mutation peers bench lint format golden install clean
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 deps-build:
 	@tools/install_dependencies.sh build
@@ -23,6 +23,9 @@ demo: build ## build, then ask the bundled model a few questions
 
 test: deps-test ## all tests: release, sanitizers, formatting, static checks
 	@JOBS=$(JOBS) tools/test.sh
+
+arm64: deps-test ## the portable code cross-compiled for 64-bit ARM, and run by qemu (part of `make test`)
+	@JOBS=$(JOBS) tools/arm64.sh
 
 soak: deps-test ## the randomised tests again and again with fresh seeds (MINUTES=30)
 	@JOBS=$(JOBS) tools/soak.sh $(or $(MINUTES),30)

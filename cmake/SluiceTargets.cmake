@@ -27,11 +27,15 @@ function(sluice_library name)
   target_include_directories(sluice_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
 endfunction()
 
-# sluice_test(FOLDER LINK DEPENDENCY... [LABELS LABEL...]): the program test_FOLDER of all tests/FOLDER/*_test.cpp.
+# sluice_test(FOLDER LINK DEPENDENCY... [FILES FILE...] [LABELS LABEL...]): the program test_FOLDER of all
+# tests/FOLDER/*_test.cpp, or of the FILES.
 # Tests with the label `slow` are left out of sanitizer runs.
 function(sluice_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "LINK;LABELS")
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "LINK;FILES;LABELS")
+  set(sources ${test_FILES})
+  if(NOT sources)
+    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp)
+  endif()
   add_executable(test_${name} ${sources})
   target_link_libraries(test_${name} PRIVATE ${test_LINK} sluice_options GTest::gmock GTest::gtest_main)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})

@@ -1,19 +1,22 @@
 #!/bin/sh
-# Installs what is missing of the Debian packages that the named parts need: build, test.
+# Installs what is missing of the Debian packages that the named parts need: build, test, arm64.
 # As root or through sudo; otherwise prints the one command to run and fails. Elsewhere than on Debian it names the
 # missing programs and libraries.
 set -eu
 
-build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev"
+build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev"
 test="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 libgtest-dev libgmock-dev libbenchmark-dev python3"
+arm64="g++-aarch64-linux-gnu qemu-user-static libgtest-dev"
 
 packages=""
 with_tests=false
+with_arm64=false
 for part in "$@"; do
   case $part in
     build) packages="$packages $build" ;;
     test) packages="$packages $test"; with_tests=true ;;
-    *) echo "usage: $0 [build] [test]" >&2; exit 2 ;;
+    arm64) packages="$packages $arm64"; with_arm64=true ;;
+    *) echo "usage: $0 [build] [test] [arm64]" >&2; exit 2 ;;
   esac
 done
 
@@ -35,6 +38,7 @@ check_by_hand() {
   need_header nlohmann/json.hpp "the library nlohmann-json, 3.11 or newer"
   need_header CLI/CLI.hpp "the library CLI11, 2.1 or newer"
   need_header fmt/format.h "the library fmt, 9 or newer"
+  need_header xxhash.h "the library xxHash, 0.8 or newer"
   if $with_tests; then
     need_header gmock/gmock.h "the library GoogleTest with GoogleMock, 1.12 or newer"
     need_header benchmark/benchmark.h "the library Google Benchmark, 1.7 or newer"
@@ -42,6 +46,10 @@ check_by_hand() {
     need_program clang-format-19 "clang-format 19 (clang-format-19)"
     need_program clang-tidy-19 "clang-tidy 19 (clang-tidy-19)"
     need_program python3 "Python 3.9 or newer"
+  fi
+  if $with_arm64; then
+    need_program aarch64-linux-gnu-g++ "GCC 12 or newer for 64-bit ARM (aarch64-linux-gnu-g++)"
+    need_program qemu-aarch64-static "qemu's user mode for 64-bit ARM (qemu-aarch64-static)"
   fi
   [ -n "$missing" ] || exit 0
   echo "This is not a Debian system. Please install:$missing" >&2

@@ -1,6 +1,7 @@
 #include "base/mapped_file.h"
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <system_error>
@@ -113,6 +114,34 @@ void MappedFile::check_intact() const {
     throw Error("was changed while it was in use", path_.string(), "start again when it is complete");
   if (mapping_->guard.lost())
     throw Error("couldn't be read while it was in use", path_.string(), "is its disk failing?");
+}
+
+FileIdentity MappedFile::identity() const {
+  if (mapping_ == nullptr) return {};
+  const struct stat now = status_of(mapping_->file, path_);
+  const auto nanoseconds = [](const timespec& time) {
+    return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+  };
+  return {.device = now.st_dev,
+          .inode = now.st_ino,
+          .size = size_of(now),
+          .modified_ns = nanoseconds(now.st_mtim),
+          .changed_ns = nanoseconds(now.st_ctim)};
+}
+
+void MappedFile::drop(std::span<const std::byte> part) const {
+  const std::span<const std::byte> all = bytes();
+  if (part.empty()) return;
+  SLUICE_CHECK(part.data() >= all.data() && part.data() + part.size() <= all.data() + all.size());
+  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<std::size_t>(part.data() - all.data());
+  const std::size_t begin = (offset + page - 1) / page * page;
+  const std::size_t end = part.data() + part.size() == all.data() + all.size()
+                              ? all.size()  // nothing else is in the last page
+                              : (offset + part.size()) / page * page;
+  // Refused (locked pages), it costs memory and no more.
+  if (begin < end)
+    static_cast<void>(::madvise(const_cast<std::byte*>(all.data()) + begin, end - begin, MADV_DONTNEED));
 }
 
 std::string_view MappedFile::text() const {

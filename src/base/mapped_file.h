@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -9,6 +10,17 @@
 #include <string_view>
 
 namespace sluice {
+
+// What tells one state of a file from another without reading it. A change that keeps all of these is one in the same tick of
+// the kernel's clock as the change before it.
+struct FileIdentity {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  std::uint64_t size = 0;
+  std::int64_t modified_ns = 0;  // nobody can forge the time of change; this one they can
+  std::int64_t changed_ns = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
 
 // A file that shrinks while it is mapped reads as zeros where its bytes are gone (page_guard.h), and one that is written to
 // may show both old and new bytes. So whoever has used the bytes asks check_intact() before anybody believes the result.
@@ -32,6 +44,13 @@ class MappedFile {
   // modification. The kernel's clock for these ticks every few milliseconds: a change in the same tick as an earlier
   // one, just before the file was opened, is not seen.
   void check_intact() const;
+
+  // Of the file as it is now. Throws Error if it can't be asked.
+  FileIdentity identity() const;
+
+  // Gives back the memory of the pages that lie in `part` of bytes() as a whole; they are read again, most likely from the
+  // system's cache, when they are touched.
+  void drop(std::span<const std::byte> part) const;
 
  private:
   struct Mapping;

@@ -70,8 +70,8 @@ int parse_and_run(int argc, const char* const* argv) {
   program.footer("sluice COMMAND --help tells a command's options.");
   program.formatter(make_help_format());
   std::vector<Command> commands;
-  for (const auto add :
-       {add_run, add_perplexity, add_logits, add_tokenize, add_inspect, add_devices, add_completion, add_man})
+  for (const auto add : {add_run, add_perplexity, add_logits, add_tokenize, add_inspect, add_bench,
+                         add_devices, add_completion, add_man})
     commands.push_back(add(program));
   try {
     program.parse(argc, argv);

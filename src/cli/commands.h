@@ -19,6 +19,7 @@ Command add_logits(CLI::App& program);
 Command add_tokenize(CLI::App& program);
 Command add_perplexity(CLI::App& program);
 Command add_inspect(CLI::App& program);
+Command add_bench(CLI::App& program);
 Command add_devices(CLI::App& program);
 
 // Not shown in the help; the build calls them to make what is installed.

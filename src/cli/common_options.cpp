@@ -17,7 +17,7 @@
 namespace sluice::cli {
 namespace {
 
-constexpr std::array<std::string_view, 1> kBuiltIn = {"oracle"};
+constexpr std::array<std::string_view, 2> kBuiltIn = {"cpu", "oracle"};
 constexpr std::array<std::string_view, 4> kKnown = {"oracle", "cpu", "emulated", "cuda"};
 
 bool contains(std::span<const std::string_view> names, std::string_view name) {
@@ -60,7 +60,14 @@ void add_options_without_model(CLI::App& command, CommonOptions& options) {
       ->type_name(fmt::format("{}", fmt::join(kBuiltIn, "|")))
       ->group(group);
   add_whole(command, "-t,--threads", options.threads, 1, kMaxThreads,
-            "threads to compute with (the oracle uses one)")
+            "threads to compute with (default: all processors; the oracle uses one)")
+      ->group(group);
+  command.add_flag("--no-pin", options.no_pin, "let the system move the threads from core to core")
+      ->group(group);
+  command
+      .add_flag("--cache", options.cache,
+                "keep the packed weights in a file for the next start (in $SLUICE_CACHE_DIR, or "
+                "~/.cache/sluice); cpu only")
       ->group(group);
   add_whole(command, "-c,--ctx", options.context, 1, kMost, "positions that a sequence may have")
       ->group(group);

@@ -18,6 +18,8 @@ struct CommonOptions {
   std::optional<std::string> model;  // as given; see model_path.h
   std::string device;
   std::optional<std::uint64_t> threads;
+  bool no_pin = false;
+  bool cache = false;
   std::optional<std::uint64_t> context;  // positions
   std::optional<std::uint64_t> seed;
   bool verbose = false;

@@ -1,4 +1,4 @@
-// sluice inspect: what a checkpoint holds and what a decode step of it costs.
+// sluice inspect: what a checkpoint holds and what a step of it costs.
 #include <array>
 #include <map>
 #include <memory>
@@ -16,6 +16,7 @@
 #include "cli/common_options.h"
 #include "cli/decode_cost.h"
 #include "cli/exit.h"
+#include "cli/inspect_program.h"
 #include "cli/inspect_tensor.h"
 #include "cli/load.h"
 #include "cli/memory.h"
@@ -30,8 +31,7 @@ namespace {
 struct Options {
   CommonOptions common;
   bool json = false;
-  bool program = false;
-  bool dot = false;
+  ProgramOptions program;
   std::optional<std::string> tensor;
   std::optional<std::string> output;
 };
@@ -209,9 +209,10 @@ std::string tensor_list(const model::Model& model) {
 
 int run(const Options& options) {
   check_device(options.common);
-  if (options.program || options.dot)
-    throw Error("this version has no Program to show", options.dot ? "--dot" : "--program",
-                "leave it out: the oracle computes a step without one");
+  if (options.program.program) {
+    to_stdout(program_report(options.program, options.common, options.json));
+    return kGood;
+  }
   const auto path = find_model(options.common.model);
   if (options.tensor && options.output) {
     if (options.output->empty()) throw UsageError("no file to write", "-o", "give its name");
@@ -242,12 +243,11 @@ Command add_inspect(CLI::App& program) {
       "inspect", "show config, tensors, and the cost of a decode step at -c positions");
   const auto options = std::make_shared<Options>();
   command.add_flag("--json", options->json, "print JSON");
-  // Known, so that they get an answer, but not offered before there is one.
-  command.add_flag("--program", options->program)->group("");
-  command.add_flag("--dot", options->dot)->group("");
+  add_program_options(command, options->program);
   auto* tensor = add_text(command, "--tensor", options->tensor,
                           "tell about one tensor: type, shape, smallest, largest, mean")
-                     ->type_name("NAME");
+                     ->type_name("NAME")
+                     ->excludes("--program");
   add_text(command, "-o,--output", options->output,
            "with --tensor: write it to this .npy file, as float32 in its stored order")
       ->type_name("FILE")

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,9 +11,13 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cli/cache_folder.h"
+#include "cli/decode_cost.h"
 #include "cli/exit.h"
 #include "cli/interrupt.h"
+#include "cli/memory.h"
 #include "cli/terminal.h"
+#include "cpu/placement.h"
 #include "oracle/backend.h"
 
 namespace sluice::cli {
@@ -72,20 +78,57 @@ void warn_of_unknown(const model::Model& model) {
                    printable(first, kMostNameBytes)));
 }
 
+// bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
+std::size_t packed_bytes(const model::Model& model) {
+  std::size_t bytes = 0;
+  for (const model::ModelTensor& tensor : model.tensors) {
+    const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
+    if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
+      continue;
+    bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
+  }
+  return bytes;
+}
+
+const char* name_of(cpu::LoadStage stage) {
+  switch (stage) {
+    case cpu::LoadStage::kPack:
+      return "packing";
+    case cpu::LoadStage::kHash:
+      return "looking";
+    case cpu::LoadStage::kRead:
+      return "reading";
+    case cpu::LoadStage::kWrite:
+      return "keeping";
+  }
+  return "loading";
+}
+
+// One bar after the other.
+class LoadingBars {
+ public:
+  void update(cpu::LoadStage stage, std::size_t done, std::size_t total) {
+    throw_if_interrupted();
+    if (!bar_ || stage != stage_) bar_.emplace(name_of(stage));
+    stage_ = stage;
+    bar_->update(done, total);
+  }
+  void warn_of(std::string_view what) {
+    bar_.reset();
+    warn(what);
+  }
+
+ private:
+  cpu::LoadStage stage_ = cpu::LoadStage::kPack;
+  std::optional<ProgressBar> bar_;
+};
+
 }  // namespace
 
 model::Model load(const std::filesystem::path& path) {
   ProgressBar bar("loading");
   model::Model model = model::load_model(path, with_interrupts(bar));
   warn_of_unknown(model);
-  return model;
-}
-
-model::Model load_to_compute(const std::filesystem::path& path) {
-  model::Model model = load(path);
-  ProgressBar bar("checking");
-  model::check_finite(model, with_interrupts(bar));
-  model.storage->check_intact();
   return model;
 }
 
@@ -102,7 +145,66 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context) {
   check_device(options);
-  return std::make_unique<IntactBackend>(model, oracle::make_backend(model, 1, context));
+  if (options.device != "cpu") {
+    ProgressBar bar("checking");
+    model::check_finite(model, with_interrupts(bar));
+    model.storage->check_intact();
+    return std::make_unique<IntactBackend>(model, oracle::make_backend(model, 1, context));
+  }
+  auto memory = *cpu_memory(options, model.config);
+  memory.packed_bytes = packed_bytes(model);
+  check_memory(model.config,
+               {.context = context, .rows = 0, .what_helps = "use -c {} or less", .cpu = memory});
+  auto backend = cpu::make_backend(model, 1, context, cpu_options(options), show_loading());
+  throw_if_interrupted();
+  return std::make_unique<IntactBackend>(model, std::move(backend));
+}
+
+std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config) {
+  if (options.device != "cpu") return std::nullopt;
+  const std::size_t kept_in_the_file =
+      config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
+  return CpuMemory{.packed_bytes = (parameter_count(config) - kept_in_the_file) * sizeof(std::uint16_t),
+                   .rows = rows_per_step(options),
+                   .threads = options.threads.value_or(cpu::usable_processors())};
+}
+
+cpu::LoadEvents show_loading() {
+  const auto bars = std::make_shared<LoadingBars>();
+  return {.progress = [bars](cpu::LoadStage stage, std::size_t done,
+                             std::size_t total) { bars->update(stage, done, total); },
+          .warn = [bars](std::string_view what) { bars->warn_of(what); }};
+}
+
+cpu::CpuOptions cpu_options(const CommonOptions& options) {
+  const auto environment = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? std::string() : std::string(value);
+  };
+  cpu::CpuOptions cpu;
+  cpu.n_workers = options.threads.value_or(0);
+  cpu.pin = !options.no_pin;
+  if (const std::string isa = environment("SLUICE_ISA"); !isa.empty()) cpu.isa = isa;
+  cpu.verify_programs = environment("SLUICE_VERIFY") == "1";
+  if (!options.cache) return cpu;
+  if (const auto folder = cache_folder()) {
+    cpu.cache = *folder / "packed";
+  } else {
+    warn("there is no folder for --cache: set SLUICE_CACHE_DIR or HOME");
+  }
+  return cpu;
+}
+
+std::size_t rows_per_step(const CommonOptions& options) {
+  constexpr std::size_t kChunk = 512;
+  return options.device == "cpu" ? kChunk : 1;
+}
+
+std::size_t rows_per_step_of_logits(const CommonOptions& options, const model::ModelConfig& config) {
+  constexpr std::size_t kMostBytes = std::size_t{64} << 20U;
+  constexpr std::size_t kUnit = 16;  // what kernels take at a time
+  const std::size_t fits = kMostBytes / (config.vocab_size * sizeof(float)) / kUnit * kUnit;
+  return std::min(rows_per_step(options), std::max(fits, kUnit));
 }
 
 }  // namespace sluice::cli

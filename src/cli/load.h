@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "cli/common_options.h"
+#include "cli/memory.h"
+#include "cpu/backend.h"
 #include "model/weights.h"
 #include "program/backend.h"
 
@@ -15,21 +18,32 @@ namespace sluice::cli {
 // long. Warns of tensors that the language model should know and doesn't. Throws Interrupted on Ctrl-C.
 model::Model load(const std::filesystem::path& path);
 
-// The same, and reads every weight: Error if one is infinite or not a number.
-model::Model load_to_compute(const std::filesystem::path& path);
-
 // -c if given, else `preferred`, cut to what the model was made for. Throws UsageError if -c is more than that.
 std::size_t choose_context(const CommonOptions& options, const model::ModelConfig& config,
                            std::size_t preferred);
 
-// A backend on the chosen device with one slot. `model` must outlive it. A step throws Error if a file of the model has
-// shrunk meanwhile.
+// A backend on the chosen device with one slot. `model` must outlive it. Reads every weight, or what was packed of them
+// before: Error if one is infinite or not a number. Error "needs 3.1 GB, 2.0 GB free" if the memory isn't there. Throws
+// Interrupted on Ctrl-C. A step throws Error if a file of the model has shrunk meanwhile.
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context);
 
+// What the cpu device will take for a model of this config, as far as the config tells: at least so much. Nothing for other
+// devices.
+std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config);
+
+// Shows progress bars, throws Interrupted on Ctrl-C and prints warnings while a cpu backend is made. To be used once.
+cpu::LoadEvents show_loading();
+
+// What the options and the environment (SLUICE_ISA, SLUICE_VERIFY) say of the CPU device.
+cpu::CpuOptions cpu_options(const CommonOptions& options);
+
 // Rows a step while a prompt is fed. The oracle goes row by row whatever a step holds, so longer steps would only
 // make Ctrl-C and the progress bar wait.
-constexpr std::size_t kRowsPerStep = 1;
+std::size_t rows_per_step(const CommonOptions& options);
+
+// The same where a step returns the logits of all its rows, which are large.
+std::size_t rows_per_step_of_logits(const CommonOptions& options, const model::ModelConfig& config);
 
 // The context of `run` and of `inspect`'s decode step, unless -c says otherwise.
 constexpr std::size_t kDefaultContext = 4096;

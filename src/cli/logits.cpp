@@ -38,11 +38,12 @@ struct Options {
 };
 
 // How many tokens each step takes.
-std::vector<std::size_t> choose_pieces(const std::optional<std::string>& split, std::size_t n_tokens) {
+std::vector<std::size_t> choose_pieces(const std::optional<std::string>& split, std::size_t n_tokens,
+                                       std::size_t rows_per_step) {
   std::vector<std::size_t> pieces;
   if (!split) {
     for (std::size_t fed = 0; fed < n_tokens; fed += pieces.back())
-      pieces.push_back(std::min(kRowsPerStep, n_tokens - fed));
+      pieces.push_back(std::min(rows_per_step, n_tokens - fed));
     return pieces;
   }
   const auto numbers = parse_integers(*split);
@@ -96,7 +97,8 @@ int run(const Options& options) {
   refuse_to_replace(options.output, inputs_of(options, path));
   const model::ModelConfig config = model::read_config(path);
   const std::vector<std::int32_t> tokens = read_token_list(options.tokens, config);
-  const std::vector<std::size_t> pieces = choose_pieces(options.split, tokens.size());
+  const std::vector<std::size_t> pieces =
+      choose_pieces(options.split, tokens.size(), rows_per_step_of_logits(options.common, config));
   const std::size_t context = choose_context(options.common, config, tokens.size());
   if (tokens.size() > context) {
     throw Error(fmt::format("{} tokens don't fit into a context of {}", tokens.size(), context), "--tokens",
@@ -107,11 +109,12 @@ int run(const Options& options) {
                         .rows = most_rows,
                         .mapped_bytes = weight_file_bytes(path),
                         .other_bytes = 0,
-                        .what_helps = "give at most {} tokens"});
+                        .what_helps = "give at most {} tokens",
+                        .cpu = cpu_memory(options.common, config)});
 
   const std::array<std::size_t, 2> shape = {tokens.size(), config.vocab_size};
   NpyWriter file(options.output, shape);  // before the work, in case it can't be
-  const model::Model model = load_to_compute(path);
+  const model::Model model = load(path);
   const auto backend = make_backend(options.common, model, context);
   if (options.common.verbose) {
     to_stderr(fmt::format("model {}, device {}, context {}, {} tokens in {} steps\n",

@@ -16,6 +16,7 @@
 #include "model/encode_memory.h"
 #include "model/gguf.h"
 #include "model/gguf_model.h"
+#include "program/program.h"
 
 namespace sluice::cli {
 namespace {
@@ -98,9 +99,42 @@ std::size_t largest_context(const model::ModelConfig& config, MemoryPlan plan, c
 
 }  // namespace
 
+namespace {
+
+constexpr std::size_t kProgram = std::size_t{24} << 20U;  // code, libraries, a small model's tensor list
+
+MemoryNeed cpu_need(const model::ModelConfig& config, const MemoryPlan& plan, const CpuMemory& cpu) {
+  const SequenceBytes sequence = sequence_bytes(config);
+  const std::size_t widest =
+      std::max({config.hidden_size, config.intermediate_size, config.value_dim(), config.query_dim()});
+  std::size_t projection = 0;
+  for (const model::LayerKind kind : config.layers)
+    projection =
+        std::max(projection, kind == model::LayerKind::kAttention
+                                 ? 2 * (config.query_dim() + config.kv_dim())
+                                 : config.conv_dim() + config.value_dim() + 2 * config.n_value_heads);
+  // Between ops: residual, projections, mixed, gated. A worker has its part of a product's left side in fp32 and bf16.
+  const std::size_t rows = std::min(cpu.rows, plan.context);
+  const std::size_t activations =
+      times(times(rows, config.hidden_size + projection + widest + config.intermediate_size), kFp32);
+  constexpr std::size_t kRowsOfGroup = 64;
+  const std::size_t worker = times(kRowsOfGroup, times(2 * widest, kFp32));
+  const std::size_t splits = plan.context / program::kKvSplit + 1;
+  const std::size_t partial = times(times(splits, config.query_dim()), 2 * kFp32);
+  const std::size_t logits = times(plan.rows + 2, times(config.vocab_size, kFp32));
+  std::size_t need = times(sequence.kv_per_token, plan.context);
+  for (const std::size_t part :
+       {kProgram, copied_weights(config), cpu.packed_bytes, sequence.delta_state, sequence.conv_state,
+        activations, times(worker, cpu.threads), partial, logits, plan.other_bytes})
+    need = plus(need, part);
+  return {.resident = need, .reserved = need};
+}
+
+}  // namespace
+
 MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan) {
-  constexpr std::size_t kProgram = std::size_t{24} << 20U;  // code, libraries, a small model's tensor list
-  constexpr std::size_t kFp32PerBf16 = 2;                   // the oracle keeps keys and values in fp32
+  if (plan.cpu) return cpu_need(config, plan, *plan.cpu);
+  constexpr std::size_t kFp32PerBf16 = 2;  // the oracle keeps keys and values in fp32
   const SequenceBytes sequence = sequence_bytes(config);
   // Resetting a sequence makes the new state beside the old one.
   std::size_t fixed = times(2, plus(sequence.delta_state, sequence.conv_state));

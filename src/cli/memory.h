@@ -11,15 +11,24 @@
 
 namespace sluice::cli {
 
-// What the oracle allocates for one sequence, and the program beside it. Weights are mapped: pages that don't fit are
-// read again, so of the free memory they take nothing; but a limit on the address space counts them.
+// Of the cpu device. It holds its weights packed.
+struct CpuMemory {
+  std::size_t packed_bytes = 0;
+  std::size_t rows = 1;  // that one step feeds
+  std::size_t threads = 1;
+};
+
+// What a device allocates for one sequence, and the program beside it. Weights are mapped: pages that don't fit are read
+// again, so of the free memory they take nothing; but a limit on the address space counts them. Keys and values count for the
+// whole context: on the cpu they are taken as the sequence grows, but this is what it may come to.
 struct MemoryPlan {
-  std::size_t context = 0;           // positions of the sequence
-  std::size_t rows = 1;              // whose logits one step returns
-  std::size_t mapped_bytes = 0;      // of weight files
-  std::size_t other_bytes = 0;       // the tokenizer's, the ids', ...
-  std::size_t text_bytes = 0;        // of other_bytes, what a shorter text would save
-  const char* what_helps = nullptr;  // "use -c {} or less": {} is the largest context that fits
+  std::size_t context = 0;                      // positions of the sequence
+  std::size_t rows = 1;                         // whose logits one step returns
+  std::size_t mapped_bytes = 0;                 // of weight files
+  std::size_t other_bytes = 0;                  // the tokenizer's, the ids', ...
+  std::size_t text_bytes = 0;                   // of other_bytes, what a shorter text would save
+  const char* what_helps = nullptr;             // "use -c {} or less": {} is the largest context that fits
+  std::optional<CpuMemory> cpu = std::nullopt;  // nothing: the oracle
 };
 
 // `resident`: bytes that are written. `reserved`: bytes that are asked for; a growing vector asks for up to twice what it

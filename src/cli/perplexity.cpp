@@ -72,17 +72,19 @@ int run(const Options& options) {
   const std::size_t ids =
       input_bytes(options.source.file) * sizeof(std::int32_t);  // one for each byte at most
   check_memory(config, {.context = window,
-                        .rows = kRowsPerStep,
+                        .rows = rows_per_step_of_logits(options.common, config),
                         .mapped_bytes = weight_file_bytes(path),
                         .other_bytes = tokenizer_bytes(path) + ids,
                         .text_bytes = ids,
-                        .what_helps = "use -c {} or less"});
+                        .what_helps = "use -c {} or less",
+                        .cpu = cpu_memory(options.common, config)});
 
   const std::vector<std::int32_t> tokens = read_tokens(options, model::Tokenizer::from_path(path));
-  const engine::PerplexityOptions how = {
-      .window = window, .max_windows = options.chunks.value_or(0), .rows_per_step = kRowsPerStep};
+  const engine::PerplexityOptions how = {.window = window,
+                                         .max_windows = options.chunks.value_or(0),
+                                         .rows_per_step = rows_per_step_of_logits(options.common, config)};
   engine::count_windows(tokens.size(), how);  // before the work, in case there are too few
-  const model::Model model = load_to_compute(path);
+  const model::Model model = load(path);
   const auto backend = make_backend(options.common, model, window);
   if (options.common.verbose) {
     to_stderr(fmt::format("model {}, device {}, {} tokens, windows of {}\n", printable(path.string()),

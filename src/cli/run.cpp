@@ -228,7 +228,7 @@ engine::GenerateOptions make_generate_options(const Options& options, const mode
   generate.max_tokens = options.max_tokens.value_or(0);
   generate.stop_tokens = stop_tokens(tokenizer, model.config, defaults.end_tokens);
   generate.stop_texts = options.stop_texts;
-  generate.prefill_chunk = kRowsPerStep;
+  generate.prefill_chunk = rows_per_step(options.common);
   return generate;
 }
 
@@ -248,7 +248,8 @@ int run(const Options& options) {
                         .rows = 0,
                         .mapped_bytes = weight_file_bytes(path),
                         .other_bytes = tokenizer_bytes(path),
-                        .what_helps = "use -c {} or less"});
+                        .what_helps = "use -c {} or less",
+                        .cpu = cpu_memory(options.common, config)});
 
   const auto tokenizer = model::Tokenizer::from_path(path);
   const model::Thinking thinking =
@@ -256,7 +257,7 @@ int run(const Options& options) {
   const std::vector<std::int32_t> prompt = encode(options, tokenizer, conversation, thinking);
   check_fits(prompt.size(), positions, config);
   const GenerationDefaults defaults = generation_defaults(path, parameter_count(config), thinking);
-  const model::Model model = load_to_compute(path);
+  const model::Model model = load(path);
   if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
   const auto backend = make_backend(options.common, model, positions);
   const Context context = {path.string(), positions, choose_seed(options.common)};

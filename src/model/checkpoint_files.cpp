@@ -169,4 +169,11 @@ void CheckpointFiles::check_intact() const {
   for (const Safetensors& file : files_) file.check_intact();
 }
 
+std::vector<const MappedFile*> CheckpointFiles::files() const {
+  std::vector<const MappedFile*> files;
+  files.reserve(files_.size());
+  for (const Safetensors& file : files_) files.push_back(&file.file());
+  return files;
+}
+
 }  // namespace sluice::model

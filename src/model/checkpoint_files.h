@@ -29,6 +29,7 @@ class CheckpointFiles final : public TensorSource, public Storage {
   std::vector<std::string> names() const override;
   std::size_t total_bytes() const override;
   void check_intact() const override;
+  std::vector<const MappedFile*> files() const override;
 
  private:
   void add(const std::filesystem::path& path);

@@ -110,6 +110,19 @@ std::optional<std::size_t> first_not_finite_of(DType type, std::span<const std::
 
 }  // namespace
 
+bool all_finite(DType type, std::span<const std::byte> data) {
+  switch (type) {
+    case DType::kF32:
+      return all_finite(kF32, data);
+    case DType::kF16:
+      return all_finite(kF16, data);
+    case DType::kBF16:
+      return all_finite(kBF16, data);
+    default:
+      return !first_not_finite(type, data);
+  }
+}
+
 Error not_finite_error(std::string_view tensor, std::size_t index, const std::filesystem::path& file) {
   return Error("tensor " + printable(tensor, 200) +
                    " has a value that is infinite or not a number at index " + std::to_string(index),

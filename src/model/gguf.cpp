@@ -210,4 +210,11 @@ void Gguf::check_intact() const {
   for (const MappedFile& file : files_) file.check_intact();
 }
 
+std::vector<const MappedFile*> Gguf::files() const {
+  std::vector<const MappedFile*> files;
+  files.reserve(files_.size());
+  for (const MappedFile& file : files_) files.push_back(&file);
+  return files;
+}
+
 }  // namespace sluice::model

@@ -60,6 +60,7 @@ class Gguf final : public Storage {
   const std::filesystem::path& path_of(std::string_view name) const;
 
   void check_intact() const override;
+  std::vector<const MappedFile*> files() const override;
 
  private:
   // Opens the parts of the split file that `given` belongs to, by the metadata of `given`.

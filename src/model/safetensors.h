@@ -23,6 +23,7 @@ class Safetensors {
   bool contains(std::string_view name) const;
   // As MappedFile::check_intact.
   void check_intact() const { file_.check_intact(); }
+  const MappedFile& file() const { return file_; }
   // Throws Error if there is none of that name or its type isn't F32, F16 or BF16.
   const TensorView& tensor(std::string_view name) const;
   // Readable tensors by name.

@@ -129,7 +129,10 @@ Model load_model(const std::filesystem::path& path, const LoadProgress& progress
 // about the speed of memory, so whoever only looks at a model's shapes can do without.
 void check_finite(const Model& model, const LoadProgress& progress = {});
 
-// That error.
+// Whether no number among `data`, whole blocks of `type`, is infinite or not a number.
+bool all_finite(DType type, std::span<const std::byte> data);
+
+// The error of check_finite.
 Error not_finite_error(std::string_view tensor, std::size_t index, const std::filesystem::path& file);
 
 }  // namespace sluice::model

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -40,15 +42,13 @@ std::optional<std::int32_t> sample_greedy(std::span<const float> logits) {
   return static_cast<std::int32_t>(*best);
 }
 
-std::vector<Candidate> all_candidates(std::span<const float> logits, float temperature) {
-  std::vector<Candidate> candidates;
-  candidates.reserve(logits.size());
-  for (std::size_t id = 0; id < logits.size(); ++id) {
-    if (can_be_chosen(logits[id])) {
+// Those of [begin, end).
+void add_candidates(std::span<const float> logits, std::size_t begin, std::size_t end, float temperature,
+                    std::vector<Candidate>& candidates) {
+  for (std::size_t id = begin; id < end; ++id) {
+    if (can_be_chosen(logits[id]))
       candidates.push_back({logits[id] / temperature, static_cast<std::uint32_t>(id)});
-    }
   }
-  return candidates;
 }
 
 void keep_top_k(std::vector<Candidate>& candidates, std::size_t k) {
@@ -102,6 +102,16 @@ std::int32_t gumbel_max(std::span<const Candidate> candidates, std::uint64_t see
   return static_cast<std::int32_t>(best->id);
 }
 
+std::optional<std::int32_t> sample_among(std::vector<Candidate> candidates, const Sampling& how,
+                                         std::uint64_t draw) {
+  if (candidates.empty()) return std::nullopt;
+  const float largest = std::min_element(candidates.begin(), candidates.end(), ranks_before)->scaled;
+  keep_top_k(candidates, how.top_k);
+  keep_top_p(candidates, how.top_p, largest);
+  keep_min_p(candidates, how.min_p, largest);
+  return gumbel_max(candidates, how.seed, draw);
+}
+
 void require(bool good, std::string_view where, std::string_view field, double value,
              std::string_view range) {
   if (!good) throw Error(fmt::format("{} is {}", field, value), where, fmt::format("want {}", range));
@@ -130,14 +140,46 @@ std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_
                                        const Sampling& how, std::uint64_t draw) {
   const std::span<const float> real = logits.first(std::min(n_tokens, logits.size()));
   if (!(how.temperature >= kSmallestTemperature)) return sample_greedy(real);
+  std::vector<Candidate> candidates;
+  candidates.reserve(real.size());
+  add_candidates(real, 0, real.size(), how.temperature, candidates);
+  return sample_among(std::move(candidates), how, draw);
+}
 
-  std::vector<Candidate> candidates = all_candidates(real, how.temperature);
-  if (candidates.empty()) return std::nullopt;
-  const float largest = std::min_element(candidates.begin(), candidates.end(), ranks_before)->scaled;
-  keep_top_k(candidates, how.top_k);
-  keep_top_p(candidates, how.top_p, largest);
-  keep_min_p(candidates, how.min_p, largest);
-  return gumbel_max(candidates, how.seed, draw);
+std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_t n_tokens,
+                                       const Sampling& how, std::uint64_t draw,
+                                       std::span<const std::uint32_t> tile_ends,
+                                       std::span<const float> tile_best) {
+  SLUICE_CHECK(tile_ends.size() == tile_best.size() && !tile_ends.empty() &&
+               tile_ends.back() == logits.size());
+  const auto tile_begin = [&](std::size_t tile) { return tile == 0 ? 0 : tile_ends[tile - 1]; };
+  const bool is_greedy = !(how.temperature >= kSmallestTemperature);
+  if (is_greedy) {
+    // max_element takes the first among equals; NaN is never the best of a tile.
+    const auto best =
+        static_cast<std::size_t>(std::max_element(tile_best.begin(), tile_best.end()) - tile_best.begin());
+    const auto found = sample_greedy(
+        logits.first(std::min<std::size_t>(n_tokens, tile_ends[best])).subspan(tile_begin(best)));
+    if (!found) return std::nullopt;
+    return *found + static_cast<std::int32_t>(tile_begin(best));
+  }
+  if (how.top_k == 0 || how.top_k >= tile_best.size()) return try_sample(logits, n_tokens, how, draw);
+
+  // The k tiles with the largest logits hold k logits that are at least the k-th tile's: none below those can be kept.
+  // Compared after the division, whose rounding makes equals.
+  std::vector<float> scaled(tile_best.size());
+  std::transform(tile_best.begin(), tile_best.end(), scaled.begin(),
+                 [&](float best) { return best / how.temperature; });
+  std::vector<float> sorted = scaled;
+  const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(how.top_k) - 1;
+  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
+  std::vector<Candidate> candidates;
+  for (std::size_t tile = 0; tile < scaled.size(); ++tile) {
+    if (scaled[tile] >= *kth)
+      add_candidates(logits, tile_begin(tile), std::min<std::size_t>(tile_ends[tile], n_tokens),
+                     how.temperature, candidates);
+  }
+  return sample_among(std::move(candidates), how, draw);
 }
 
 std::int32_t sample(std::span<const float> logits, std::size_t n_tokens, const Sampling& how,

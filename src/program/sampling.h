@@ -52,6 +52,13 @@ void apply_edits(std::span<float> logits, std::span<const LogitEdit> edits);
 std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_t n_tokens,
                                        const Sampling& how, std::uint64_t draw);
 
+// The same, from logits that come in tiles: tile i is [tile_ends[i - 1], tile_ends[i]) with tile_best[i] its largest logit
+// (-infinity if it has none that can be chosen). Greedy choices and those among the top_k look at few tiles.
+std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_t n_tokens,
+                                       const Sampling& how, std::uint64_t draw,
+                                       std::span<const std::uint32_t> tile_ends,
+                                       std::span<const float> tile_best);
+
 // The same; throws Error if nothing can be chosen.
 std::int32_t sample(std::span<const float> logits, std::size_t n_tokens, const Sampling& how,
                     std::uint64_t draw);

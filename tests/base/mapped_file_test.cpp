@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -52,6 +53,63 @@ TEST(MappedFile, MovesWithItsMapping) {
   c = std::move(b);
   EXPECT_EQ(c.text(), "first");
   EXPECT_EQ(c.path().filename(), "a");
+}
+
+// Pages in use by this mapping, of its `n` first.
+std::size_t pages_in_use(const MappedFile& file) {
+  std::ifstream maps("/proc/self/smaps");
+  std::ostringstream begin;
+  begin << std::hex << reinterpret_cast<std::uintptr_t>(file.bytes().data()) << '-';
+  bool found = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.starts_with(begin.str())) found = true;
+    if (found && line.starts_with("Rss:")) return std::stoul(line.substr(4)) * 1024 / 4096;
+  }
+  return 0;
+}
+
+TEST(MappedFile, DropsWholePagesAndReadsThemAgain) {
+  const std::size_t page = 4096;
+  if (::sysconf(_SC_PAGESIZE) != 4096) GTEST_SKIP() << "pages of another size";
+  test::Random random(test::fresh_seed());
+  const test::TempFolder folder;
+  std::string bytes(40 * page + 100, '\0');
+  for (char& c : bytes) c = static_cast<char>(random());
+  const MappedFile file(folder.write("data", bytes));
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(file.text(), bytes);  // touches all
+    ASSERT_EQ(pages_in_use(file), 41U);
+    const std::size_t begin = test::pick(random, 0, bytes.size());
+    const std::size_t end = test::pick(random, begin, bytes.size());
+    file.drop(file.bytes().subspan(begin, end - begin));
+    const std::size_t first = (begin + page - 1) / page;
+    const std::size_t last = end == bytes.size() ? 41 : end / page;
+    EXPECT_EQ(pages_in_use(file), 41 - (first < last && begin < end ? last - first : 0))
+        << begin << ' ' << end;
+  }
+  file.check_intact();
+  file.drop({});
+}
+
+TEST(MappedFile, AChangeShowsInTheIdentityEvenWithTheTimesSetBack) {
+  const test::TempFolder folder;
+  const std::filesystem::path path = folder.write("data", "one");
+  const MappedFile file(path);
+  const FileIdentity before = file.identity();
+  EXPECT_EQ(before.size, 3U);
+  EXPECT_EQ(MappedFile(path).identity(), before);
+  struct stat status{};
+  ASSERT_EQ(::stat(path.c_str(), &status), 0);
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  do {  // until the file system's clock has ticked
+    std::ofstream(path, std::ios::in | std::ios::binary) << "two";
+    const timespec times[2] = {status.st_atim, status.st_mtim};
+    ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+  } while (file.identity() == before && std::chrono::steady_clock::now() < give_up);
+  EXPECT_EQ(file.identity().modified_ns, before.modified_ns);
+  EXPECT_NE(file.identity().changed_ns, before.changed_ns);
+  const std::filesystem::path copy = folder.write("copy", "two");
+  EXPECT_NE(MappedFile(copy).identity(), file.identity());
 }
 
 TEST(MappedFile, OutlivesTheFilesName) {

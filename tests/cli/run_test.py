@@ -67,7 +67,7 @@ class Run(CliTest):
         self.assertEqual(json_["stop_reason"], "end_token")
         self.assertEqual(json_["generated_tokens"], 6)
         self.assertEqual(json_["seed"], 7)
-        self.assertEqual(json_["device"], "oracle")
+        self.assertEqual(json_["device"], "cpu")
         for field in ("seconds_to_first_token", "seconds_decoding", "tokens_per_second"):
             self.assertGreaterEqual(json_[field], 0)
 
@@ -390,7 +390,7 @@ class Run(CliTest):
         limit = 1 << 30
 
         def errors(context, resource_=resource.RLIMIT_DATA):
-            result = self.sluice("run", self.model, "-p", "x", "-c", context,
+            result = self.sluice("run", self.model, "-p", "x", "-c", context, "--device", "oracle",
                                  preexec_fn=lambda: resource.setrlimit(resource_, (limit, limit)))
             self.assertEqual(result.returncode, FAILED)
             return result.stderr.decode()

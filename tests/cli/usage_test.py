@@ -5,7 +5,7 @@ import unittest
 
 from harness import FAILED, GOOD, SLUICE, WRONG_USAGE, CliTest, environment, write_known_model
 
-COMMANDS = ("run", "perplexity", "logits", "tokenize", "inspect", "devices")
+COMMANDS = ("run", "perplexity", "logits", "tokenize", "inspect", "bench", "devices")
 COMMON = ("--device", "-t", "--threads", "-c", "--ctx", "--seed", "-v", "--verbose", "-h", "--help", "--version")
 OWN = {
     "run": ("-p", "-f", "-n", "--raw", "--system", "--thinking", "--temp", "--top-k", "--top-p", "--min-p",
@@ -14,6 +14,7 @@ OWN = {
     "logits": ("--tokens", "--split", "-o"),
     "tokenize": ("-p", "-f", "--decode", "--messages", "--thinking", "--json"),
     "inspect": ("--json", "--tensor", "-o"),
+    "bench": ("-p", "-n", "--rows", "--reps", "--shape", "--head", "--json"),
     "devices": ("--json",),
 }
 
@@ -30,12 +31,12 @@ class Usage(CliTest):
         words = self.good("--help").decode().split()
         for command in COMMANDS:
             self.assertIn(command, words)
-        for absent in ("chat", "serve", "bench", "completion", "man"):
+        for absent in ("chat", "serve", "completion", "man"):
             self.assertNotIn(absent, words)
 
     def test_version_says_what_is_built_in(self):
         text = self.good("--version").decode()
-        self.assertRegex(text, r"\Asluice \d+\.\d+\.\d+ \(commit [0-9a-z-]+\)\nisa: .+\ndevices: oracle\n\Z")
+        self.assertRegex(text, r"\Asluice \d+\.\d+\.\d+ \(commit [0-9a-z-]+\)\nisa: .+\ndevices: cpu, oracle\n\Z")
         for command in COMMANDS:
             self.assertEqual(self.good(command, "--version").decode(), text)
 
@@ -93,11 +94,11 @@ class Usage(CliTest):
 
     def test_devices_that_are_not_built_in(self):
         model = write_known_model(self.folder / "model")
-        for device in ("cpu", "emulated", "cuda", "cuda:1"):
+        for device in ("emulated", "cuda", "cuda:1"):
             for args in (["run", model, "-p", "x"], ["inspect", model], ["tokenize", model, "-p", "x"], ["devices"],
                          ["perplexity", model, "-f", model / "config.json"],
                          ["logits", model, "--tokens", "1", "-o", self.folder / "x.npy"]):
-                self.fails(FAILED, *args, "--device", device, says="use --device oracle")
+                self.fails(FAILED, *args, "--device", device, says="use --device cpu or --device oracle")
         self.good("inspect", model, "--device", "oracle")
 
     def test_closed_standard_streams(self):

@@ -68,3 +68,9 @@ def relative_rms(got: np.ndarray, want: np.ndarray) -> float:
     """‖got − want‖ ÷ ‖want‖ over all elements."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     return float(np.sqrt(np.sum((got - want) ** 2) / np.sum(want**2)))
+
+
+def error_in(dtype: torch.dtype, folder: Path, prompts: list[list[int]], want: list[np.ndarray]) -> float:
+    """Of a run in `dtype` over all rows of the prompts, each at once."""
+    model = load(folder, dtype)
+    return relative_rms(np.concatenate([logits(model, tokens) for tokens in prompts]), np.concatenate(want))

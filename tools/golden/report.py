@@ -113,13 +113,9 @@ def print_report(golden: Path) -> int:
         slowest, fastest, peak = behaviour(case, model)
         weakest, name = weakest_tensor(case, model)
 
-        def error(other: torch.nn.Module) -> float:
-            return relative_rms(np.concatenate([reference.logits(other, tokens) for tokens in prompts]),
-                                np.concatenate(want))
-
         with reference.everything_in_fp64():
-            fp64 = error(reference.load(folder, torch.float64))
-        bf16 = error(reference.load(folder, torch.bfloat16))
+            fp64 = reference.error_in(torch.float64, folder, prompts, want)
+        bf16 = reference.error_in(torch.bfloat16, folder, prompts, want)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1024
         scale = np.sqrt(np.mean(np.concatenate(want) ** 2))
         print(f"{case.name:19}{size:5.0f}{sum(map(len, prompts)):5} {scale:6.2f} {split:8.1e} {fp64:8.1e} {bf16:7.2%} "

@@ -1,0 +1,25 @@
+#include "base/huge_memory.h"
+
+#include <cstdint>
+
+#include <sys/mman.h>
+
+namespace sluice {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20U;
+
+}  // namespace
+
+HugeMemory::HugeMemory(std::size_t n) : memory_(n < kHugePage ? n : n + kHugePage) {
+  if (n == 0) return;
+  std::byte* data = memory_.data();
+  if (n >= kHugePage) {
+    data += (kHugePage - reinterpret_cast<std::uintptr_t>(data) % kHugePage) % kHugePage;
+    // Whole huge pages only: the last one would take memory that nobody uses. A system without them says no.
+    static_cast<void>(::madvise(data, n / kHugePage * kHugePage, MADV_HUGEPAGE));
+  }
+  bytes_ = {data, n};
+}
+
+}  // namespace sluice

@@ -1,0 +1,385 @@
+// sluice bench: how fast steps are, and how fast this machine would let them be.
+//
+// Runs and probes take turns: a round of every probe before every timed run, the cases one after the other in each
+// repetition. What the machine does meanwhile meets all of them alike.
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "cli/bench_cases.h"
+#include "cli/bench_energy.h"
+#include "cli/bench_floor.h"
+#include "cli/bench_load.h"
+#include "cli/bench_report.h"
+#include "cli/commands.h"
+#include "cli/common_options.h"
+#include "cli/decode_cost.h"
+#include "cli/exit.h"
+#include "cli/free_memory.h"
+#include "cli/input.h"
+#include "cli/interrupt.h"
+#include "cli/load.h"
+#include "cli/memory.h"
+#include "cli/model_path.h"
+#include "cli/output.h"
+#include "cli/terminal.h"
+#include "cli/typed_options.h"
+#include "cpu/backend.h"
+#include "cpu/probe.h"
+#include "model/random_model.h"
+
+namespace sluice::cli {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::optional<std::uint64_t> prefill;
+  std::optional<std::uint64_t> decode;
+  std::optional<std::string> rows;
+  std::optional<std::uint64_t> reps;
+  std::optional<std::string> shape;
+  std::optional<std::string> head;
+  std::optional<std::string> trace;
+  std::optional<std::string> timeline;
+  bool json = false;
+};
+
+constexpr std::size_t kMaxRows = 4096;
+
+std::vector<std::size_t> choose_rows(const std::optional<std::string>& text) {
+  if (!text) return {1, 2, 4, 8};
+  const auto numbers = parse_integers(*text);
+  const std::string advice = fmt::format("give numbers from 1 to {}, such as 1,2,4,8", kMaxRows);
+  if (!numbers || numbers->empty()) throw UsageError("not a list of numbers of rows", "--rows", advice);
+  std::vector<std::size_t> rows;
+  for (const std::int64_t number : *numbers) {
+    if (number < 1 || number > std::int64_t{kMaxRows})
+      throw UsageError(fmt::format("steps of {} rows can't be", number), "--rows", advice);
+    rows.push_back(static_cast<std::size_t>(number));
+  }
+  return rows;
+}
+
+// What is wrong with the command line whatever the model is.
+void check(const Options& options) {
+  if (options.common.device != "cpu") {
+    check_device(options.common);
+    throw Error(fmt::format("device {} runs no Program to measure", options.common.device), "--device",
+                "use --device cpu");
+  }
+  const auto later = [](const std::optional<std::string>& value, const char* option) {
+    if (value) throw Error("not yet in this version", option, "leave it out");
+  };
+  later(options.trace, "--trace");
+  later(options.timeline, "--timeline");
+  if (options.head == "screened") later(options.head, "--head screened");
+  if (options.head && *options.head != "full")
+    throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
+                     "use full or screened");
+  if (options.shape && options.common.model)
+    throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
+  if (options.prefill == 0 && options.decode == 0)
+    throw UsageError("nothing to measure", "-p, -n", "one of them must not be 0");
+}
+
+// The model of --shape, MODEL, or the bundled one.
+struct Subject {
+  std::string name;
+  std::filesystem::path path;  // of a model that is loaded
+  std::unique_ptr<model::RandomModel> random;
+  std::optional<model::Model> loaded;
+
+  const model::Model& model() const { return loaded ? *loaded : random->model(); }
+};
+
+Subject open_subject(const Options& options) {
+  Subject subject;
+  if (options.shape) {
+    const auto config = model::known_shape(*options.shape);
+    if (!config)
+      throw UsageError(fmt::format("there is no shape \"{}\"", *options.shape), "--shape",
+                       fmt::format("use {}", fmt::join(model::known_shapes(), ", ")));
+    subject.name = *options.shape;
+    subject.random = std::make_unique<model::RandomModel>(*config, choose_seed(options.common));
+    return subject;
+  }
+  subject.path = find_model(options.common.model);
+  subject.name = options.common.model.value_or(subject.path.filename().string());
+  subject.loaded = load(subject.path);
+  return subject;
+}
+
+std::size_t weight_bytes(const model::Model& model) {
+  std::size_t bytes = 0;
+  for (const model::ModelTensor& tensor : model.tensors)
+    if (!tensor.mtp) bytes += tensor.data.size();
+  return bytes;
+}
+
+// Throws Error if the weights, packed, the sequences and a probe's buffer don't fit.
+void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes) {
+  constexpr std::size_t kProgram = std::size_t{128} << 20U;
+  const SequenceBytes sequence = sequence_bytes(subject.model().config);
+  std::size_t needed = kProgram + probe_bytes + weight_bytes(subject.model());
+  if (subject.random) needed += subject.random->bytes();
+  needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
+  const auto available = free_memory().memory;
+  if (available && needed > *available)
+    throw Error(fmt::format("needs {}, {} free", bytes_text(needed), bytes_text(*available)), "memory",
+                "use a smaller model, or fewer rows (--rows)");
+}
+
+// Positions of a sequence: what the cases need, or -c, if that is enough.
+std::size_t choose_bench_context(const CommonOptions& common, const model::ModelConfig& config,
+                                 const std::vector<BenchCase>& cases) {
+  std::size_t needed = 0;
+  for (const BenchCase& what : cases) needed = std::max(needed, what.context());
+  const std::size_t context = choose_context(common, config, needed);
+  if (context < needed)
+    throw UsageError(fmt::format("{} positions are needed, there are {}", needed, context), "-p, -n",
+                     "give smaller numbers, or a larger -c up to what the model was made for");
+  return context;
+}
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown";
+}
+
+// A case while it is measured.
+struct Measured {
+  BenchSteps steps;
+  BenchResult result;
+  std::size_t dispatches = 0;
+  std::size_t tasks = 0;
+  double joules = 0;
+  bool has_joules = false;
+};
+
+class Bench {
+ public:
+  Bench(cpu::Backend& backend, const model::Model& model, std::size_t probe_bytes)
+      : backend_(backend),
+        model_(model),
+        weight_bytes_(weight_bytes(model)),
+        memory_(backend.workers(), probe_bytes),
+        peaks_(backend.workers(), backend.isa()) {
+    if (weight_bytes_ <= cpu::last_level_cache()) cache_.emplace(backend.workers(), weight_bytes_);
+  }
+
+  void run(const std::vector<BenchCase>& cases, std::size_t reps, std::uint64_t seed) {
+    ProgressBar progress("measuring");
+    std::size_t done = 0;
+    const auto advance = [&] { progress.update(++done, cases.size() * (reps + 1)); };
+    for (const BenchCase& what : cases) {
+      Measured measured;
+      measured.steps = make_steps(what, model_.config, seed);
+      measured.result.what = what;
+      measured.result.cost = mean_cost(model_, steps_to_cost(measured.steps, what));
+      // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
+      measured.result.op_share = time_ops(measured);
+      measured_.push_back(std::move(measured));
+      advance();
+    }
+    for (std::size_t rep = 0; rep < reps; ++rep) {
+      for (Measured& measured : measured_) {
+        probe();
+        time_run(measured);
+        advance();
+      }
+    }
+  }
+
+  BenchReport report() const {
+    BenchReport report;
+    report.isa = backend_.isa();
+    report.threads = backend_.workers().size();
+    report.parameters = parameter_count(model_);
+    report.weight_bytes = weight_bytes_;
+    report.memory = figure_of(memory_);
+    if (cache_) report.cache = figure_of(*cache_);
+    for (std::size_t unit = 0; unit < cpu::kUnits; ++unit) {
+      report.flops_per_second[unit] = peaks_.flops_per_second(static_cast<cpu::Unit>(unit));
+      report.instructions[unit] =
+          cpu::arithmetic_loop(backend_.isa(), static_cast<cpu::Unit>(unit)).instruction;
+    }
+    for (const Measured& measured : measured_) report.results.push_back(result_of(measured));
+    return report;
+  }
+
+ private:
+  static std::vector<const program::Step*> steps_to_cost(const BenchSteps& steps, const BenchCase& what) {
+    if (what.kind == BenchKind::kDecode) return {&steps.timed.front(), &steps.timed.back()};
+    std::vector<const program::Step*> all;
+    for (const program::Step& step : steps.timed) all.push_back(&step);
+    return all;
+  }
+
+  static ReadFigure figure_of(const cpu::ReadProbe& probe) {
+    const cpu::Bandwidth best = probe.best();
+    return {.bytes_per_second = best.bytes_per_second,
+            .variant = cpu::name_of(*best.loop),
+            .buffer_bytes = probe.bytes()};
+  }
+
+  void probe() {
+    throw_if_interrupted();
+    memory_.measure();
+    if (cache_) cache_->measure();
+    peaks_.measure();
+  }
+
+  void warm_up(const Measured& measured) {
+    for (std::size_t slot = 0; slot < backend_.n_slots(); ++slot) backend_.reset(slot);
+    for (const program::Step& step : measured.steps.warm_up) run(step);
+  }
+
+  void run(const program::Step& step) {
+    throw_if_interrupted();
+    backend_.run(step);
+  }
+
+  std::vector<std::pair<std::string, double>> time_ops(const Measured& measured) {
+    warm_up(measured);
+    const cpu::Statistics before = backend_.statistics();
+    backend_.time_ops(true);
+    for (const program::Step& step : measured.steps.timed) run(step);
+    backend_.time_ops(false);
+    const cpu::Statistics& after = backend_.statistics();
+    const double all = after.step_seconds - before.step_seconds;
+    std::vector<std::pair<std::string, double>> shares;
+    double waiting = 1;
+    for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind) {
+      const double share = (after.op_seconds[kind] - before.op_seconds[kind]) / all;
+      shares.emplace_back(program::name_of(static_cast<program::OpKind>(kind)), share);
+      waiting -= share;
+    }
+    shares.emplace_back("wait", waiting);
+    return shares;
+  }
+
+  void time_run(Measured& measured) {
+    warm_up(measured);
+    const cpu::Statistics before = backend_.statistics();
+    energy_.joules();
+    const auto start = std::chrono::steady_clock::now();
+    for (const program::Step& step : measured.steps.timed) run(step);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (const auto joules = energy_.joules()) {
+      measured.joules += *joules;
+      measured.has_joules = true;
+    }
+    const cpu::Statistics& after = backend_.statistics();
+    measured.dispatches += after.dispatches - before.dispatches;
+    measured.tasks += after.tasks - before.tasks;
+    measured.result.tok_s.push_back(static_cast<double>(measured.result.what.tokens()) / seconds.count());
+  }
+
+  static BenchResult result_of(const Measured& measured) {
+    BenchResult result = measured.result;
+    const std::size_t reps = result.tok_s.size();
+    const auto steps = static_cast<double>(reps * result.what.steps);
+    result.dispatches_per_step = static_cast<double>(measured.dispatches) / steps;
+    result.tasks_per_step = static_cast<double>(measured.tasks) / steps;
+    if (measured.has_joules && measured.joules > 0)
+      result.tokens_per_joule = static_cast<double>(reps * result.what.tokens()) / measured.joules;
+    return result;
+  }
+
+  cpu::Backend& backend_;
+  const model::Model& model_;
+  std::size_t weight_bytes_;
+  cpu::ReadProbe memory_;
+  std::optional<cpu::ReadProbe> cache_;
+  cpu::PeakProbe peaks_;
+  EnergyMeter energy_;
+  std::vector<Measured> measured_;
+};
+
+int run(const Options& options) {
+  check(options);
+  constexpr std::size_t kPrefill = 512;
+  constexpr std::size_t kDecode = 128;
+  constexpr std::size_t kReps = 5;
+  const std::vector<std::size_t> rows = choose_rows(options.rows);
+  const std::vector<BenchCase> cases =
+      make_cases(rows, options.prefill.value_or(kPrefill), options.decode.value_or(kDecode));
+  Subject subject = open_subject(options);
+  const model::Model& model = subject.model();
+  const std::size_t context = choose_bench_context(options.common, model.config, cases);
+  const std::size_t n_slots = *std::ranges::max_element(rows) + 1;
+  constexpr std::size_t kShareOfFree = 4;
+  const std::size_t probe_bytes =
+      cpu::memory_buffer_bytes(free_memory().memory.value_or(std::size_t{4} << 30U) / kShareOfFree);
+  check_fit(subject, n_slots, context, probe_bytes);
+
+  const cpu::CpuOptions how = cpu_options(options.common);
+  const std::size_t n_threads = how.n_workers != 0 ? how.n_workers : cpu::usable_processors();
+  if (subject.random) subject.random->fill(n_threads);
+  std::unique_ptr<cpu::Backend> backend;
+  const auto pack = [&] { backend = cpu::make_backend(model, n_slots, context, how, show_loading()); };
+  std::optional<LoadFigure> loading;
+  if (subject.random) {
+    pack();
+  } else {
+    loading = measure_load(model.storage->files(), n_threads, [&] {
+      backend.reset();
+      model::load_model(subject.path);  // what it takes belongs to it
+      pack();
+    });
+    loading->packed_bytes = backend->packed_bytes();
+    loading->from_cache = backend->from_cache();
+  }
+  Bench bench(*backend, model, probe_bytes);
+  bench.run(cases, options.reps.value_or(kReps), options.common.seed.value_or(0));
+  BenchReport report = bench.report();
+  report.cpu = cpu_name();
+  report.model = subject.name;
+  report.load = loading;
+  to_stdout(options.json ? json_of(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
+                         : text_of(report));
+  return kGood;
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& program) {
+  CLI::App& command = *program.add_subcommand("bench", "measure speed, and what the machine would allow");
+  const auto options = std::make_shared<Options>();
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 24U;
+  constexpr std::uint64_t kMaxReps = 1000;
+  add_whole(command, "-p,--n-prompt", options->prefill, 0, kMost,
+            "rows of the prompt in prefill and mixed steps (default: 512; 0: neither)");
+  add_whole(command, "-n,--n-predict", options->decode, 0, kMost,
+            "decode steps (default: 128; 0: no decode and no mixed steps)");
+  add_text(command, "--rows", options->rows, "sequences that decode side by side (default: 1,2,4,8)")
+      ->type_name("N,...");
+  add_whole(command, "--reps", options->reps, 1, kMaxReps, "repetitions of everything (default: 5)");
+  add_text(command, "--shape", options->shape, "random weights in a published model's shape")
+      ->type_name(fmt::format("{}", fmt::join(model::known_shapes(), "|")));
+  add_text(command, "--head", options->head, "how the logits are computed (default: full)")
+      ->type_name("full");
+  command.add_flag("--json", options->json, "print JSON");
+  // Known, so that they get an answer, but not offered before there is one.
+  add_text(command, "--trace", options->trace, "")->group("");
+  add_text(command, "--timeline", options->timeline, "")->group("");
+  add_common_options(command, options->common);
+  options->common.device = "cpu";
+  return {&command, [options] { return run(*options); }};
+}
+
+}  // namespace sluice::cli

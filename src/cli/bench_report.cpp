@@ -1,0 +1,185 @@
+#include "cli/bench_report.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "cli/memory.h"
+#include "cli/version.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr double kGiga = 1e9;
+constexpr double kTera = 1e12;
+constexpr std::array<const char*, cpu::kUnits> kUnitNames = {"bf16", "fp32", "int8"};
+
+double tokens_per_step(const BenchCase& what) {
+  return static_cast<double>(what.tokens()) / static_cast<double>(what.steps);
+}
+
+double floor_tok_s(const BenchReport& report, const ReadFigure& reading, const BenchResult& result) {
+  const MachinePeaks peaks{.bytes_per_second = reading.bytes_per_second,
+                           .flops_per_second = report.flops_per_second};
+  return tokens_per_step(result.what) / floor_seconds(result.cost, peaks);
+}
+
+struct Spread {
+  double median, least, most;
+};
+
+Spread spread_of(const std::vector<double>& values) {
+  const auto [least, most] = std::ranges::minmax_element(values);
+  return {.median = cpu::median(values), .least = *least, .most = *most};
+}
+
+Json result_json(const BenchReport& report, const BenchResult& result) {
+  const Spread tok_s = spread_of(result.tok_s);
+  const double floor = floor_tok_s(report, report.memory, result);
+  Json shares = Json::object();
+  for (const auto& [op, share] : result.op_share) shares[op] = share;
+  Json json = {{"kind", name_of(result.what.kind)},
+               {"rows", result.what.rows()},
+               {"context", result.what.context()},
+               {"head", "full"},
+               {"reps", result.tok_s},
+               {"tok_s", {{"median", tok_s.median}, {"min", tok_s.least}, {"max", tok_s.most}}},
+               {"ms_per_step", 1000 * tokens_per_step(result.what) / tok_s.median},
+               {"bytes_per_step", result.cost.bytes},
+               {"flops_per_step", result.cost.all_flops()},
+               {"floor_tok_s", floor},
+               {"floor_fraction", tok_s.median / floor},
+               {"dispatches_per_step", result.dispatches_per_step},
+               {"tasks_per_step", result.tasks_per_step},
+               {"head_rows_recomputed", 0},
+               {"op_share", shares}};
+  if (report.cache) {
+    const double cache_floor = floor_tok_s(report, *report.cache, result);
+    json["cache_floor_tok_s"] = cache_floor;
+    json["cache_floor_fraction"] = tok_s.median / cache_floor;
+  }
+  if (result.tokens_per_joule) json["tokens_per_joule"] = *result.tokens_per_joule;
+  return json;
+}
+
+std::string flops_text(double flops_per_second) {
+  return flops_per_second < kTera ? fmt::format("{:.1f} GFLOP/s", flops_per_second / kGiga)
+                                  : fmt::format("{:.2f} TFLOP/s", flops_per_second / kTera);
+}
+
+std::string reading_text(const ReadFigure& reading) {
+  return fmt::format("{:.1f} GB/s from {}: {}", reading.bytes_per_second / kGiga,
+                     bytes_text(reading.buffer_bytes), reading.variant);
+}
+
+std::string rows_text(const BenchCase& what) {
+  const std::size_t fed = std::min(what.prefill, kPrefillRows);
+  if (fed == 0 || what.sequences == 0) return fmt::format("{}", what.rows());
+  return fmt::format("{}+{}", fed, what.sequences);
+}
+
+std::string shares_text(const BenchResult& result) {
+  std::vector<std::string> parts;
+  for (const auto& [op, share] : result.op_share) {
+    constexpr double kWorthSaying = 0.005;
+    if (share >= kWorthSaying) parts.push_back(fmt::format("{} {:.0f}%", op, 100 * share));
+  }
+  return fmt::format("  {:<8}{:>7}  {}\n", name_of(result.what.kind), rows_text(result.what),
+                     fmt::join(parts, ", "));
+}
+
+Json spread_json(const std::vector<double>& values) {
+  const Spread spread = spread_of(values);
+  return {{"median", spread.median}, {"min", spread.least}, {"max", spread.most}};
+}
+
+Json load_json(const LoadFigure& load) {
+  return {{"file_bytes", load.file_bytes},
+          {"packed_bytes", load.packed_bytes},
+          {"from_cache", load.from_cache},
+          {"seconds", spread_json(load.seconds)},
+          {"read_seconds", spread_json(load.read_seconds)},
+          {"ratio", load.ratio()}};
+}
+
+std::string load_text(const LoadFigure& load) {
+  return fmt::format("load     {:.3f} s{}, {:.2f} times reading {} into fresh memory ({:.3f} s)\n",
+                     cpu::median(load.seconds), load.from_cache ? " from the packed file" : "", load.ratio(),
+                     bytes_text(load.file_bytes), cpu::median(load.read_seconds));
+}
+
+// Numbers of four digits, so that columns stay in line.
+std::string number_text(double value) {
+  const int digits = value < 10 ? 3 : value < 100 ? 2 : value < 1000 ? 1 : 0;
+  return fmt::format("{:.{}f}", value, digits);
+}
+
+}  // namespace
+
+Json json_of(const BenchReport& report) {
+  Json peaks = Json::object();
+  for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
+    peaks[kUnitNames[unit]] = report.flops_per_second[unit] / kTera;
+  Json probe = {{"read_gb_s", report.memory.bytes_per_second / kGiga},
+                {"variant", report.memory.variant},
+                {"buffer_bytes", report.memory.buffer_bytes},
+                {"matrix_tflops", peaks}};
+  if (report.cache) {
+    probe["cache_read_gb_s"] = report.cache->bytes_per_second / kGiga;
+    probe["cache_variant"] = report.cache->variant;
+    probe["cache_buffer_bytes"] = report.cache->buffer_bytes;
+  }
+  Json results = Json::array();
+  for (const BenchResult& result : report.results) results.push_back(result_json(report, result));
+  Json json = {
+      {"schema", 1},
+      {"version", version()},
+      {"commit", commit()},
+      {"machine", {{"cpu", report.cpu}, {"isa", report.isa}, {"threads", report.threads}}},
+      {"model",
+       {{"name", report.model}, {"params", report.parameters}, {"weight_bytes", report.weight_bytes}}},
+      {"probe", probe},
+      {"results", results}};
+  if (report.load) json["load"] = load_json(*report.load);
+  return json;
+}
+
+std::string text_of(const BenchReport& report) {
+  std::string text =
+      fmt::format("model    {}, {:.1f} M parameters, {} of weights\n", printable(report.model),
+                  static_cast<double>(report.parameters) / 1e6, bytes_text(report.weight_bytes));
+  text += fmt::format("cpu      {}, {}, {} thread{}\n", report.cpu, report.isa, report.threads,
+                      report.threads == 1 ? "" : "s");
+  text += fmt::format("memory   {}\n", reading_text(report.memory));
+  if (report.cache) text += fmt::format("cache    {}\n", reading_text(*report.cache));
+  if (report.load) text += load_text(*report.load);
+  text += "peaks    ";
+  for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
+    text += fmt::format("{}{} {} ({})", unit == 0 ? "" : ", ", kUnitNames[unit],
+                        flops_text(report.flops_per_second[unit]), report.instructions[unit]);
+  text += fmt::format("\n\n{:<8}{:>9}{:>9}{:>10}{:>19}{:>10}{:>10}{:>9}{:>8}{:>9}\n", "", "rows", "context",
+                      "tok/s", "min to max", "ms/step", "floor", "reached", "tasks", "tok/J");
+  for (const BenchResult& result : report.results) {
+    const Spread tok_s = spread_of(result.tok_s);
+    const double floor = floor_tok_s(report, report.cache ? *report.cache : report.memory, result);
+    text += fmt::format("{:<8}{:>9}{:>9}{:>10}{:>19}{:>10}{:>10}{:>8.1f}%{:>8.0f}{:>9}\n",
+                        name_of(result.what.kind), rows_text(result.what), result.what.context(),
+                        number_text(tok_s.median),
+                        fmt::format("{} to {}", number_text(tok_s.least), number_text(tok_s.most)),
+                        number_text(1000 * tokens_per_step(result.what) / tok_s.median), number_text(floor),
+                        100 * tok_s.median / floor, result.tasks_per_step,
+                        result.tokens_per_joule ? number_text(*result.tokens_per_joule) : "-");
+  }
+  text += report.cache
+              ? "\nfloor: tok/s that the cache and the arithmetic peaks allow (the weights fit into the "
+                "last-level cache)\n"
+              : "\nfloor: tok/s that the memory and the arithmetic peaks allow\n";
+  text += "\nwhere the time of worker 0 goes\n";
+  for (const BenchResult& result : report.results) text += shares_text(result);
+  return text;
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,50 @@
+// What `bench` has found, as text and as JSON (its schema is number 1).
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "cli/bench_cases.h"
+#include "cli/bench_floor.h"
+#include "cli/bench_load.h"
+
+namespace sluice::cli {
+
+struct BenchResult {
+  BenchCase what;
+  std::vector<double> tok_s;  // of each repetition
+  StepCost cost;
+  double dispatches_per_step = 0;
+  double tasks_per_step = 0;
+  std::vector<std::pair<std::string, double>> op_share;  // of worker 0's time; "wait" is what no task took
+  std::optional<double> tokens_per_joule;
+};
+
+struct ReadFigure {
+  double bytes_per_second = 0;
+  std::string variant;
+  std::size_t buffer_bytes = 0;
+};
+
+struct BenchReport {
+  std::string cpu, isa;
+  std::size_t threads = 0;
+  std::string model;
+  std::size_t parameters = 0;
+  std::size_t weight_bytes = 0;
+  ReadFigure memory;
+  std::optional<ReadFigure> cache;  // of a model that fits into the last-level cache
+  std::array<double, cpu::kUnits> flops_per_second{};
+  std::array<std::string, cpu::kUnits> instructions;
+  std::optional<LoadFigure> load;  // of a model out of files
+  std::vector<BenchResult> results;
+};
+
+Json json_of(const BenchReport& report);
+std::string text_of(const BenchReport& report);
+
+}  // namespace sluice::cli

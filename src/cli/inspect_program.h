@@ -1,0 +1,29 @@
+// sluice inspect --program: the Program of one step, what it costs, and its picture.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "cli/common_options.h"
+
+namespace CLI {
+class App;
+}
+
+namespace sluice::cli {
+
+struct ProgramOptions {
+  bool program = false;
+  bool dot = false;
+  std::optional<std::uint64_t> rows;    // that decode, each of a sequence of its own
+  std::optional<std::uint64_t> prompt;  // rows of a sequence that is fed
+  std::optional<std::string> shape;     // of a published model, instead of a checkpoint
+};
+
+void add_program_options(CLI::App& command, ProgramOptions& options);
+
+// What `sluice inspect --program` prints: text, JSON, or with `dot` a graph in Graphviz's language. Reads no weights.
+std::string program_report(const ProgramOptions& options, const CommonOptions& common, bool json);
+
+}  // namespace sluice::cli

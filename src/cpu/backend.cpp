@@ -1,0 +1,148 @@
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <list>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cpu/executor.h"
+#include "cpu/kernels.h"
+#include "cpu/packed.h"
+#include "cpu/placement.h"
+#include "cpu/sequences.h"
+#include "cpu/workers.h"
+#include "program/builder.h"
+#include "program/verify.h"
+
+namespace sluice::cpu {
+namespace {
+
+// Programs of the shapes seen last. A decode shape and the pieces of a prompt come again and again.
+constexpr std::size_t kPrograms = 16;
+
+const Kernels& choose_kernels(const std::optional<std::string>& isa) {
+  std::size_t n = 0;
+  const Kernels* const* all = available_kernels(&n);
+  if (!isa) return *all[0];
+  std::string names;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (*isa == all[i]->name) return *all[i];
+    names += (i == 0 ? "" : ", ") + std::string(all[i]->name);
+  }
+  throw Error(fmt::format("instruction set \"{}\" is not there", *isa), "SLUICE_ISA",
+              fmt::format("this machine has {}", names));
+}
+
+Workers make_workers(const CpuOptions& options) {
+  const Processors processors = find_processors();
+  const std::size_t n = options.n_workers != 0 ? options.n_workers : processors.n_usable;
+  return {n, place(processors, n, options.pin)};
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const model::Model& model, std::size_t n_slots, std::size_t context, const CpuOptions& options,
+             const PackedCache* cache, const LoadEvents& events)
+      : model_(model),
+        context_(context),
+        verify_(options.verify_programs),
+        kernels_(choose_kernels(options.isa)),
+        workers_(make_workers(options)),
+        tiling_(tiling_for(workers_.size())),
+        weights_(model, tiling_, workers_, cache, events),
+        sequences_(model.config, n_slots, context),
+        executor_(model, weights_, kernels_, workers_, sequences_),
+        name_(fmt::format("cpu ({}, {} workers{})", kernels_.name, workers_.size(),
+                          options.verify_programs ? ", Programs verified" : "")) {}
+
+  std::string_view name() const override { return name_; }
+  const model::ModelConfig& config() const override { return model_.config; }
+  std::size_t n_slots() const override { return sequences_.n_slots(); }
+  std::size_t context() const override { return context_; }
+
+  void reset(std::size_t slot) override {
+    SLUICE_CHECK(slot < n_slots());
+    sequences_.reset(slot);
+  }
+
+  std::string_view isa() const override { return kernels_.name; }
+  Workers& workers() override { return workers_; }
+  std::size_t packed_bytes() const override { return weights_.bytes(); }
+  bool from_cache() const override { return weights_.from_file(); }
+  const Statistics& statistics() const override { return statistics_; }
+  void time_ops(bool on) override { executor_.time_ops(on ? &statistics_ : nullptr); }
+
+  program::StepResult run(const program::Step& step) override {
+    program::validate(step, model_.config, context_, sequences_.lengths());
+    program::StepResult result;
+    result.tokens.assign(step.outputs.size(), -1);
+    const auto returned = std::count_if(step.outputs.begin(), step.outputs.end(),
+                                        [](const program::Output& output) { return output.return_logits; });
+    result.logits.resize(static_cast<std::size_t>(returned) * model_.config.vocab_size);
+    if (step.spans.empty()) return result;
+    const program::Program& program = program_of(step);
+    executor_.run(program, step, result);
+    ++statistics_.dispatches;
+    statistics_.tasks += program.tasks.size();
+    for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
+    return result;
+  }
+
+ private:
+  const program::Program& program_of(const program::Step& step) {
+    program::StepShape shape;
+    for (const program::Span& span : step.spans) {
+      const auto rows = static_cast<std::uint32_t>(span.n_rows);
+      shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});
+    }
+    for (const program::Output& output : step.outputs)
+      shape.output_rows.push_back(static_cast<std::uint32_t>(output.row));
+    const auto known = std::find_if(programs_.begin(), programs_.end(),
+                                    [&](const program::Program& program) { return program.shape == shape; });
+    if (known != programs_.end()) {
+      programs_.splice(programs_.begin(), programs_, known);
+      return programs_.front();
+    }
+    ++statistics_.programs_built;
+    programs_.push_front(program::build(model_.config, shape, tiling_));
+    if (verify_) {
+      program::require_valid(programs_.front());
+      ++statistics_.programs_verified;
+    }
+    if (programs_.size() > kPrograms) programs_.pop_back();
+    return programs_.front();
+  }
+
+  const model::Model& model_;
+  std::size_t context_;
+  bool verify_;
+  const Kernels& kernels_;
+  Workers workers_;
+  program::Tiling tiling_;
+  PackedWeights weights_;
+  Sequences sequences_;
+  Executor executor_;
+  std::string name_;
+  Statistics statistics_;
+  std::list<program::Program> programs_;  // the one used last first
+};
+
+}  // namespace
+
+program::Tiling tiling_for(std::size_t n_workers) {
+  program::Tiling tiling;
+  tiling.n_workers = n_workers;
+  return tiling;
+}
+
+std::unique_ptr<Backend> make_backend(const model::Model& model, std::size_t n_slots, std::size_t context,
+                                      const CpuOptions& options, const LoadEvents& events) {
+  std::optional<PackedCache> cache;
+  if (options.cache) cache.emplace(*options.cache);
+  return std::make_unique<CpuBackend>(model, n_slots, context, options, cache ? &*cache : nullptr, events);
+}
+
+}  // namespace sluice::cpu

@@ -1,0 +1,87 @@
+#include "cpu/counters.h"
+
+#include <chrono>
+#include <climits>
+#include <thread>
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace sluice::cpu {
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+std::int64_t nanoseconds() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// The kernel's word is a plain one.
+static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t) &&
+              std::atomic<std::uint32_t>::is_always_lock_free);
+
+long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t value) {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-vararg): the C library has no other way to it
+  return ::syscall(SYS_futex, &word, operation | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);
+}
+
+}  // namespace
+
+Patience Patience::of(std::size_t n_workers, std::size_t n_processors) {
+  if (n_workers > n_processors) return {32, 0};
+  // To fall asleep and be woken costs about 10 µs, on a virtual machine with an idle processor several times that. 200 µs
+  // covers the differences between workers at an op's end and what a caller does between two steps.
+  return {128, 200'000};
+}
+
+bool Backoff::pause() {
+  constexpr std::int64_t kLongYield = 20'000;  // ns; nobody else there: below 1 µs
+  if (n_spins_ < patience_.n_spins) {
+    ++n_spins_;
+    relax();
+    return true;
+  }
+  if (patience_.yield_nanoseconds == 0) return false;
+  const std::int64_t before = nanoseconds();
+  if (first_yield_ == 0) first_yield_ = before;
+  std::this_thread::yield();
+  const std::int64_t after = nanoseconds();
+  if (after - before > kLongYield || after - first_yield_ > patience_.yield_nanoseconds)
+    patience_.yield_nanoseconds = 0;
+  return true;
+}
+
+void sleep_on(const std::atomic<std::uint32_t>& word, std::uint32_t seen) {
+  static_cast<void>(futex(word, FUTEX_WAIT, seen));  // whatever it returns, the caller looks again
+}
+
+void wake_all(const std::atomic<std::uint32_t>& word) {
+  static_cast<void>(futex(word, FUTEX_WAKE, INT_MAX));
+}
+
+void Counter::wait_long(Patience patience) {
+  for (Backoff backoff(patience); backoff.pause();)
+    if (is_full()) return;
+  std::uint32_t seen = word_.fetch_or(kAsleep, std::memory_order_acquire);
+  while ((seen & ~kAsleep) != total_) {
+    sleep_on(word_, seen | kAsleep);
+    seen = word_.load(std::memory_order_acquire);
+  }
+}
+
+void Counters::reset(std::span<const std::uint32_t> totals) {
+  if (totals.size() > n_) {
+    counters_ = std::make_unique<Counter[]>(totals.size());
+    n_ = totals.size();
+  }
+  for (std::size_t i = 0; i < totals.size(); ++i) counters_[i].reset(totals[i]);
+}
+
+}  // namespace sluice::cpu

@@ -1,0 +1,200 @@
+#include "cpu/executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+#include <variant>
+
+#include "base/error.h"
+
+namespace sluice::cpu {
+
+using model::LayerKind;
+using program::Columns;
+using program::Op;
+using program::OpKind;
+using program::Program;
+using program::Task;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kLine = 64;  // bytes of the caches' lines
+
+std::uint32_t narrow(std::size_t value) {
+  return static_cast<std::uint32_t>(value);
+}
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Executor::Executor(const model::Model& model, const PackedWeights& weights, const Kernels& kernels,
+                   Workers& workers, Sequences& sequences)
+    : workers_(workers), scratch_(workers.size()) {
+  data_.model = &model;
+  data_.weights = &weights;
+  data_.kernels = &kernels;
+  data_.sequences = &sequences;
+  const model::ModelConfig& config = model.config;
+  Activations& activations = data_.activations;
+  activations.mixed_width = std::max(config.value_dim(), config.query_dim());
+  for (const LayerKind kind : {LayerKind::kDeltaNet, LayerKind::kAttention})
+    activations.projection_width =
+        std::max<std::size_t>(activations.projection_width, program::projection_layout(config, kind).width);
+  for (std::size_t i = 0; i < config.rotary_dim / 2; ++i) {
+    // As the model was trained: in fp32, whose roundings a position of 2^18 makes visible.
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.rotary_dim);
+    const double inverse = std::pow(config.rope_theta, static_cast<double>(exponent));
+    data_.rotary_frequencies.push_back(1.0F / static_cast<float>(inverse));
+  }
+  for (const model::LayerWeights& layer : model.weights.layers) {
+    const auto* net = std::get_if<model::DeltaNetWeights>(&layer.mixer);
+    if (net == nullptr) {
+      data_.conv_taps.emplace_back();
+      continue;
+    }
+    // [channel, kernel] → head by head [kernel, channels of the head].
+    std::vector<float> taps(net->conv.size());
+    const auto transpose = [&](std::size_t begin, std::size_t end, std::size_t size) {
+      for (std::size_t channel = begin; channel < end; ++channel) {
+        const std::size_t first = begin + (channel - begin) / size * size;
+        for (std::size_t tap = 0; tap < config.conv_kernel; ++tap)
+          taps[first * config.conv_kernel + tap * size + (channel - first)] =
+              net->conv[channel * config.conv_kernel + tap];
+      }
+    };
+    transpose(0, 2 * config.key_dim(), config.key_head_dim);
+    transpose(2 * config.key_dim(), config.conv_dim(), config.value_head_dim);
+    data_.conv_taps.push_back(std::move(taps));
+  }
+}
+
+void Executor::prepare(const Program& program, const program::Step& step, program::StepResult& result) {
+  data_.program = &program;
+  data_.step = &step;
+  data_.result = &result;
+  ++data_.number;
+  const model::ModelConfig& config = data_.model->config;
+  Activations& activations = data_.activations;
+  const std::size_t rows = step.tokens.size();
+  const std::size_t outputs = step.outputs.size();
+  std::size_t splits = 1;
+  for (const auto& span : program.shape.spans) splits = std::max<std::size_t>(splits, span.kv_splits);
+  at_least(activations.residual, rows * config.hidden_size);
+  at_least(activations.projection, rows * activations.projection_width);
+  at_least(activations.mixed, rows * activations.mixed_width);
+  at_least(activations.gated, rows * config.intermediate_size);
+  at_least(activations.rotary, rows * config.rotary_dim);
+  if (splits > 1) at_least(activations.partial, rows * splits * config.n_heads * (config.head_dim + 2));
+  const bool chooses = std::any_of(step.outputs.begin(), step.outputs.end(),
+                                   [](const program::Output& output) { return output.choice.has_value(); });
+  if (chooses) at_least(activations.logits, outputs * config.vocab_size);
+  at_least(activations.tile_best, outputs * data_.weights->of(OpKind::kHead, 0).tiles.size());
+
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kHead) continue;
+    data_.head_tile_ends.clear();
+    for (const Columns tile : program.tilings[op.tiling]) data_.head_tile_ends.push_back(tile.end);
+  }
+  data_.logits_at.assign(outputs, StepData::kNowhere);
+  std::size_t n_returned = 0;
+  for (std::size_t i = 0; i < outputs; ++i)
+    if (step.outputs[i].return_logits) data_.logits_at[i] = n_returned++ * config.vocab_size;
+}
+
+void Executor::run(const Program& program, const program::Step& step, program::StepResult& result) {
+  prepare(program, step, result);
+  counters_.reset(program.counters);
+  next_task_.store(0, std::memory_order_relaxed);
+  const auto start = Clock::now();
+  workers_.run([this](std::size_t worker) { work(worker); });
+  if (times_ != nullptr) times_->step_seconds += seconds_since(start);
+}
+
+// Tasks of a few microseconds: there a ticket for each, a line that all workers fight for, is too dear, and each takes every
+// n-th. Larger ones are taken as workers get free.
+bool Executor::is_shared_out(const Program& program) const {
+  constexpr std::size_t kSmall = std::size_t{64} << 10U;  // bytes of weights
+  return program.shape.n_rows() <= program::kMaxShortSpan &&
+         data_.weights->bytes() / program.tasks.size() < kSmall && !workers_.are_too_many();
+}
+
+// A worker knows its next task while it computes one, so that the next one's weights are on their way when it begins. The
+// smallest task that isn't done is never behind another in its worker's hands, so everything goes on. Where workers are more
+// than processors, a worker that lost its core would keep two tasks from the others: there it takes one at a time.
+void Executor::work(std::size_t worker) {
+  Tasks tasks(data_, scratch_[worker]);
+  const Program& program = *data_.program;
+  const bool looks_ahead = !workers_.are_too_many();
+  auto take = [this, is_shared_out = is_shared_out(program), stride = narrow(workers_.size()),
+               next = narrow(worker)]() mutable {
+    if (!is_shared_out) return next_task_.fetch_add(1, std::memory_order_relaxed);
+    return std::exchange(next, next + stride);
+  };
+  std::uint32_t done = 0;  // tasks that signal the same counter, not yet told
+  for (std::uint32_t index = take(); index < program.tasks.size();) {
+    const Task& task = program.tasks[index];
+    if (looks_ahead) {
+      index = take();
+      if (index < program.tasks.size()) fetch_start(tasks.fetchable(program.tasks[index]));
+    }
+    wait_for_inputs(task, tasks.fetchable(task).bytes);
+    if (worker != 0 || times_ == nullptr) {
+      tasks.run(task);
+    } else {
+      const auto start = Clock::now();
+      tasks.run(task);
+      times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
+    }
+    ++done;
+    if (!looks_ahead) index = take();
+    // The counter can't be full before the next task, either, if that signals it, too: one word for both.
+    if (index < program.tasks.size() && program.tasks[index].signal == task.signal && looks_ahead) continue;
+    counters_[task.signal].bump(std::exchange(done, 0));
+  }
+}
+
+// Kernels fetch ahead within their task.
+void Executor::fetch_start(const Fetchable& what) {
+  constexpr std::size_t kPanels = 4;  // that a kernel begins with
+  for (std::size_t panel = 0; panel < kPanels && panel * what.stride < what.bytes.size(); ++panel) {
+    const std::span<const std::byte> bytes = what.bytes.subspan(panel * what.stride);
+    for (std::size_t at = 0; at < std::min(what.start, bytes.size()); at += kLine)
+      __builtin_prefetch(bytes.data() + at, 0, 2);
+  }
+}
+
+// Weights don't depend on other tasks, so memory goes on streaming while this one waits for them.
+void Executor::wait_for_inputs(const Task& task, std::span<const std::byte> bytes) {
+  constexpr std::size_t kLinesAtOnce = 16;
+  constexpr std::size_t kMost = std::size_t{256}
+                                << 10U;  // what a second-level cache keeps beside activations
+  const std::size_t end = std::min(bytes.size(), kMost);
+  std::size_t fetched = 0;
+  const Program& program = *data_.program;
+  for (std::uint32_t i = task.first_wait; i < task.first_wait + task.n_waits; ++i) {
+    const program::Wait& wait = program.waits[i];
+    if (wait.previous_step) continue;                             // a dispatch is one step
+    SLUICE_CHECK(wait.target == program.counters[wait.counter]);  // less would order nothing
+    Counter& counter = counters_[wait.counter];
+    while (fetched < end && !counter.is_full()) {
+      for (std::size_t line = 0; line < kLinesAtOnce && fetched < end; ++line, fetched += kLine)
+        __builtin_prefetch(bytes.data() + fetched, 0, 2);
+    }
+    counter.wait(workers_.patience());
+  }
+}
+
+void Executor::run_in_order(const Program& program, const program::Step& step,
+                            std::span<const std::uint32_t> order, program::StepResult& result) {
+  prepare(program, step, result);
+  for (const std::uint32_t task : order)
+    Tasks(data_, scratch_[task % scratch_.size()]).run(program.tasks[task]);
+}
+
+}  // namespace sluice::cpu

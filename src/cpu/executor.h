@@ -1,0 +1,52 @@
+// Executes a Program: takes tasks in order, waits for their counters, computes them with the kernels, bumps.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cpu/counters.h"
+#include "cpu/statistics.h"
+#include "cpu/tasks.h"
+#include "cpu/workers.h"
+#include "model/weights.h"
+#include "program/backend.h"
+#include "program/program.h"
+
+namespace sluice::cpu {
+
+class Executor {
+ public:
+  // All of them must outlive the executor.
+  Executor(const model::Model& model, const PackedWeights& weights, const Kernels& kernels, Workers& workers,
+           Sequences& sequences);
+
+  // Runs `step`, which is valid and has `program`'s shape, in one dispatch. Fills tokens and logits of `result`, which are
+  // sized already.
+  void run(const program::Program& program, const program::Step& step, program::StepResult& result);
+
+  // The same on the calling thread, task by task in `order`: for tests.
+  void run_in_order(const program::Program& program, const program::Step& step,
+                    std::span<const std::uint32_t> order, program::StepResult& result);
+
+  // From now on `run` adds the times of worker 0 to `times`; nothing: it takes none.
+  void time_ops(Statistics* times) { times_ = times; }
+
+ private:
+  void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
+  void work(std::size_t worker);
+  bool is_shared_out(const program::Program& program) const;
+  static void fetch_start(const Fetchable& what);
+  void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes);
+
+  StepData data_;
+  Workers& workers_;
+  std::vector<Scratch> scratch_;  // [workers]
+  Counters counters_;
+  std::atomic<std::uint32_t> next_task_ = 0;
+  Statistics* times_ = nullptr;
+};
+
+}  // namespace sluice::cpu

@@ -1,0 +1,46 @@
+// AMX with BF16: matrix tiles for the rows of long spans. Few rows would leave most of a tile empty, and their weights come
+// from memory more slowly than dot products use them: short spans have those of AVX-512.
+#if defined(__x86_64__)
+#include "cpu/kernels.h"
+#include "cpu/kernels_common.h"
+#include "cpu/matmul_dots.h"
+#include "cpu/matmul_tiles.h"
+#include "cpu/matrix_instructions.h"
+
+namespace sluice::cpu {
+namespace {
+
+void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* x, size_t ldx, size_t rows,
+                 float* y, size_t ldy) {
+  matmul_dots<Avx512Dots>({w, depth, n_panels, static_cast<const uint16_t*>(x), ldx, rows, y, ldy});
+}
+
+void matmul_bf16_long(const uint16_t* w, size_t depth, size_t n_panels, const void* x, size_t ldx,
+                      size_t rows, float* y, size_t ldy) {
+  matmul_tiles<AmxTiles>({w, depth, n_panels, static_cast<const uint16_t*>(x), ldx, rows, y, ldy});
+}
+
+}  // namespace
+
+const Kernels kAmxBf16Kernels = {"amx_bf16",
+                                 ActivationType::kBF16,
+                                 matmul_f32,
+                                 matmul_bf16,
+                                 matmul_bf16_long,
+                                 to_bf16,
+                                 sum_of_squares,
+                                 scale_by,
+                                 add,
+                                 silu_mul,
+                                 sigmoid_mul,
+                                 conv_silu,
+                                 delta_rule,
+                                 attend,
+                                 pack_keys,
+                                 pack_values,
+                                 soften,
+                                 scale_and_add,
+                                 largest};
+
+}  // namespace sluice::cpu
+#endif

@@ -1,0 +1,146 @@
+"""How much memory the cpu device takes: anonymous memory, as the kernel counts it, beside what must be there.
+
+    steady <= packed weights + state + KV + 64 MB, peak <= 128 MB above that
+"""
+
+import pathlib
+import re
+import resource
+import threading
+import time
+import unittest
+
+from harness import FAILED, SLUICE, CliTest, config_json, environment, status_of, tensor_shapes, write_known_model
+
+MB = 1 << 20
+SANITIZED = re.search(rb"__[atm]san_init", pathlib.Path(SLUICE).read_bytes()) is not None
+
+# 6 layers as large as those of Qwen3.5-0.8B, and no vocabulary to speak of: 240 MB that take no room on the disk, since all
+# but the embedding is zero. The answer to "a" goes on for ever.
+BIG = dict(hidden_size=1024, intermediate_size=3584, num_hidden_layers=6,
+           layer_types=["linear_attention"] * 4 + ["full_attention"] * 2, num_attention_heads=8, num_key_value_heads=2,
+           head_dim=256, linear_num_key_heads=16, linear_num_value_heads=16, linear_key_head_dim=128,
+           linear_value_head_dim=128)
+
+
+def packed_bytes(config):
+    """bf16 as it is: every matrix but the embedding, in panels of 16 columns."""
+    total = 0
+    for name, (_, shape) in tensor_shapes(config).items():
+        if len(shape) == 2 and "embed_tokens" not in name:
+            total += 2 * -(-shape[0] // 16) * 16 * shape[1]
+    return total
+
+
+def state_bytes(config):
+    heads = config["linear_num_value_heads"]
+    size, width = config["linear_key_head_dim"], config["linear_value_head_dim"]
+    channels = 2 * config["linear_num_key_heads"] * size + heads * width
+    return 4 * config["layer_types"].count("linear_attention") * (heads * size * width + 3 * channels)
+
+
+def kv_bytes(config, positions):
+    return 2 * 2 * config["num_key_value_heads"] * config["head_dim"] * config["layer_types"].count("full_attention") * positions
+
+
+def anonymous(pid):
+    return int(status_of(pid)["RssAnon"].split()[0]) << 10
+
+
+class Watch:
+    """The most anonymous memory that a process has had, and whether its mapped files came on top."""
+
+    def __init__(self, process):
+        self.process, self.peak, self.samples, self.most_file = process, 0, 0, 0
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while self.process.poll() is None:
+            try:
+                status = status_of(self.process.pid)
+                self.peak = max(self.peak, int(status["RssAnon"].split()[0]) << 10)
+                self.most_file = max(self.most_file, int(status["RssFile"].split()[0]) << 10)
+                self.samples += 1
+            except (OSError, KeyError):  # it has just ended
+                pass
+            time.sleep(0.002)
+
+
+@unittest.skipIf(SANITIZED, "sanitizers take memory of their own")
+class Memory(CliTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.config = config_json(**BIG)
+
+    def setUp(self):
+        super().setUp()
+        self.model = write_known_model(self.folder / "model", **BIG)
+
+    def watch(self, *args):
+        """(steady, peak) bytes of anonymous memory while the answer streams."""
+        process = self.start(*args)
+        watch = Watch(process)
+        self.assertEqual(process.stdout.read(20)[:3], b"bcd", process.stderr)
+        reader = threading.Thread(target=lambda: process.stdout.read())
+        reader.start()
+        steady = []
+        for _ in range(20):
+            time.sleep(0.01)
+            steady.append(anonymous(process.pid))
+        process.kill()
+        reader.join()
+        watch.thread.join()
+        self.assertGreater(watch.samples, 20)
+        return max(steady), watch
+
+    def allowed(self, positions):
+        return packed_bytes(self.config) + state_bytes(self.config) + kv_bytes(self.config, positions) + 64 * MB
+
+    def test_packing(self):
+        steady, watch = self.watch("run", self.model, "--raw", "-p", "a", "-t", 2, "-c", 4096)
+        allowed = self.allowed(4096)
+        self.assertGreater(steady, packed_bytes(self.config))
+        self.assertLessEqual(steady, allowed)
+        self.assertLessEqual(watch.peak, allowed + 128 * MB)
+        # The file's pages go as they are packed: its 240 MB never stand beside the packed weights.
+        self.assertLessEqual(watch.most_file, 100 * MB)
+
+    def test_a_long_prompt_and_a_packed_file(self):
+        prompt = self.folder / "prompt"
+        prompt.write_text("a" * 1500)
+        args = ["run", self.model, "--raw", "-f", prompt, "-t", 2, "-c", 4096, "--cache"]
+        env = environment(SLUICE_CACHE_DIR=self.folder / "cache")
+        for _ in range(2):
+            process = self.start(*args, "-n", 5, env=env)
+            watch = Watch(process)
+            self.assertEqual(process.stdout.read()[:3], b"bcd")
+            self.assertEqual(process.wait(), 0, process.stderr.read())
+            watch.thread.join()
+            self.assertLessEqual(watch.peak, self.allowed(4096) + 128 * MB)
+
+    def test_keys_and_values_come_as_they_are_needed(self):
+        """A context of a gigabyte is no more than address space until its positions are used."""
+        positions = 1 << 18
+        self.assertGreater(kv_bytes(self.config, positions), 900 * MB)
+        steady, _ = self.watch("run", self.model, "--raw", "-p", "a", "-t", 2, "-c", positions)
+        self.assertLessEqual(steady, self.allowed(4096))
+
+    def test_what_does_not_fit_is_refused_before_it_is_taken(self):
+        limit = 200 * MB  # less than the packed weights
+
+        def restrict():
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+        begun = time.monotonic()
+        for command in (("run", "-p", "a"), ("logits", "--tokens", "1", "-o", self.folder / "x.npy")):
+            error = self.fails(FAILED, command[0], self.model, *command[1:], "-t", 2, preexec_fn=restrict, says="ulimit -d")
+            needed = float(re.search(r"needs (\d+) MB, \d+ MB free", error)[1]) * 1e6
+            self.assertGreater(needed, packed_bytes(self.config))
+            self.assertLess(needed, self.allowed(4096) + 32 * MB)
+        self.assertLess(time.monotonic() - begun, 20)
+        self.assertFalse((self.folder / "x.npy").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
