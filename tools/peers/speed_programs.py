@@ -1,0 +1,176 @@
+"""The programs that speed.py times. A rate is tokens per second without loading; each call loads the model anew, since runs alternate."""
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TIME_LIMIT = 600  # s, of one run
+ROWS_PROMPT = 2  # tokens before the timed ones, as in `sluice bench`
+
+
+class Broken(Exception):
+    """A program that failed: how, and all that it said."""
+
+    def __init__(self, how: str, said: str = ""):
+        super().__init__(how)
+        self.said = said
+
+
+def run(command: list, env: dict[str, str] | None = None) -> str:
+    """Standard output, with standard error behind it."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=os.environ | (env or {}),
+                              timeout=TIME_LIMIT, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise Broken(f"ran longer than {TIME_LIMIT} s") from late
+    said = done.stdout + done.stderr
+    if done.returncode != 0:
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        why = next((line for line in lines if "ASSERT" in line or "error" in line), lines[-1] if lines else "")
+        code = done.returncode
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        raise Broken(f"{Path(words[0]).name}: {how}: {why[:200]}", said)
+    return said
+
+
+@dataclass
+class Sluice:
+    program: Path
+    threads: int
+    reports: list[dict] = field(default_factory=list)  # of every run, as `sluice bench --json` gives them
+    name = "sluice"
+
+    def version(self) -> str:
+        return run([self.program, "--version"]).splitlines()[0]
+
+    def bench(self, model: Path, *flags) -> list[dict]:
+        text = run([self.program, "bench", model, "-t", self.threads, "--json", *flags])
+        report = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
+        self.reports.append(report)
+        return report["results"]
+
+    def decode(self, model: Path, tokens: int, rows: list[int], reps: int = 1) -> dict[int, dict]:
+        results = self.bench(model, "-p", 0, "-n", tokens, "--rows", ",".join(map(str, rows)), "--reps", reps)
+        return {result["rows"]: result for result in results}
+
+    def prefill(self, model: Path, tokens: int, reps: int = 1) -> dict:
+        return self.bench(model, "-p", tokens, "-n", 0, "--rows", 1, "--reps", reps)[0]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Flags of llama-bench, each with a value, and environment variables: "OMP_WAIT_POLICY=active -fa 1 -ub 256"."""
+
+    env: dict[str, str]
+    flags: dict[str, str]
+
+    @staticmethod
+    def parse(text: str) -> "Setting":
+        words = text.split()
+        env = dict(word.split("=", 1) for word in words if not word.startswith("-") and "=" in word)
+        rest = [word for word in words if word.startswith("-") or "=" not in word]
+        return Setting(env, dict(zip(rest[::2], rest[1::2], strict=True)))
+
+    def with_(self, more: str) -> "Setting":
+        other = Setting.parse(more)
+        return Setting(self.env | other.env, self.flags | other.flags)
+
+    def __str__(self) -> str:
+        return " ".join([*(f"{k}={v}" for k, v in self.env.items()), *(f"{k} {v}" for k, v in self.flags.items())])
+
+
+@dataclass
+class Llama:
+    """llama.cpp or ik_llama.cpp: llama-bench and llama-batched-bench in one folder, with version.txt (build_engines.sh)."""
+
+    name: str
+    folder: Path
+    threads: int
+    settings: dict[str, Setting]  # of each case
+    no_warm_up: list[str]
+    switches: dict[str, str]  # what llama-batched-bench takes as a switch, where llama-bench has a flag and 1
+
+    def version(self) -> str:
+        note = self.folder / "version.txt"
+        return note.read_text(encoding="utf-8").strip() if note.exists() else f"{self.name}, version unknown"
+
+    def bench(self, model: Path, case: str, prompt: str, tokens: int, *more: str) -> list[dict]:
+        setting = self.settings[case]
+        flags = [word for pair in setting.flags.items() for word in pair]
+        text = run([self.folder / "llama-bench", "-m", model, "-t", self.threads, "-p", prompt, "-n", tokens, "-r", 1,
+                    "-o", "json", *flags, *more], setting.env)
+        start = text.find("[\n")  # ik_llama.cpp talks before and behind its JSON
+        if start < 0:
+            raise Broken("llama-bench printed no JSON", text)
+        return json.JSONDecoder().raw_decode(text[start:])[0]
+
+    def decode(self, model: Path, tokens: int, case: str) -> float:
+        return self.bench(model, case, "0", tokens)[0]["avg_ts"]
+
+    def prefill(self, model: Path, tokens: int) -> float:
+        return self.bench(model, "prefill", str(tokens), 0)[0]["avg_ts"]
+
+    def long_prefill(self, model: Path, tokens: int) -> float:
+        """Warmed up by 512 tokens only: as many again would take as long as the run itself."""
+        tests = self.bench(model, "long", f"512,{tokens}", 0, *self.no_warm_up)
+        return next(test["avg_ts"] for test in tests if test["n_prompt"] == tokens)
+
+    def decode_rows(self, model: Path, rows: list[int], tokens: int) -> tuple[dict[int, float], str]:
+        """Tokens per second of all rows together, as far as it came, and what stopped it ("" if nothing did)."""
+        setting, problem = self.settings["rows"], ""
+        flags = [word for flag, value in setting.flags.items() for word in self.batched(flag, value)]
+        context = -(-max(rows) * (tokens + ROWS_PROMPT) // 256) * 256
+        try:
+            said = run([self.folder / "llama-batched-bench", "-m", model, "-t", self.threads, "-tb", self.threads,
+                        "-c", context, "-npp", ROWS_PROMPT, "-ntg", tokens, "-npl", ",".join(map(str, rows)), *flags],
+                       setting.env)
+        except Broken as broken:
+            problem, said = str(broken), broken.said
+        rates = {}
+        for line in said.splitlines():  # | PP | TG | B | N_KV | T_PP s | S_PP t/s | T_TG s | S_TG t/s | T s | S t/s |
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if len(cells) == 10 and cells[0].isdigit():
+                rates[int(cells[2])] = float(cells[7])
+        return rates, problem
+
+    def batched(self, flag: str, value: str) -> list[str]:
+        if flag in self.switches:
+            return [self.switches[flag]] if value == "1" else []
+        return ["--no-mmap"] if (flag, value) == ("-mmp", "0") else [flag, value]
+
+
+class Transformers:
+    """speed_transformers.py, kept running, since importing and compiling take far longer than a run."""
+
+    def __init__(self, python: Path, model: Path, cache: Path):
+        """cache: a folder for what torch compiles."""
+        command = [str(python), str(HERE / "speed_transformers.py"), str(model)]
+        self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)})
+        self.versions = self.answer()
+
+    def answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise Broken(f"speed_transformers.py: exit code {self.process.wait()}")
+        return json.loads(line)
+
+    def version(self) -> str:
+        return f"transformers {self.versions['transformers']}, torch {self.versions['torch']}"
+
+    def decode(self, variant: str, threads: int, tokens: int) -> float:
+        wish = {"variant": variant, "threads": threads, "tokens": tokens}
+        print(json.dumps(wish), file=self.process.stdin, flush=True)
+        answer = self.answer()
+        if "error" in answer:
+            raise Broken(f"{variant}: {answer['error']}")
+        return answer["tok_s"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()

@@ -1,0 +1,64 @@
+"""Decodes with Hugging Face transformers for speed.py, which runs this with a Python that has torch and transformers.
+
+    speed_transformers.py MODEL
+
+It loads MODEL once per variant and keeps it. Each line of standard input is a JSON object, and gets one as its answer:
+    {"variant": "eager fp32", "threads": 2, "tokens": 64} → {"tok_s": 91.2} or {"error": "..."}
+Variants: eager or compiled, fp32 or bf16. A decode step is what generate() does for one greedy token, without its checks:
+one forward pass over the cache and an argmax, so that nothing but the model is timed.
+"""
+
+import json
+import os
+import sys
+import time
+
+import torch
+import transformers
+
+PROMPT = 2  # tokens before the timed ones, as in `sluice bench`
+WARM_UP = 4
+
+
+class Decoder:
+    def __init__(self, folder: str, variant: str):
+        kind, dtype = variant.split()
+        precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=precision).eval()
+        self.forward = torch.compile(self.model) if kind == "compiled" else self.model
+
+    def decode(self, tokens: int) -> float:
+        """Tokens per second."""
+        with torch.inference_mode():
+            ids = torch.arange(1, 1 + PROMPT).unsqueeze(0)
+            out = self.model(input_ids=ids, use_cache=True)  # eager: a compiled one would compile for this length too
+            for step in range(WARM_UP + tokens):
+                if step == WARM_UP:
+                    start = time.perf_counter()
+                token = out.logits[:, -1:].argmax(-1)
+                out = self.forward(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            return tokens / (time.perf_counter() - start)
+
+
+def main() -> int:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)  # libraries write to 1 what they like
+    os.dup2(2, 1)
+    print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}), file=answers)
+    decoders = {}
+    for line in sys.stdin:
+        wish = json.loads(line)
+        try:
+            torch.set_num_threads(wish["threads"])
+            key = (wish["variant"], wish["threads"] if wish["variant"].startswith("compiled") else 0)
+            if key not in decoders:
+                torch.compiler.reset()
+                decoders[key] = Decoder(sys.argv[1], wish["variant"])
+            answer = {"tok_s": decoders[key].decode(wish["tokens"])}
+        except Exception as problem:
+            answer = {"error": f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"}
+        print(json.dumps(answer), file=answers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
