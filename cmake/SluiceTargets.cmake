@@ -19,6 +19,16 @@ if(SLUICE_FUZZ)
   target_compile_options(sluice_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# sluice_quickly_compiled(TARGET): what takes long to compile and little time to run. Under sanitizers that is what templates of
+# JSON, command line and test libraries come to; in release builds it is tests that measure nothing.
+function(sluice_quickly_compiled target)
+  if(SLUICE_SANITIZE)
+    target_compile_options(${target} PRIVATE -O0)
+  else()
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
+endfunction()
+
 # sluice_library(NAME DEPENDENCY...): the library sluice_NAME of all src/NAME/*.cpp.
 function(sluice_library name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
@@ -40,5 +50,8 @@ function(sluice_test name)
   target_link_libraries(test_${name} PRIVATE ${test_LINK} sluice_options GTest::gmock GTest::gtest_main)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(test_${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(NOT name MATCHES "^(cpu|portable|program)$")  # these compute
+    sluice_quickly_compiled(test_${name})
+  endif()
   gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${test_LABELS}")
 endfunction()

@@ -117,7 +117,7 @@ MemoryNeed cpu_need(const model::ModelConfig& config, const MemoryPlan& plan, co
   const std::size_t rows = std::min(cpu.rows, plan.context);
   const std::size_t activations =
       times(times(rows, config.hidden_size + projection + widest + config.intermediate_size), kFp32);
-  constexpr std::size_t kRowsOfGroup = 64;
+  constexpr std::size_t kRowsOfGroup = 128;
   const std::size_t worker = times(kRowsOfGroup, times(2 * widest, kFp32));
   const std::size_t splits = plan.context / program::kKvSplit + 1;
   const std::size_t partial = times(times(splits, config.query_dim()), 2 * kFp32);

@@ -10,11 +10,11 @@ namespace sluice::cli {
 namespace {
 
 #if defined(__x86_64__)
-constexpr std::string_view kIsa = "x86-64 (portable code)";
+constexpr std::string_view kIsa = "x86-64 (portable, avx2, avx512, avx512_bf16, amx_bf16)";
 #elif defined(__aarch64__)
-constexpr std::string_view kIsa = "aarch64 (portable code)";
+constexpr std::string_view kIsa = "aarch64 (portable)";
 #else
-constexpr std::string_view kIsa = "portable code";
+constexpr std::string_view kIsa = "portable";
 #endif
 
 }  // namespace

@@ -19,10 +19,6 @@ void relax() {
 #endif
 }
 
-std::int64_t nanoseconds() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // The kernel's word is a plain one.
 static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t) &&
               std::atomic<std::uint32_t>::is_always_lock_free);
@@ -34,27 +30,35 @@ long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t 
 
 }  // namespace
 
+std::int64_t nanoseconds_now() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 Patience Patience::of(std::size_t n_workers, std::size_t n_processors) {
-  if (n_workers > n_processors) return {32, 0};
+  if (n_workers > n_processors) return {32, 0, nullptr};
   // To fall asleep and be woken costs about 10 µs, on a virtual machine with an idle processor several times that. 200 µs
   // covers the differences between workers at an op's end and what a caller does between two steps.
-  return {128, 200'000};
+  return {128, 200'000, nullptr};
 }
 
 bool Backoff::pause() {
   constexpr std::int64_t kLongYield = 20'000;  // ns; nobody else there: below 1 µs
+  constexpr std::int64_t kCrowded =
+      50'000'000;  // ns; a yield then costs a time slice of the other's, milliseconds
   if (n_spins_ < patience_.n_spins) {
     ++n_spins_;
     relax();
     return true;
   }
   if (patience_.yield_nanoseconds == 0) return false;
-  const std::int64_t before = nanoseconds();
+  const std::int64_t before = nanoseconds_now();
   if (first_yield_ == 0) first_yield_ = before;
   std::this_thread::yield();
-  const std::int64_t after = nanoseconds();
-  if (after - before > kLongYield || after - first_yield_ > patience_.yield_nanoseconds)
-    patience_.yield_nanoseconds = 0;
+  const std::int64_t after = nanoseconds_now();
+  const bool is_crowded = after - before > kLongYield;
+  if (is_crowded && patience_.crowded_until != nullptr)
+    patience_.crowded_until->store(after + kCrowded, std::memory_order_relaxed);
+  if (is_crowded || after - first_yield_ > patience_.yield_nanoseconds) patience_.yield_nanoseconds = 0;
   return true;
 }
 

@@ -36,11 +36,15 @@ namespace sluice::cpu {
 struct Patience {
   std::uint32_t n_spins = 0;            // pauses in place, some 20 to 50 ns each
   std::uint32_t yield_nanoseconds = 0;  // then lets others run, for that long in all
+  // Told until when (steady clock, ns) yielding is known not to pay, if anywhere.
+  std::atomic<std::int64_t>* crowded_until = nullptr;
 
   // For `n_workers` threads that share `n_processors`. With more threads than processors, whoever waits holds up the one
   // that it waits for: then it sleeps nearly at once.
   static Patience of(std::size_t n_workers, std::size_t n_processors);
 };
+
+std::int64_t nanoseconds_now();  // steady clock
 
 class Backoff {
  public:

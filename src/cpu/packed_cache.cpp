@@ -58,6 +58,8 @@ std::string note_of(Hash128 identity, Hash128 content) {
 std::optional<Hash128> noted_content(const fs::path& note, Hash128 identity) {
   constexpr std::size_t kBegin = std::string_view("sluice source 1 ").size();
   constexpr std::size_t kDigits = 16;
+  std::error_code error;
+  if (!fs::is_regular_file(note, error)) return std::nullopt;  // opening a pipe would wait for its other end
   std::string text(note_of({}, {}).size() + 1, '\0');
   std::ifstream file(note, std::ios::binary);
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -95,12 +97,15 @@ void write_note(const fs::path& note, const std::string& text) {
 void remove_leftovers(const fs::path& folder) {
   constexpr auto kOld = std::chrono::hours(24);
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+  for (fs::directory_iterator it(folder, error); !error && it != fs::directory_iterator();
+       it.increment(error)) {
+    const fs::directory_entry& entry = *it;
     const std::string name = entry.path().stem().string();
     const bool temporary = name.ends_with(".packed") || name.ends_with(".source");
-    const auto written = entry.last_write_time(error);
-    if (temporary && !error && fs::file_time_type::clock::now() - written > kOld)
-      fs::remove(entry.path(), error);
+    std::error_code gone;
+    const auto written = entry.last_write_time(gone);
+    if (temporary && !gone && fs::file_time_type::clock::now() - written > kOld)
+      fs::remove(entry.path(), gone);
   }
 }
 

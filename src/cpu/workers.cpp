@@ -11,6 +11,7 @@ namespace sluice::cpu {
 Workers::Workers(std::size_t n, Placement placement)
     : patience_(Patience::of(n, placement.n_processors)), placement_(std::move(placement)) {
   SLUICE_CHECK(n >= 1);
+  patience_.crowded_until = &crowded_until_;
   try {
     for (std::size_t worker = 1; worker < n; ++worker) {
       threads_.emplace_back([this, worker] { loop(worker); });
@@ -21,6 +22,15 @@ Workers::Workers(std::size_t n, Placement placement)
     throw Error(std::string("can't start a thread: ") + error.what(), std::to_string(n) + " workers",
                 "use fewer (-t)");
   }
+}
+
+// While others want the processors, whoever waits had better sleep: woken, it runs at once, where a yield gives a slice away.
+Patience Workers::patience() {
+  const std::int64_t until = crowded_until_.load(std::memory_order_relaxed);
+  if (until == 0) return patience_;
+  if (nanoseconds_now() < until) return {patience_.n_spins, 0, nullptr};
+  crowded_until_.store(0, std::memory_order_relaxed);
+  return patience_;
 }
 
 Workers::~Workers() {
@@ -42,7 +52,7 @@ void Workers::run(const std::function<void(std::size_t)>& job) {
   done_.reset(static_cast<std::uint32_t>(threads_.size()));
   start_round();
   job(0);
-  done_.wait(patience_);
+  done_.wait(patience());
 }
 
 void Workers::start_round() {
@@ -53,7 +63,7 @@ void Workers::start_round() {
 
 // Rounds don't pass a worker by: the caller starts the next when all have finished.
 std::uint32_t Workers::wait_for_round_after(std::uint32_t round) {
-  for (Backoff backoff(patience_); backoff.pause();) {
+  for (Backoff backoff(patience()); backoff.pause();) {
     const std::uint32_t seen = round_.load(std::memory_order_acquire) & ~kAsleep;
     if (seen != round) return seen;
   }

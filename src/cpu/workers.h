@@ -30,7 +30,7 @@ class Workers {
   Workers& operator=(const Workers&) = delete;
 
   std::size_t size() const { return threads_.size() + 1; }
-  Patience patience() const { return patience_; }  // for waits inside a job
+  Patience patience();  // for waits inside a job
   bool are_too_many() const { return size() > placement_.n_processors; }
 
   // Calls job(0) here and job(1), ... on the others; returns when all are done. What happened before the call is seen by
@@ -47,6 +47,7 @@ class Workers {
 
   std::atomic<std::uint32_t> round_ = 0;
   Patience patience_;
+  std::atomic<std::int64_t> crowded_until_ = 0;            // 0: not
   const std::function<void(std::size_t)>* job_ = nullptr;  // nothing: stop
   std::vector<std::thread> threads_;
   Placement placement_;

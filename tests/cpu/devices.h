@@ -48,6 +48,13 @@ inline bool is_emulated(const Kernels& kernels) {
   return std::string_view(kernels.name).ends_with("emulated");
 }
 
+// As if there were a processor for each worker, or, for every third number of workers, too few: executors do other things then.
+inline Placement placement_for(std::size_t n_workers) {
+  Placement placement;
+  placement.n_processors = n_workers % 3 == 0 ? 1 : n_workers;
+  return placement;
+}
+
 // A Program is built for every change of shape.
 class TableDevice final : public program::Backend {
  public:
@@ -56,7 +63,7 @@ class TableDevice final : public program::Backend {
       : model_(model),
         name_(kernels.name),
         context_(context),
-        workers_(n_workers, Placement{}),
+        workers_(n_workers, placement_for(n_workers)),
         tiling_(make_tiling(n_workers)),
         weights_(model, tiling_, workers_, {}),
         sequences_(model.config, n_slots, context),

