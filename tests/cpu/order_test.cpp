@@ -164,9 +164,16 @@ bool same_bits(const StepResult& a, const StepResult& b) {
           std::memcmp(a.logits.data(), b.logits.data(), a.logits.size() * sizeof(float)) == 0);
 }
 
+// Workers do what they do with a processor each: look ahead, share out small tasks.
+Placement enough_processors(std::size_t n) {
+  Placement placement;
+  placement.n_processors = n;
+  return placement;
+}
+
 class CpuOrder : public testing::Test {
  protected:
-  CpuOrder() : workers_(4, placement_for(4)), tiling_(tiling_for(4 * workers_.size())) {
+  CpuOrder() : workers_(4, enough_processors(4)), tiling_(tiling_for(4 * workers_.size())) {
     steps_ = random_steps(random_, config().vocab_size);
     for (const Step& step : steps_) programs_.push_back(program::build(config(), shape_of(step), tiling_));
   }
