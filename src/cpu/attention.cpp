@@ -161,7 +161,7 @@ void Tasks::attend_block(const Queries& queries, const void* rows, std::size_t b
 
 // x [rows, n] as the left side of a product with bf16: fp32, or rounded in `bf16`; [rows, depth], zeros behind n.
 const void* Tasks::as_operand(const float* x, std::size_t rows, std::size_t n, std::size_t depth,
-                              Operand& to) {
+                              Operand& to) const {
   if (n != depth) {
     at_least(to.floats, rows * depth);
     for (std::size_t i = 0; i < rows; ++i) {

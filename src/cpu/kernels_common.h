@@ -125,7 +125,10 @@ inline void conv_row_of(const float* x, const float* taps, size_t kernel, size_t
 void conv_silu(const float* x, size_t ldx, size_t rows, const float* taps, size_t kernel, size_t n,
                float* state, float* out) {
   constexpr size_t kUsual = 4;
-  if (kernel == kUsual) return conv_rows<kUsual>(x, ldx, rows, taps, n, state, out);
+  if (kernel == kUsual) {
+    conv_rows<kUsual>(x, ldx, rows, taps, n, state, out);
+    return;
+  }
   for (size_t row = 0; row < rows; ++row) conv_row_of(x + row * ldx, taps, kernel, n, state, out + row * n);
 }
 

@@ -18,7 +18,7 @@ namespace {
 using Bytes = std::span<const std::byte>;
 
 bool contains(Bytes outer, Bytes inner) {
-  const std::less_equal<const std::byte*> before;
+  const std::less_equal<> before;  // of any two addresses
   return before(outer.data(), inner.data()) &&
          before(inner.data() + inner.size(), outer.data() + outer.size());
 }

@@ -153,7 +153,8 @@ class Tasks {
   void attend_long(const program::Op& op, const program::Task& task, const Queries& queries);
   void attend_block(const Queries& queries, const void* rows, std::size_t begin, std::size_t end,
                     std::size_t first, std::size_t n);
-  const void* as_operand(const float* x, std::size_t rows, std::size_t n, std::size_t depth, Operand& to);
+  const void* as_operand(const float* x, std::size_t rows, std::size_t n, std::size_t depth,
+                         Operand& to) const;
   const void* operand_row(const void* operand, std::size_t element) const;
   void finish(const program::Task& task, std::uint32_t begin, const Queries& queries);
   void make_query(const program::Op& op, std::uint32_t row, std::size_t head, float* to);
