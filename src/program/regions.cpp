@@ -42,29 +42,38 @@ class Accesses {
     switch (op_.kind) {
       case OpKind::kEmbed:
         read(Buffer::kTokens, {0, 1});
-        return write(Buffer::kResidual, hidden);
+        write(Buffer::kResidual, hidden);
+        return;
       case OpKind::kMixIn:
         read(Buffer::kResidual, hidden);
-        return write(Buffer::kProjection, tile());
+        write(Buffer::kProjection, tile());
+        return;
       case OpKind::kKvAppend:
-        return kv_append();
+        kv_append();
+        return;
       case OpKind::kMix:
-        return op_.layer_kind == LayerKind::kDeltaNet ? delta_net() : attention();
+        op_.layer_kind == LayerKind::kDeltaNet ? delta_net() : attention();
+        return;
       case OpKind::kMixMerge:
-        return merge();
+        merge();
+        return;
       case OpKind::kMixOut:
         read(Buffer::kMixed, {0, mixed_width()});
         read(Buffer::kResidual, tile());
-        return write(Buffer::kResidual, tile());
+        write(Buffer::kResidual, tile());
+        return;
       case OpKind::kMlpIn:
         read(Buffer::kResidual, hidden);
-        return write(Buffer::kGated, tile());
+        write(Buffer::kGated, tile());
+        return;
       case OpKind::kMlpOut:
         read(Buffer::kGated, {0, narrow(config_.intermediate_size)});
         read(Buffer::kResidual, tile());
-        return write(Buffer::kResidual, tile());
+        write(Buffer::kResidual, tile());
+        return;
       case OpKind::kHead:
-        return head();
+        head();
+        return;
       case OpKind::kSample:
         access_.reads.push_back(
             {Buffer::kLogits, 0, task_.rows, task_.rows + 1, 0, narrow(config_.vocab_size)});
