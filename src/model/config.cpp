@@ -147,7 +147,7 @@ void refuse_unknown(const Fields& fields) {
   const auto refuse_unless = [&](const char* field, bool wanted) {
     if (fields.flag(field).value_or(wanted) != wanted)
       fields.fail(field, wanted ? "false" : "true",
-                  std::string(wanted ? "true" : "false") + ": the other form is not implemented");
+                  std::string(wanted ? "true" : "false") + ": the other form is not supported");
   };
   refuse_unless("attention_bias", false);
   refuse_unless("mlp_bias", false);

@@ -97,7 +97,7 @@ void check_architecture(const Gguf& file) {
   if (*name != kArchitecture) checks.fail(kKey, '"' + printable(*name, 60) + '"', expected);
 }
 
-// A RoPE whose frequencies are scaled is not implemented. As in llama.cpp (llama-model.cpp, llama-context.cpp), no type
+// A RoPE whose frequencies are scaled is not supported. As in llama.cpp (llama-model.cpp, llama-context.cpp), no type
 // means "linear", a factor of 0 is none, the older key counts where the newer one is absent, and the attention factor
 // whatever the type.
 void refuse_scaled_rope(const Gguf& file, const Keys& keys) {
@@ -108,7 +108,7 @@ void refuse_scaled_rope(const Gguf& file, const Keys& keys) {
   const auto refuse_factor = [&](const char* name) {
     const double factor = file.number(Keys::full(name)).value_or(1);
     if (factor != 0 && factor != 1)
-      keys.checks().fail(Keys::full(name), fmt::format("{}", factor), "1: scaled RoPE is not implemented");
+      keys.checks().fail(Keys::full(name), fmt::format("{}", factor), "1: scaled RoPE is not supported");
   };
   if (type != "none")
     refuse_factor(file.has(Keys::full("rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear");
@@ -116,7 +116,7 @@ void refuse_scaled_rope(const Gguf& file, const Keys& keys) {
   static constexpr const char* kFrequencies = "rope_freqs.weight";
   if (file.contains(kFrequencies) || file.unreadable().contains(kFrequencies))
     throw Error(std::string("tensor ") + kFrequencies + " is there", file.path_of(kFrequencies).string(),
-                "expected none: scaled RoPE is not implemented");
+                "expected none: scaled RoPE is not supported");
 }
 
 // Keys that change the maths in ways that this program doesn't know.

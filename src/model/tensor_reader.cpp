@@ -86,7 +86,7 @@ void TensorReader::refuse_part_of_known_module(const std::string& name) const {
       name.ends_with(kWeight))
     return;
   throw Error("tensor " + printable(name, 200) + " is there", source_.path_of(name).string(),
-              "expected a weight alone: biases and scales of this model's matrices are not implemented");
+              "expected a weight alone: biases and scales of this model's matrices are not supported");
 }
 
 void TensorReader::finish(Model& model) const {

@@ -35,7 +35,7 @@ TEST(KnownModules, OfGgufHaveAWeightAndNothingElse) {
       const std::string name = tensor.name.substr(0, tensor.name.size() - kWeight.size()) + part;
       test::GgufModelFile file = whole;
       file.writer.tensor(name, test::ggml::kF32, {1}, "abcd");
-      EXPECT_THAT(file.failure(), AllOf(HasSubstr("tensor " + name), HasSubstr("not implemented")));
+      EXPECT_THAT(file.failure(), AllOf(HasSubstr("tensor " + name), HasSubstr("not supported")));
     }
   }
 }
@@ -46,7 +46,7 @@ TEST(KnownModules, OfGgufAreTheSameFused) {
   test::GgufModelFile whole = test::small_gguf(random);
   const auto expect_refused = [](test::GgufModelFile file, const std::string& name) {
     file.writer.tensor(name, test::ggml::kF32, {1}, "abcd");
-    EXPECT_THAT(file.failure(), AllOf(HasSubstr("tensor " + name), HasSubstr("not implemented")));
+    EXPECT_THAT(file.failure(), AllOf(HasSubstr("tensor " + name), HasSubstr("not supported")));
   };
   expect_refused(whole, "blk.2.attn_qkv.bias");
   for (const char* layer : {"blk.2.", "blk.3."}) {
@@ -76,7 +76,7 @@ TEST(KnownModules, OfSafetensorsHaveAWeightAndNothingElse) {
       const test::TempFolder folder;
       test::write_checkpoint(folder, test::text_config(shapes), tensors);
       EXPECT_THAT(test::error_of([&] { load_model(folder.path()); }),
-                  AllOf(HasSubstr("tensor " + name), HasSubstr("not implemented")));
+                  AllOf(HasSubstr("tensor " + name), HasSubstr("not supported")));
     }
   }
 }
