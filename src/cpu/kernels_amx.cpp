@@ -22,25 +22,7 @@ void matmul_bf16_long(const uint16_t* w, size_t depth, size_t n_panels, const vo
 
 }  // namespace
 
-const Kernels kAmxBf16Kernels = {"amx_bf16",
-                                 ActivationType::kBF16,
-                                 matmul_f32,
-                                 matmul_bf16,
-                                 matmul_bf16_long,
-                                 to_bf16,
-                                 sum_of_squares,
-                                 scale_by,
-                                 add,
-                                 silu_mul,
-                                 sigmoid_mul,
-                                 conv_silu,
-                                 delta_rule,
-                                 attend,
-                                 pack_keys,
-                                 pack_values,
-                                 soften,
-                                 scale_and_add,
-                                 largest};
+const Kernels kAmxBf16Kernels = kernels_of("amx_bf16", ActivationType::kBF16, matmul_bf16, matmul_bf16_long);
 
 }  // namespace sluice::cpu
 #endif

@@ -40,25 +40,7 @@ void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* a
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {"avx512",
-                                ActivationType::kF32,
-                                matmul_f32,
-                                matmul_bf16,
-                                matmul_bf16,
-                                to_bf16,
-                                sum_of_squares,
-                                scale_by,
-                                add,
-                                silu_mul,
-                                sigmoid_mul,
-                                conv_silu,
-                                delta_rule,
-                                attend,
-                                pack_keys,
-                                pack_values,
-                                soften,
-                                scale_and_add,
-                                largest};
+const Kernels kAvx512Kernels = kernels_of("avx512", ActivationType::kF32, matmul_bf16, matmul_bf16);
 
 }  // namespace sluice::cpu
 #endif

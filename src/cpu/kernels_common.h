@@ -2,6 +2,7 @@
 // only mul_add differs. Included by kernels_*.cpp only.
 #pragma once
 
+#include "cpu/kernels.h"
 #include "cpu/kernels_attention.h"
 #include "cpu/kernels_delta.h"
 #include "cpu/kernels_vector.h"
@@ -142,6 +143,14 @@ float largest(const float* x, size_t n) {
   float best = largest_of(most);
   for (; i < n; ++i) best = x[i] > best ? x[i] : best;
   return best;
+}
+
+// The table of the instruction set that the file is compiled for, with its own products on bf16.
+constexpr Kernels kernels_of(const char* name, ActivationType activations,
+                             decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long) {
+  return {name,      activations, matmul_f32, bf16,          bf16_long, to_bf16,    sum_of_squares,
+          scale_by,  add,         silu_mul,   sigmoid_mul,   conv_silu, delta_rule, attend,
+          pack_keys, pack_values, soften,     scale_and_add, largest};
 }
 
 }  // namespace
