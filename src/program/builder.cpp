@@ -151,12 +151,11 @@ class Builder {
   }
 
   void add_task(std::uint32_t rows, std::uint32_t part, std::uint32_t split = 0) {
-    Task task;
+    Task& task = program_.tasks.emplace_back();
     task.op = narrow(program_.ops.size()) - 1;
     task.rows = rows;
     task.part = part;
     task.split = split;
-    program_.tasks.push_back(task);
     ++program_.ops.back().n_tasks;
   }
 
