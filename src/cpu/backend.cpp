@@ -1,7 +1,6 @@
 #include "cpu/backend.h"
 
 #include <algorithm>
-#include <list>
 #include <utility>
 #include <vector>
 
@@ -15,13 +14,10 @@
 #include "cpu/sequences.h"
 #include "cpu/workers.h"
 #include "program/builder.h"
-#include "program/verify.h"
+#include "program/programs.h"
 
 namespace sluice::cpu {
 namespace {
-
-// Programs of the shapes seen last. A decode shape and the pieces of a prompt come again and again.
-constexpr std::size_t kPrograms = 16;
 
 const Kernels& choose_kernels(const std::optional<std::string>& isa) {
   std::size_t n = 0;
@@ -48,11 +44,10 @@ class CpuBackend final : public Backend {
              const PackedCache* cache, const LoadEvents& events)
       : model_(model),
         context_(context),
-        verify_(options.verify_programs),
         kernels_(choose_kernels(options.isa)),
         workers_(make_workers(options)),
-        tiling_(tiling_for(workers_.size())),
-        weights_(model, tiling_, workers_, cache, events),
+        programs_(model.config, tiling_for(workers_.size()), options.verify_programs),
+        weights_(model, tiling_for(workers_.size()), workers_, cache, events),
         sequences_(model.config, n_slots, context),
         executor_(model, weights_, kernels_, workers_, sequences_),
         name_(fmt::format("cpu ({}, {} workers{})", kernels_.name, workers_.size(),
@@ -100,34 +95,22 @@ class CpuBackend final : public Backend {
     }
     for (const program::Output& output : step.outputs)
       shape.output_rows.push_back(static_cast<std::uint32_t>(output.row));
-    const auto known = std::find_if(programs_.begin(), programs_.end(),
-                                    [&](const program::Program& program) { return program.shape == shape; });
-    if (known != programs_.end()) {
-      programs_.splice(programs_.begin(), programs_, known);
-      return programs_.front();
-    }
-    ++statistics_.programs_built;
-    programs_.push_front(program::build(model_.config, shape, tiling_));
-    if (verify_) {
-      program::require_valid(programs_.front());
-      ++statistics_.programs_verified;
-    }
-    if (programs_.size() > kPrograms) programs_.pop_back();
-    return programs_.front();
+    const program::Program& program = programs_.of(shape);
+    statistics_.programs_built = programs_.n_made();
+    statistics_.programs_verified = programs_.n_verified();
+    return program;
   }
 
   const model::Model& model_;
   std::size_t context_;
-  bool verify_;
   const Kernels& kernels_;
   Workers workers_;
-  program::Tiling tiling_;
+  program::Programs programs_;
   PackedWeights weights_;
   Sequences sequences_;
   Executor executor_;
   std::string name_;
   Statistics statistics_;
-  std::list<program::Program> programs_;  // the one used last first
 };
 
 }  // namespace

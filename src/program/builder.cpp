@@ -68,8 +68,15 @@ struct Groups {
 class Builder {
  public:
   Builder(const ModelConfig& config, const StepShape& shape, const Tiling& tiling) : tiling_(tiling) {
+    check(shape);
     program_.config = config;
     program_.shape = shape;
+  }
+
+  // Rows and groups alone.
+  Program lay_out() {
+    lay_out_rows();
+    return std::move(program_);
   }
 
   Program build() {
@@ -132,6 +139,7 @@ class Builder {
   }
 
   void add_groups(std::uint32_t begin, std::uint32_t end, std::uint32_t most, bool is_short_run) {
+    SLUICE_CHECK(begin < end);
     const std::uint32_t parts = (end - begin + most - 1) / most;
     const std::uint32_t even = round_up((end - begin + parts - 1) / parts, kRowTile);
     for (; begin < end; begin += even)
@@ -151,12 +159,11 @@ class Builder {
   }
 
   void add_task(std::uint32_t rows, std::uint32_t part, std::uint32_t split = 0) {
-    Task task;
+    Task& task = program_.tasks.emplace_back();
     task.op = narrow(program_.ops.size()) - 1;
     task.rows = rows;
     task.part = part;
     task.split = split;
-    program_.tasks.push_back(task);
     ++program_.ops.back().n_tasks;
   }
 
@@ -316,8 +323,11 @@ std::vector<Columns> tile_columns(const ModelConfig& config, OpKind kind, LayerK
   return tiles;
 }
 
+Program lay_out(const ModelConfig& config, const StepShape& shape) {
+  return Builder(config, shape, Tiling{}).lay_out();
+}
+
 Program build(const ModelConfig& config, const StepShape& shape, const Tiling& tiling) {
-  check(shape);
   return Builder(config, shape, tiling).build();
 }
 

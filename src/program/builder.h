@@ -23,7 +23,11 @@ struct Tiling {
 std::vector<Columns> tile_columns(const model::ModelConfig& config, OpKind kind, model::LayerKind layer,
                                   const Tiling& tiling);
 
-// Throws Error if the shape is empty, or an output row is out of range or not in order.
+// Both throw Error if the shape is empty, or an output row is out of range or not in order.
+
+// The Program's rows and groups without its ops, tasks and waits.
+Program lay_out(const model::ModelConfig& config, const StepShape& shape);
+
 Program build(const model::ModelConfig& config, const StepShape& shape, const Tiling& tiling);
 
 }  // namespace sluice::program

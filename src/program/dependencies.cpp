@@ -1,9 +1,10 @@
+// Time and memory are near linear in tasks and waits, not in their product: tasks of an op that read the same are one
+// consumer, and what an op wrote is searched row band by row band.
 #include "program/dependencies.h"
 
 #include <algorithm>
 #include <array>
-#include <map>
-#include <unordered_map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -15,16 +16,130 @@ namespace {
 
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
-// Who last wrote a part of a buffer. The parts don't overlap.
-struct Written {
-  Region region;
-  std::uint32_t task = kNone;
-};
+bool is_same(const Region& a, const Region& b) {
+  return a.buffer == b.buffer && a.layer == b.layer && a.row_begin == b.row_begin && a.row_end == b.row_end &&
+         a.col_begin == b.col_begin && a.col_end == b.col_end;
+}
 
-struct WrittenBuffer {
-  std::vector<Written> parts;  // first those of earlier ops, then those of `op`
-  std::size_t n_earlier = 0;
-  std::uint32_t op = kNone;
+// Who last wrote each part of the buffers.
+class Writers {
+ public:
+  explicit Writers(std::size_t n_layers) : n_layers_(n_layers), buffers_(n_layers * kBuffers) {}
+
+  // Calls found(task) for each that wrote some of `region` last.
+  template <typename Found>
+  void for_each(const Region& region, const Found& found) const {
+    for (const Band& band : buffers_[index_of(region)]) {
+      if (!overlap(band.region, region)) continue;
+      const std::uint32_t begin = std::max(band.region.col_begin, region.col_begin);
+      const std::uint32_t end = std::min(band.region.col_end, region.col_end);
+      const auto first = parts_.begin() + band.first_part;
+      const auto last = parts_.begin() + band.last_part;
+      for (auto part = std::upper_bound(first, last, begin, ends_behind); part != last && part->begin < end;
+           ++part)
+        found(part->task);
+    }
+  }
+
+  // A task of the op at hand writes `region`.
+  void add(const Region& region, std::uint32_t task) {
+    if (!new_.empty() && is_next(new_.back().region, region)) {
+      new_.back().region.col_end = region.col_end;
+      ++new_.back().last_part;
+    } else {
+      const auto part = static_cast<std::uint32_t>(new_parts_.size());
+      new_.push_back({region, part, part + 1});
+    }
+    Part& part = new_parts_.emplace_back();
+    part.begin = region.col_begin;
+    part.end = region.col_end;
+    part.task = task;
+  }
+
+  // The op is complete: what earlier ones wrote to the same places is gone. An op's own tasks never overlap.
+  void finish_op() {
+    const auto place = [](const Band& band) {
+      const Region& r = band.region;
+      return std::tuple(r.buffer, r.layer, r.row_begin, r.row_end, r.col_begin);
+    };
+    const auto is_before = [&](const Band& a, const Band& b) { return place(a) < place(b); };
+    if (!std::is_sorted(new_.begin(), new_.end(), is_before)) std::sort(new_.begin(), new_.end(), is_before);
+    for (auto next = new_.begin(); next != new_.end();) {
+      Band band{next->region, static_cast<std::uint32_t>(parts_.size()), 0};
+      band.region.col_end = band.region.col_begin;
+      for (; next != new_.end() && is_next(band.region, next->region); ++next) {
+        band.region.col_end = next->region.col_end;
+        parts_.insert(parts_.end(), new_parts_.begin() + next->first_part,
+                      new_parts_.begin() + next->last_part);
+      }
+      band.last_part = static_cast<std::uint32_t>(parts_.size());
+      replace(band);
+    }
+    new_.clear();
+    new_parts_.clear();
+  }
+
+ private:
+  static constexpr std::size_t kBuffers = static_cast<std::size_t>(Buffer::kKeyValue) + 1;
+
+  struct Part {
+    std::uint32_t begin = 0;  // columns
+    std::uint32_t end = 0;
+    std::uint32_t task = kNone;
+  };
+  // Parts side by side, for the same rows. Their columns may reach beyond the region's: later writes cut only that.
+  struct Band {
+    Region region;
+    std::uint32_t first_part = 0;  // [first_part, last_part)
+    std::uint32_t last_part = 0;
+  };
+
+  static bool ends_behind(std::uint32_t column, const Part& part) { return column < part.end; }
+
+  // Whether `next` stands to the right of `region`.
+  static bool is_next(const Region& region, const Region& next) {
+    return region.buffer == next.buffer && region.layer == next.layer && region.row_begin == next.row_begin &&
+           region.row_end == next.row_end && region.col_end == next.col_begin;
+  }
+
+  std::size_t index_of(const Region& region) const {
+    return static_cast<std::size_t>(region.buffer) * n_layers_ + region.layer;
+  }
+
+  void replace(const Band& band) {
+    std::vector<Band>& bands = buffers_[index_of(band.region)];
+    rests_.clear();
+    std::erase_if(bands, [&](const Band& old) {
+      const bool is_hit = overlap(old.region, band.region);
+      if (is_hit) keep_rest(old, band.region);
+      return is_hit;
+    });
+    bands.insert(bands.end(), rests_.begin(), rests_.end());
+    bands.push_back(band);
+  }
+
+  // What `hole` leaves of a band: above, below, left, right.
+  void keep_rest(const Band& old, const Region& hole) {
+    const Region& r = old.region;
+    const std::uint32_t top = std::max(r.row_begin, hole.row_begin);
+    const std::uint32_t bottom = std::min(r.row_end, hole.row_end);
+    const std::array<Region, 4> rests = {{
+        {r.buffer, r.layer, r.row_begin, top, r.col_begin, r.col_end},
+        {r.buffer, r.layer, bottom, r.row_end, r.col_begin, r.col_end},
+        {r.buffer, r.layer, top, bottom, r.col_begin, std::max(r.col_begin, hole.col_begin)},
+        {r.buffer, r.layer, top, bottom, std::min(r.col_end, hole.col_end), r.col_end},
+    }};
+    for (const Region& rest : rests)
+      if (rest.row_begin < rest.row_end && rest.col_begin < rest.col_end)
+        rests_.push_back({rest, old.first_part, old.last_part});
+  }
+
+  std::size_t n_layers_;
+  std::vector<std::vector<Band>> buffers_;  // [buffers, layers]  bands that don't overlap
+  std::vector<Part> parts_;
+  std::vector<Band> new_;  // of the op at hand; its parts are of new_parts_
+  std::vector<Part> new_parts_;
+  std::vector<Band> rests_;
 };
 
 class Deriver {
@@ -39,29 +154,44 @@ class Deriver {
   }
 
  private:
+  // Tasks [first_task, next consumer's first) of one op, which read the same.
+  struct Consumer {
+    std::uint32_t first_task = 0;
+    std::size_t first_producer = 0;  // in producers_
+  };
+
   void find_producers() {
+    Writers writers(program_.config.n_layers());
     Access access;
-    producers_begin_.push_back(0);
-    for (std::uint32_t task = 0; task < program_.tasks.size(); ++task) {
-      regions_of(program_, program_.tasks[task], access);
-      const std::size_t begin = producers_.size();
-      for (const Region& read : access.reads)
-        if (!is_in_place(read, access)) collect(read);
-      std::sort(producers_.begin() + static_cast<std::ptrdiff_t>(begin), producers_.end());
-      producers_.erase(std::unique(producers_.begin() + static_cast<std::ptrdiff_t>(begin), producers_.end()),
-                       producers_.end());
-      producers_begin_.push_back(producers_.size());
-      for (const Region& written : access.writes) note(written, task);
+    std::vector<Region> reads;  // of the consumer at hand
+    for (const Op& op : program_.ops) {
+      for (std::uint32_t task = op.first_task; task < op.first_task + op.n_tasks; ++task) {
+        regions_of(program_, program_.tasks[task], access);
+        for (const Region& written : access.writes) writers.add(written, task);
+        std::erase_if(access.reads, [&](const Region& read) { return is_in_place(read, access); });
+        if (task == op.first_task ||
+            !std::equal(access.reads.begin(), access.reads.end(), reads.begin(), reads.end(), is_same)) {
+          std::swap(reads, access.reads);
+          add_consumer(task, reads, writers);
+        }
+      }
+      writers.finish_op();
     }
+    consumers_.push_back({static_cast<std::uint32_t>(program_.tasks.size()), producers_.size()});
   }
 
-  WrittenBuffer& buffer_of(const Region& region) {
-    return buffers_[{static_cast<std::uint32_t>(region.buffer), region.layer}];
+  void add_consumer(std::uint32_t task, const std::vector<Region>& reads, const Writers& writers) {
+    consumers_.push_back({task, producers_.size()});
+    const auto begin = static_cast<std::ptrdiff_t>(producers_.size());
+    for (const Region& read : reads)
+      writers.for_each(read, [this](std::uint32_t producer) { producers_.push_back(producer); });
+    sort_and_unite(producers_, begin);
   }
 
-  void collect(const Region& read) {
-    for (const Written& written : buffer_of(read).parts)
-      if (overlap(written.region, read)) producers_.push_back(written.task);
+  static void sort_and_unite(std::vector<std::uint32_t>& values, std::ptrdiff_t begin) {
+    const auto first = values.begin() + begin;
+    if (!std::is_sorted(first, values.end())) std::sort(first, values.end());
+    values.erase(std::unique(first, values.end()), values.end());
   }
 
   // What a task adds to in place was complete before its other input could be made: residual before mix_out and
@@ -71,63 +201,45 @@ class Deriver {
                        [&](const Region& written) { return overlap(read, written); });
   }
 
-  // What earlier ops wrote there is gone, as far as `region` covers it. An op's own tasks never overlap.
-  void note(const Region& region, std::uint32_t task) {
-    WrittenBuffer& buffer = buffer_of(region);
-    std::vector<Written>& parts = buffer.parts;
-    if (buffer.op != program_.tasks[task].op) {
-      buffer.op = program_.tasks[task].op;
-      std::erase_if(parts, [](const Written& part) { return part.task == kNone; });
-      buffer.n_earlier = parts.size();
-    }
-    for (std::size_t i = 0; i < buffer.n_earlier; ++i)
-      if (parts[i].task != kNone && overlap(parts[i].region, region)) replace_by_rest(buffer, i, region);
-    parts.push_back({region, task});
-  }
+  std::size_t n_consumers() const { return consumers_.size() - 1; }
 
-  // What `hole` leaves of part i: above, below, left, right.
-  static void replace_by_rest(WrittenBuffer& buffer, std::size_t i, const Region& hole) {
-    const Written old = std::exchange(buffer.parts[i], Written{});
-    const Region& r = old.region;
-    const std::uint32_t top = std::max(r.row_begin, hole.row_begin);
-    const std::uint32_t bottom = std::min(r.row_end, hole.row_end);
-    const std::array<Region, 4> rests = {{
-        {r.buffer, r.layer, r.row_begin, top, r.col_begin, r.col_end},
-        {r.buffer, r.layer, bottom, r.row_end, r.col_begin, r.col_end},
-        {r.buffer, r.layer, top, bottom, r.col_begin, std::max(r.col_begin, hole.col_begin)},
-        {r.buffer, r.layer, top, bottom, std::min(r.col_end, hole.col_end), r.col_end},
-    }};
-    for (const Region& rest : rests) {
-      if (rest.row_begin >= rest.row_end || rest.col_begin >= rest.col_end) continue;
-      buffer.parts.insert(buffer.parts.begin() + static_cast<std::ptrdiff_t>(buffer.n_earlier),
-                          {rest, old.task});
-      ++buffer.n_earlier;
-    }
+  template <typename Visit>
+  void for_each_producer(std::size_t consumer, const Visit& visit) const {
+    for (std::size_t i = consumers_[consumer].first_producer; i < consumers_[consumer + 1].first_producer;
+         ++i)
+      visit(producers_[i]);
   }
 
   // Tasks are of one class while the same tasks wait for them: every consumer splits the classes of its producers.
   void refine_classes() {
-    std::uint32_t n_classes = 1;
-    std::unordered_map<std::uint32_t, std::uint32_t> split;  // class → its part that this consumer needs
-    for (std::uint32_t consumer = 0; consumer < program_.tasks.size(); ++consumer) {
-      split.clear();
-      for (std::size_t i = producers_begin_[consumer]; i < producers_begin_[consumer + 1]; ++i) {
-        const auto [place, is_new] = split.try_emplace(class_of_[producers_[i]], n_classes);
-        if (is_new) ++n_classes;
-        class_of_[producers_[i]] = place->second;
-      }
+    std::vector<std::size_t> splitter(1, n_consumers());  // [classes]  the consumer that last split it
+    std::vector<std::uint32_t> part(1, 0);  // [classes]  what that one needs of it, a class of its own
+    for (std::size_t consumer = 0; consumer < n_consumers(); ++consumer) {
+      for_each_producer(consumer, [&](std::uint32_t producer) {
+        std::uint32_t& its = class_of_[producer];
+        if (splitter[its] != consumer) {
+          splitter[its] = consumer;
+          part[its] = static_cast<std::uint32_t>(part.size());
+          splitter.push_back(n_consumers());
+          part.push_back(0);
+        }
+        its = part[its];
+      });
     }
+    n_classes_ = part.size();
   }
 
   // Counters in the order in which they are first bumped; class 0, which nobody in the step waits for, last.
   void number_counters() {
-    std::unordered_map<std::uint32_t, std::uint32_t> counter_of_class;
+    std::vector<std::uint32_t> counter_of_class(n_classes_, kNone);
     for (std::uint32_t task = 0; task < program_.tasks.size(); ++task) {
       if (class_of_[task] == 0) continue;
-      const auto [place, is_new] =
-          counter_of_class.try_emplace(class_of_[task], static_cast<std::uint32_t>(program_.counters.size()));
-      if (is_new) program_.counters.push_back(0);
-      program_.tasks[task].signal = place->second;
+      std::uint32_t& counter = counter_of_class[class_of_[task]];
+      if (counter == kNone) {
+        counter = static_cast<std::uint32_t>(program_.counters.size());
+        program_.counters.push_back(0);
+      }
+      program_.tasks[task].signal = counter;
     }
     const auto last = static_cast<std::uint32_t>(program_.counters.size());
     program_.counters.push_back(0);
@@ -138,56 +250,66 @@ class Deriver {
   }
 
   void set_waits() {
-    implied_.assign(program_.counters.size(),
-                    std::vector<std::uint64_t>((program_.counters.size() + 63) / 64));
+    n_words_ = (program_.counters.size() + 63) / 64;
+    implied_.assign(program_.counters.size() * n_words_, 0);
     std::vector<std::uint32_t> counters;
-    for (std::uint32_t task = 0; task < program_.tasks.size(); ++task) {
+    for (std::size_t consumer = 0; consumer < n_consumers(); ++consumer) {
       counters.clear();
-      for (std::size_t i = producers_begin_[task]; i < producers_begin_[task + 1]; ++i)
-        counters.push_back(program_.tasks[producers_[i]].signal);
-      std::sort(counters.begin(), counters.end());
-      counters.erase(std::unique(counters.begin(), counters.end()), counters.end());
+      for_each_producer(consumer,
+                        [&](std::uint32_t task) { counters.push_back(program_.tasks[task].signal); });
+      sort_and_unite(counters, 0);
       drop_implied(counters);
-
-      Task& waiting = program_.tasks[task];
-      waiting.first_wait = static_cast<std::uint32_t>(program_.waits.size());
-      for (const std::uint32_t counter : counters) {
-        program_.waits.push_back({counter, program_.counters[counter], false});
-        imply(waiting.signal, counter);
+      std::uint32_t last_signal = kNone;
+      for (std::uint32_t task = consumers_[consumer].first_task; task < consumers_[consumer + 1].first_task;
+           ++task) {
+        set_waits(program_.tasks[task], counters);
+        if (program_.tasks[task].signal == last_signal) continue;
+        last_signal = program_.tasks[task].signal;
+        for (const std::uint32_t counter : counters) imply(last_signal, counter);
       }
-      if (program_.ops[waiting.op].kind == OpKind::kEmbed) {
-        const auto last = static_cast<std::uint32_t>(program_.counters.size()) - 1;
-        program_.waits.push_back({last, program_.counters[last], true});
-      }
-      waiting.n_waits = static_cast<std::uint32_t>(program_.waits.size()) - waiting.first_wait;
     }
+  }
+
+  void set_waits(Task& waiting, const std::vector<std::uint32_t>& counters) {
+    waiting.first_wait = static_cast<std::uint32_t>(program_.waits.size());
+    for (const std::uint32_t counter : counters)
+      program_.waits.push_back({counter, program_.counters[counter], false});
+    if (program_.ops[waiting.op].kind == OpKind::kEmbed) {
+      const auto last = static_cast<std::uint32_t>(program_.counters.size()) - 1;
+      program_.waits.push_back({last, program_.counters[last], true});
+    }
+    waiting.n_waits = static_cast<std::uint32_t>(program_.waits.size()) - waiting.first_wait;
+  }
+
+  bool implies(std::uint32_t later, std::uint32_t counter) const {
+    return (implied_[later * n_words_ + counter / 64] >> (counter % 64) & 1) != 0;
   }
 
   // Leaves out what the other waits imply.
   void drop_implied(std::vector<std::uint32_t>& counters) const {
+    if (counters.size() < 2) return;
     const std::vector<std::uint32_t> all = counters;
     std::erase_if(counters, [&](std::uint32_t counter) {
-      return std::any_of(all.begin(), all.end(), [&](std::uint32_t other) {
-        return (implied_[other][counter / 64] >> (counter % 64) & 1) != 0;
-      });
+      return std::any_of(all.begin(), all.end(),
+                         [&](std::uint32_t other) { return implies(other, counter); });
     });
   }
 
   // What bumps `signal` has waited for `counter`.
   void imply(std::uint32_t signal, std::uint32_t counter) {
-    std::vector<std::uint64_t>& set = implied_[signal];
-    if ((set[counter / 64] >> (counter % 64) & 1) != 0) return;
-    for (std::size_t i = 0; i < set.size(); ++i) set[i] |= implied_[counter][i];
-    set[counter / 64] |= std::uint64_t{1} << (counter % 64);
+    if (implies(signal, counter)) return;
+    for (std::size_t i = 0; i < n_words_; ++i)
+      implied_[signal * n_words_ + i] |= implied_[counter * n_words_ + i];
+    implied_[signal * n_words_ + counter / 64] |= std::uint64_t{1} << (counter % 64);
   }
 
   Program& program_;
-  std::map<std::pair<std::uint32_t, std::uint32_t>, WrittenBuffer> buffers_;  // by buffer and layer
-  std::vector<std::uint32_t> producers_;      // of all tasks, one after the other
-  std::vector<std::size_t> producers_begin_;  // [tasks + 1]
-  std::vector<std::uint32_t> class_of_;       // [tasks]
-  std::vector<std::vector<std::uint64_t>>
-      implied_;  // [counters]  the set of those that were waited for before
+  std::vector<Consumer> consumers_;       // [consumers + 1]
+  std::vector<std::uint32_t> producers_;  // of all consumers, one after the other
+  std::vector<std::uint32_t> class_of_;   // [tasks]
+  std::size_t n_classes_ = 0;
+  std::size_t n_words_ = 0;             // of a set of counters
+  std::vector<std::uint64_t> implied_;  // [counters, words]  the set of those that were waited for before
 };
 
 }  // namespace

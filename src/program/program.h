@@ -87,6 +87,7 @@ struct RowGroup {
   std::uint32_t end = 0;
   bool is_short = true;
   std::uint32_t size() const { return end - begin; }
+  bool operator==(const RowGroup&) const = default;
 };
 
 // The widths of a layer's projections, as columns of one row of the projection buffer: Q | K | V | z | b | a for DeltaNet;
@@ -106,6 +107,7 @@ struct Op {
   std::uint32_t first_task = 0;  // tasks of an op stand together
   std::uint32_t n_tasks = 0;
   std::uint32_t tiling = 0;  // weight ops: index into Program::tilings
+  bool operator==(const Op&) const = default;
 };
 
 struct Task {
@@ -116,6 +118,7 @@ struct Task {
   std::uint32_t first_wait = 0;
   std::uint32_t n_waits = 0;
   std::uint32_t signal = 0;  // the counter that it bumps by one
+  bool operator==(const Task&) const = default;
 };
 
 // The task may start when `counter` has been bumped `target` times in this step (in the step before, if `previous_step`:

@@ -12,9 +12,14 @@ std::uint32_t narrow(std::size_t value) {
   return static_cast<std::uint32_t>(value);
 }
 
-// The regions of a list of rows: one for each run of consecutive ones.
+// The regions of a list of rows, which ascend: one for each run of consecutive ones.
 void add_rows(const Program& program, const RowGroup& group, Buffer buffer, std::uint32_t layer,
               Columns columns, std::vector<Region>& out) {
+  const std::uint32_t last = program.rows[group.end - 1];
+  if (last - program.rows[group.begin] + 1 == group.size()) {
+    out.push_back({buffer, layer, program.rows[group.begin], last + 1, columns.begin, columns.end});
+    return;
+  }
   for (std::uint32_t i = group.begin; i < group.end;) {
     const std::uint32_t first = program.rows[i];
     std::uint32_t end = first;
@@ -30,12 +35,7 @@ Columns head_columns(Columns all, std::size_t head, std::size_t size) {
 class Accesses {
  public:
   Accesses(const Program& program, const Task& task, Access& access)
-      : program_(program),
-        config_(program.config),
-        task_(task),
-        op_(program.ops[task.op]),
-        layout_(projection_layout(program.config, op_.layer_kind)),
-        access_(access) {}
+      : program_(program), config_(program.config), task_(task), op_(program.ops[task.op]), access_(access) {}
 
   void fill() {
     const Columns hidden{0, narrow(config_.hidden_size)};
@@ -96,15 +96,19 @@ class Accesses {
     add_rows(program_, group(), buffer, is_per_layer(buffer) ? op_.layer : 0, columns, access_.writes);
   }
 
+  ProjectionLayout layout() const { return projection_layout(config_, op_.layer_kind); }
+
   void kv_append() {
+    const ProjectionLayout layout = this->layout();
     const std::uint32_t head = task_.part;
-    read(Buffer::kProjection, head_columns(layout_.k, head, config_.head_dim));
-    read(Buffer::kProjection, head_columns(layout_.v, head, config_.head_dim));
+    read(Buffer::kProjection, head_columns(layout.k, head, config_.head_dim));
+    read(Buffer::kProjection, head_columns(layout.v, head, config_.head_dim));
     write(Buffer::kKeyValue, {head, head + 1});
   }
 
   // All rows of a span; K head `part` and the V heads that use it.
   void delta_net() {
+    const ProjectionLayout layout = this->layout();
     const std::uint32_t span = task_.rows;
     const std::uint32_t begin = program_.first_row[span];
     const std::uint32_t end = program_.first_row[span + 1];
@@ -116,17 +120,17 @@ class Accesses {
       access_.reads.push_back(region);
       access_.writes.push_back(region);
     };
-    for (const Columns part : {layout_.q, layout_.k}) {
+    for (const Columns part : {layout.q, layout.k}) {
       const Columns columns = head_columns(part, task_.part, config_.key_head_dim);
       projected(columns);
       state(Buffer::kConvState, columns);  // Q | K | V stand first in the projection: the same columns
     }
     for (std::size_t head = task_.part; head < config_.n_value_heads; head += config_.n_key_heads) {
-      const Columns value = head_columns(layout_.v, head, config_.value_head_dim);
+      const Columns value = head_columns(layout.v, head, config_.value_head_dim);
       projected(value);
-      projected(head_columns(layout_.z, head, config_.value_head_dim));
-      projected(head_columns(layout_.b, head, 1));
-      projected(head_columns(layout_.a, head, 1));
+      projected(head_columns(layout.z, head, config_.value_head_dim));
+      projected(head_columns(layout.b, head, 1));
+      projected(head_columns(layout.a, head, 1));
       state(Buffer::kConvState, value);
       state(Buffer::kDeltaState, head_columns({}, head, 1));
       const Columns mixed = head_columns({}, head, config_.value_head_dim);
@@ -141,14 +145,15 @@ class Accesses {
   }
 
   void attention() {
+    const ProjectionLayout layout = this->layout();
     const std::uint32_t span = program_.span_of_row(program_.rows[group().begin]);
     const std::uint32_t n_splits = program_.shape.spans[span].kv_splits;
-    read(Buffer::kProjection, query_heads(layout_.q));
+    read(Buffer::kProjection, query_heads(layout.q));
     const std::uint32_t last = program_.rows[group().end - 1];
     access_.reads.push_back(
         {Buffer::kKeyValue, op_.layer, program_.first_row[span], last + 1, task_.part, task_.part + 1});
     if (n_splits == 1) {
-      read(Buffer::kProjection, query_heads(layout_.gate));
+      read(Buffer::kProjection, query_heads(layout.gate));
       write(Buffer::kMixed, query_heads({}));
     } else {
       const std::uint32_t column = task_.split * narrow(config_.n_kv_heads) + task_.part;
@@ -162,7 +167,7 @@ class Accesses {
       const std::uint32_t column = split * narrow(config_.n_kv_heads) + task_.part;
       read(Buffer::kPartial, {column, column + 1});
     }
-    read(Buffer::kProjection, query_heads(layout_.gate));
+    read(Buffer::kProjection, query_heads(layout().gate));
     write(Buffer::kMixed, query_heads({}));
   }
 
@@ -178,7 +183,6 @@ class Accesses {
   const ModelConfig& config_;
   const Task& task_;
   const Op& op_;
-  const ProjectionLayout layout_;
   Access& access_;
 };
 

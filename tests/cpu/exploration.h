@@ -28,6 +28,16 @@ struct Protocol {
   bool publish_is_update = true;  // else a load, then a store
   bool kernel_compares = true;
   bool wakes = true;
+
+  // What a worker does with tasks: Executor::work.
+  bool looks_ahead = false;  // it has its next task in hand while it computes one
+  bool joins_bumps = false;  // tasks one after the other that bump the same word: one bump for all
+  bool shared_out = false;   // every third task to each, instead of tickets
+  bool oldest_first = true;  // of the two tasks in hand
+  bool joins_same_only = true;
+  bool joins_when_done = true;  // else the first bump counts the next task, too
+  bool wakes_by_joined_total =
+      true;  // the last bump is the one that makes the total, not that adds one to it
 };
 
 struct Instruction {
@@ -101,6 +111,7 @@ class Exploration {
 
  private:
   static constexpr std::size_t kThreads = WeakMemory::kThreads;
+  static constexpr std::uint8_t kNothing = 0xFF;
   static constexpr std::uint8_t kAsleep = 0x80;  // the bit of a word that says that somebody sleeps on it
 
   enum Step : std::uint8_t { kStart, kStore, kFlagStore, kCompare, kSlumber, kLook, kWake };
@@ -108,6 +119,9 @@ class Exploration {
     std::uint8_t at = 0;  // in code_
     Step step = kStart;
     std::uint8_t seen = 0;
+    std::uint8_t held = kNothing;  // the next task, of a worker that looks ahead
+    std::uint8_t done = 0;         // tasks whose bumps it owes
+    bool operator==(const Thread&) const = default;
   };
   struct State {
     WeakMemory memory;
@@ -144,11 +158,12 @@ class Exploration {
 
   // Threads with the same code are interchangeable: of states that differ by their names alone, one stands for all.
   void rename(State& state) const {
-    if (first_[0] != first_[1] || first_[1] != first_[2]) return;
+    if (first_[0] != first_[1] || first_[1] != first_[2] || protocol_.shared_out) return;
     std::array<std::uint8_t, kThreads> order = {0, 1, 2};
     const auto key = [&](std::uint8_t i) {
       const Thread& thread = state.threads[i];
-      return std::tuple(thread.at, thread.step, thread.seen, state.memory.known_to(i));
+      return std::tuple(thread.at, thread.step, thread.seen, thread.held, thread.done,
+                        state.memory.known_to(i));
     };
     std::sort(order.begin(), order.end(), [&](std::uint8_t a, std::uint8_t b) { return key(a) < key(b); });
     state.memory.permute(order);
@@ -185,6 +200,7 @@ class Exploration {
       } else if (instruction.kind == Instruction::kNext) {
         thread.at = first_[i];
         while (code_[thread.at].kind != Instruction::kTake) ++thread.at;
+        if (thread.held != kNothing && thread.held >= tasks_.size()) ++thread.at;
         return;
       } else {
         return;
@@ -193,7 +209,9 @@ class Exploration {
   }
 
   void go_on(State& state, std::size_t i, std::uint8_t at) {
-    state.threads[i] = {at, kStart, 0};
+    state.threads[i].at = at;
+    state.threads[i].step = kStart;
+    state.threads[i].seen = 0;
     run_local(state, i);
     visit(state);
   }
@@ -260,15 +278,30 @@ class Exploration {
     }
   }
 
+  // A worker that looks ahead takes two tasks before it begins the first, then one before each.
   void take(const State& state, std::size_t i, const Instruction& instruction) {
     const std::uint8_t at = instruction.where;
+    const std::uint8_t held = state.threads[i].held;
     const auto begin = [&](State& next, std::uint8_t ticket) {
-      const bool is_task = ticket < tasks_.size();
-      go_on(next, i, is_task ? tasks_[ticket] : static_cast<std::uint8_t>(state.threads[i].at + 1));
+      Thread& thread = next.threads[i];
+      std::uint8_t task = ticket;
+      if (protocol_.looks_ahead) {
+        thread.held = ticket;
+        if (held == kNothing && ticket < tasks_.size()) {
+          go_to(next, i, kStart, 0);
+          return;
+        }
+        if (held != kNothing) task = held;
+        if (!protocol_.oldest_first && ticket < tasks_.size()) std::swap(task, thread.held);
+      }
+      go_on(next, i, task < tasks_.size() ? tasks_[task] : static_cast<std::uint8_t>(thread.at + 1));
     };
     const auto increment = [](std::uint8_t old) { return static_cast<std::uint8_t>(old + 1); };
     const std::uint8_t seen = state.threads[i].seen;
-    if (protocol_.ticket_is_update) {
+    if (protocol_.shared_out) {
+      State next = state;
+      begin(next, static_cast<std::uint8_t>(held == kNothing ? i : held + kThreads));
+    } else if (protocol_.ticket_is_update) {
       update(state, i, at, Order::kRelaxed, increment, begin);
     } else if (state.threads[i].step == kStart) {
       load(state, i, at, Order::kRelaxed,
@@ -278,20 +311,44 @@ class Exploration {
     }
   }
 
+  // The word that a task bumps, or none.
+  std::uint8_t signal_of(std::uint8_t task) const {
+    for (std::size_t at = tasks_[task]; code_[at].kind != Instruction::kNext; ++at)
+      if (code_[at].kind == Instruction::kBump) return code_[at].where;
+    return kNothing;
+  }
+
+  // What a bump counts, if it is made now: 0 where the next task in hand bumps, too.
+  std::uint8_t counted(const Thread& thread, std::uint8_t word) const {
+    if (!protocol_.joins_bumps) return 1;
+    const bool is_followed = thread.held < tasks_.size() && signal_of(thread.held) != kNothing;
+    const bool joins = is_followed && (signal_of(thread.held) == word || !protocol_.joins_same_only);
+    if (protocol_.joins_when_done) return joins ? 0 : static_cast<std::uint8_t>(thread.done + 1);
+    // Told in advance: the next one's with this one's, then nothing.
+    return thread.done > 0 ? 0 : (joins ? 2 : 1);
+  }
+
   // Counter::bump and Workers::start_round: the word changes, then sleepers are woken if it was the last bump, or a round.
   void change(const State& state, std::size_t i, const Instruction& instruction, Order order,
               bool is_update) {
     const std::uint8_t at = instruction.where;
     const bool is_bump = instruction.kind == Instruction::kBump;
+    const Thread& thread = state.threads[i];
+    const std::uint8_t count = is_bump ? counted(thread, at) : 0;
     const auto changed = [&](std::uint8_t old) {
-      return is_bump ? static_cast<std::uint8_t>(old + 1) : instruction.value;
+      return is_bump ? static_cast<std::uint8_t>(old + count) : instruction.value;
     };
     const auto after = [&](State& next, std::uint8_t old) {
-      const bool wake = is_bump ? old == (kAsleep | (instruction.value - 1)) : (old & kAsleep) != 0;
+      const std::uint8_t last = protocol_.wakes_by_joined_total ? count : 1;
+      const bool wake = is_bump ? old == (kAsleep | (instruction.value - last)) : (old & kAsleep) != 0;
+      if (is_bump) next.threads[i].done = protocol_.joins_when_done ? 0 : count - 1;
       wake&& protocol_.wakes ? go_to(next, i, kWake, 0) : go_on(next, i);
     };
-    const Thread& thread = state.threads[i];
-    if (thread.step == kWake) {
+    if (is_bump && count == 0 && thread.step == kStart) {
+      State next = state;
+      next.threads[i].done = protocol_.joins_when_done ? thread.done + 1 : 0;
+      go_on(next, i);
+    } else if (thread.step == kWake) {
       State next = state;
       next.memory.lock_kernel(i);
       for (Thread& other : next.threads)

@@ -2,8 +2,9 @@
 // (weak_memory.h): what a task reads is what it should read, nothing races, and nobody is stuck, asleep or awake. The
 // same exploration must find something wrong with each weaker protocol.
 //
-// exploration.h writes the protocols down a second time, step by step; that the code does the same is for the reader to
-// see, and for ThreadSanitizer, under which the other tests of this folder run the code itself.
+// exploration.h writes the protocols down a second time, step by step (Executor::work, too: one task at a time, or the
+// next one in hand and bumps joined); that the code does the same is for the reader to see, and for ThreadSanitizer,
+// under which the other tests of this folder run the code itself.
 
 #include <algorithm>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/cpu/exploration.h"
+#include "tests/support/sanitized.h"
 
 namespace sluice::cpu {
 namespace {
@@ -90,6 +92,20 @@ System fan() {
   return system;
 }
 
+// Four producers of one counter, so that each of three workers that share tasks out may have two in a row; then their reader.
+System rows() {
+  System system;
+  system.tasks = {
+      {write(kA, 1), bump(1, 4)},
+      {write(kB, 2), bump(1, 4)},
+      {write(kC, 3), bump(1, 4)},
+      {write(kD, 4), bump(1, 4)},
+      {wait(1, 4), read(kA, 1), read(kB, 2), read(kC, 3), read(kD, 4), write(kA, 5), bump(2, 1)},
+      {wait(2, 1), read(kA, 5)},
+  };
+  return system;
+}
+
 // One after the other.
 System chain() {
   System system;
@@ -106,6 +122,58 @@ TEST(Protocol, EveryDispatchIsGood) {
   EXPECT_THAT(explore(chain(), "chain"), IsEmpty());
   EXPECT_THAT(explore(diamond(), "diamond"), IsEmpty());
   EXPECT_THAT(explore(fan(), "fan"), IsEmpty());
+}
+
+// Workers as Executor::work makes them: with the next task in hand, and one bump for tasks in a row that bump the same.
+System ahead(System system) {
+  system.protocol.looks_ahead = true;
+  system.protocol.joins_bumps = true;
+  return system;
+}
+
+System shared_out(System system) {
+  system = ahead(std::move(system));
+  system.protocol.shared_out = true;
+  return system;
+}
+
+TEST(Protocol, EveryDispatchThatLooksAheadIsGood) {
+  if (test::kIsSanitized) return;  // a million states, which sanitizers have nothing to say about
+  EXPECT_THAT(explore(ahead(chain()), "chain, ahead"), IsEmpty());
+  EXPECT_THAT(explore(ahead(diamond()), "diamond, ahead"), IsEmpty());
+  EXPECT_THAT(explore(ahead(fan()), "fan, ahead"), IsEmpty());
+  EXPECT_THAT(explore(shared_out(chain()), "chain, shared out"), IsEmpty());
+  EXPECT_THAT(explore(shared_out(rows()), "rows, shared out"), IsEmpty());
+  EXPECT_THAT(explore(shared_out(fan()), "fan, shared out"), IsEmpty());
+}
+
+TEST(Protocol, WeakerWaysToLookAheadAreCaught) {
+  const auto weaken = [](std::string_view what, const auto& change, System system = ahead(diamond())) {
+    change(system);
+    return explore(system, what);
+  };
+  EXPECT_THAT(weaken("the later task first", [](System& s) { s.protocol.oldest_first = false; }),
+              HasSubstr("stuck"));
+  EXPECT_THAT(
+      weaken("bumps of different counters joined", [](System& s) { s.protocol.joins_same_only = false; }),
+      testing::Not(IsEmpty()));
+  EXPECT_THAT(
+      weaken("the next task's bump in advance", [](System& s) { s.protocol.joins_when_done = false; }),
+      HasSubstr("wrong value"));
+  EXPECT_THAT(weaken("joined bumps don't wake", [](System& s) { s.protocol.wakes_by_joined_total = false; }),
+              HasSubstr("stuck"));
+  EXPECT_THAT(weaken("relaxed joined bumps", [](System& s) { s.protocol.bump = Order::kRelaxed; }),
+              HasSubstr("race"));
+  EXPECT_THAT(weaken("joined bump by load and store", [](System& s) { s.protocol.bump_is_update = false; }),
+              testing::Not(IsEmpty()));
+  EXPECT_THAT(weaken(
+                  "shared out, the later task first", [](System& s) { s.protocol.oldest_first = false; },
+                  shared_out(rows())),
+              HasSubstr("stuck"));
+  EXPECT_THAT(weaken(
+                  "shared out, the next task's bump in advance",
+                  [](System& s) { s.protocol.joins_when_done = false; }, shared_out(rows())),
+              HasSubstr("wrong value"));
 }
 
 TEST(Protocol, WeakerDispatchesAreCaught) {
