@@ -152,9 +152,9 @@ constexpr Kernels kernels_of(const char* name, ActivationType activations,
                              decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long) {
   constexpr DeltaChunkKernels kDeltaChunk = {multiply, transpose, scale_rows,       decay_products,
                                              solve,    pack_rows, unpack_transposed};
-  return {name,        activations, matmul_f32, bf16,       bf16_long,   to_bf16, sum_of_squares,
-          scale_by,    add,         silu_mul,   sigmoid_mul, conv_silu,  delta_rule, kDeltaChunk,
-          attend,      pack_keys,   pack_values, soften,    scale_and_add, largest};
+  return {name,     activations, matmul_f32,  bf16,        bf16_long,     to_bf16,    sum_of_squares,
+          scale_by, add,         silu_mul,    sigmoid_mul, conv_silu,     delta_rule, kDeltaChunk,
+          attend,   pack_keys,   pack_values, soften,      scale_and_add, largest};
 }
 
 }  // namespace
