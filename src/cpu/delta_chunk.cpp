@@ -44,10 +44,7 @@ DeltaChunk::DeltaChunk(const Kernels& kernels, std::size_t key_dim, std::size_t 
 }
 
 std::size_t DeltaChunk::max_rows(const Kernels& kernels) {
-#ifdef SLUICE_CHUNK
-  return SLUICE_CHUNK;
-#endif
-  return kernels.activations == ActivationType::kBF16 ? 32 : 16;
+  return kernels.activations == ActivationType::kBF16 ? kMaxDeltaChunk : kMaxDeltaChunk / 2;  // as measured
 }
 
 void DeltaChunk::set_keys(const float* query, const float* key, std::size_t rows) {

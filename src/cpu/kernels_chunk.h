@@ -22,14 +22,15 @@ constexpr size_t kNative = 4;
 constexpr size_t kBlockVectors = 2;
 #endif
 using Native = float __attribute__((vector_size(kNative * sizeof(float))));
-using NativeInMemory = float __attribute__((vector_size(kNative * sizeof(float)), aligned(sizeof(float))));
+using NativeInMemory =
+    float __attribute__((vector_size(kNative * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 inline Native load_native(const float* p) {
   return *(const NativeInMemory*)p;
 }
 
 inline void store_native(float* p, Native v) {
-  *(NativeInMemory*)p = v;  // with memcpy GCC 12 takes arrays of vectors through memory
+  *(NativeInMemory*)p = v;  // memcpy would take arrays of vectors out of their registers (GCC 12)
 }
 
 inline Native everywhere(float x) {
@@ -120,7 +121,7 @@ void multiply(const float* x, size_t ldx, size_t rows, const float* w, size_t ld
 
 // Four rows of four: register to register.
 using Quad = float __attribute__((vector_size(16)));
-using QuadInMemory = float __attribute__((vector_size(16), aligned(sizeof(float))));
+using QuadInMemory = float __attribute__((vector_size(16), aligned(sizeof(float)), may_alias));
 
 inline void transpose_quad(const float* x, size_t ldx, float* out, size_t ldo) {
   const Quad a = *(const QuadInMemory*)x;
@@ -139,13 +140,16 @@ inline void transpose_quad(const float* x, size_t ldx, float* out, size_t ldo) {
 
 void transpose(const float* x, size_t rows, size_t n, float* out, size_t ldo) {
   constexpr size_t kQuad = 4;
-  const size_t whole = rows / kQuad * kQuad;
-  size_t j = 0;
-  for (; j + kQuad <= n; j += kQuad)
-    for (size_t i = 0; i < whole; i += kQuad) transpose_quad(x + i * n + j, n, out + j * ldo + i, ldo);
-  const size_t j_done = j;
-  for (j = 0; j < n; ++j)
-    for (size_t i = j < j_done ? whole : 0; i < rows; ++i) out[j * ldo + i] = x[i * n + j];
+  const size_t in_quads = n / kQuad * kQuad;
+  size_t i = 0;
+  for (; i + kQuad <= rows; i += kQuad) {
+    size_t j = 0;
+    for (; j < in_quads; j += kQuad) transpose_quad(x + i * n + j, n, out + j * ldo + i, ldo);
+    for (; j < n; ++j)
+      for (size_t row = i; row < i + kQuad; ++row) out[j * ldo + row] = x[row * n + j];
+  }
+  for (; i < rows; ++i)
+    for (size_t j = 0; j < n; ++j) out[j * ldo + i] = x[i * n + j];
 }
 
 void scale_rows(const float* a, const float* x, size_t ldx, const float* b, size_t rows, size_t n, float* y,
