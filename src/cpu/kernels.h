@@ -19,6 +19,40 @@ inline constexpr std::size_t kLanes = 16;
 // How a kernel wants the activations that meet bf16 weights.
 enum class ActivationType : std::uint8_t { kF32, kBF16 };
 
+// The most rows that the delta rule of a long span takes at once (delta_chunks.h).
+inline constexpr std::size_t kMaxDeltaChunk = 32;
+
+// What the delta rule in chunks needs beside products of bf16. ld: elements from row to row.
+struct DeltaChunkKernels {
+  // y [rows, n] = factor y + x [rows, depth] w [depth, n], all fp32 as they lie in memory. With factor 0 y isn't read.
+  void (*multiply)(const float* x, std::size_t ldx, std::size_t rows, const float* w, std::size_t ldw,
+                   std::size_t depth, std::size_t n, float factor, float* y, std::size_t ldy);
+
+  // out [n, rows] = x [rows, n] transposed.
+  void (*transpose)(const float* x, std::size_t rows, std::size_t n, float* out, std::size_t ldo);
+
+  // y_i = a_i x_i + b_i y_i for the rows of x and y [rows, n]. Without b (null) y isn't read.
+  void (*scale_rows)(const float* a, const float* x, std::size_t ldx, const float* b, std::size_t rows,
+                     std::size_t n, float* y, std::size_t ldy);
+
+  // From products of a chunk's keys with its keys and of its queries with its keys, [2, rows, ld], what a row takes from which,
+  // [2, rows, ld]: with E_ij = decay[j + 1] ... decay[i], -beta[i] E_ij products_ij where j < i, then E_ij products_ij where
+  // j <= i, all others 0. At most kMaxDeltaChunk rows; ld: as many, up to a multiple of 16.
+  void (*decay_products)(const float* products, const float* decay, const float* beta, std::size_t rows,
+                         std::size_t ld, float* factors);
+
+  // x [rows, n], n a multiple of 16, becomes the X with X_i = x_i + Σ_{j < i} factors_ij X_j. factors [rows, ld].
+  void (*solve)(const float* factors, std::size_t ld, std::size_t rows, float* x, std::size_t n);
+
+  // scale_i x_i of n rows [n, dim], rounded to bf16 and packed as pack_values does. Without `scale` (null) 1.
+  void (*pack_rows)(const float* x, std::size_t ldx, std::size_t n, std::size_t dim, const float* scale,
+                    std::uint16_t* out);
+
+  // Columns of packed bf16 panels as rows: out [depth, ldo], ldo = 16 * n_panels.
+  void (*unpack_transposed)(const std::uint16_t* packed, std::size_t depth, std::size_t n_panels,
+                            std::uint16_t* out);
+};
+
 struct Kernels {
   const char* name;            // "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"
   ActivationType activations;  // beside bf16 weights; beside fp32 weights they are always fp32
@@ -58,10 +92,11 @@ struct Kernels {
 
   // The gated delta rule of one V head over the rows of a span (docs/models.md §2): state [key_dim, value_dim]; query
   // [rows, key_dim] normalised and scaled; key [rows, key_dim] normalised; value [rows, value_dim]; decay [rows] = exp(g);
-  // beta [rows]; out [rows, value_dim]. `scratch` [rows]. Any cut of a sequence into spans gives the same bits.
+  // beta [rows]; out [rows, value_dim]. `scratch` [rows]. Row by row: any cut of a sequence into spans gives the same bits.
   void (*delta_rule)(float* state, const float* query, const float* key, const float* value,
                      const float* decay, const float* beta, std::size_t rows, std::size_t key_dim,
                      std::size_t value_dim, float* scratch, float* out);
+  DeltaChunkKernels delta_chunk;
 
   // Attention of n_queries query vectors [n_queries, dim] (scaled) over `n` positions of keys and values in bf16
   // [positions, dim] each, `ld` elements from position to position. Continues an online softmax: maximum and sum

@@ -4,6 +4,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/kernels_attention.h"
+#include "cpu/kernels_chunk.h"
 #include "cpu/kernels_delta.h"
 #include "cpu/kernels_vector.h"
 
@@ -32,14 +33,15 @@ void matmul_f32(const float* w, size_t depth, size_t n_panels, const float* x, s
   }
 }
 
-// fp32 → bf16, to nearest even; NaN stays NaN.
 void to_bf16(const float* x, size_t n, uint16_t* out) {
-  for (size_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    memcpy(&bits, x + i, sizeof bits);
-    const uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
-    out[i] = (uint16_t)((bits & 0x7FFFFFFFU) > 0x7F800000U ? (bits >> 16U) | 0x40U : rounded);
-  }
+  for_each_vector(n, [&](size_t i, size_t some) {
+    const u16x16 rounded = __builtin_convertvector(round_to_bf16(load_some(x + i, some)), u16x16);
+    if (some == kWidth) {
+      memcpy(out + i, &rounded, sizeof rounded);
+    } else {
+      memcpy(out + i, &rounded, some * sizeof *out);
+    }
+  });
 }
 
 float sum_of_squares(const float* x, size_t n) {
@@ -148,9 +150,11 @@ float largest(const float* x, size_t n) {
 // The table of the instruction set that the file is compiled for, with its own products on bf16.
 constexpr Kernels kernels_of(const char* name, ActivationType activations,
                              decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long) {
-  return {name,      activations, matmul_f32, bf16,          bf16_long, to_bf16,    sum_of_squares,
-          scale_by,  add,         silu_mul,   sigmoid_mul,   conv_silu, delta_rule, attend,
-          pack_keys, pack_values, soften,     scale_and_add, largest};
+  constexpr DeltaChunkKernels kDeltaChunk = {multiply, transpose, scale_rows,       decay_products,
+                                             solve,    pack_rows, unpack_transposed};
+  return {name,     activations, matmul_f32,  bf16,        bf16_long,     to_bf16,    sum_of_squares,
+          scale_by, add,         silu_mul,    sigmoid_mul, conv_silu,     delta_rule, kDeltaChunk,
+          attend,   pack_keys,   pack_values, soften,      scale_and_add, largest};
 }
 
 }  // namespace

@@ -72,6 +72,14 @@ inline f32x16 load_bf16(const uint16_t* p) {
   return (f32x16)(__builtin_convertvector(half, u32x16) << 16);
 }
 
+// To nearest even, as the lower halves of 32 bits; NaN stays NaN.
+inline u32x16 round_to_bf16(f32x16 v) {
+  const u32x16 bits = (u32x16)v;
+  const u32x16 rounded = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+  const u32x16 is_nan = (u32x16)(v != v);  // NOLINT(misc-redundant-expression): not for NaN
+  return (rounded & ~is_nan) | (((bits >> 16U) | 0x40U) & is_nan);
+}
+
 inline f32x16 select(i32x16 mask, f32x16 yes, f32x16 no) {
   return (f32x16)(((i32x16)yes & mask) | ((i32x16)no & ~mask));
 }

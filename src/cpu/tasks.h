@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/aligned_allocator.h"
+#include "cpu/delta_chunk.h"
 #include "cpu/kernels.h"
 #include "cpu/packed.h"
 #include "cpu/sequences.h"
@@ -62,6 +63,7 @@ struct Scratch {
   std::vector<float> products;        // [queries, head_dim up to a panel]
   Operand queries_operand;
   Operand scores_operand;
+  DeltaScratch delta;
 };
 
 // What all tasks of a step share.
@@ -138,6 +140,8 @@ class Tasks {
 
   // Mixers (delta_net.cpp, attention.cpp).
   void delta_net(const program::Op& op, const program::Task& task);
+  void delta_rows(const program::Op& op, const program::Task& task, const program::Span& rows, bool is_chunk);
+  void fetch_heads(std::size_t row, std::size_t part);
   Fetchable fetchable_state(const program::Op& op, const program::Task& task) const;
   void convolve(const program::Op& op, const program::Span& span, std::size_t channel, std::size_t size,
                 float* out);

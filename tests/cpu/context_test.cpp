@@ -116,7 +116,8 @@ class CpuContext : public testing::Test {
   std::vector<std::int32_t> tokens_ = random_tokens(random_, kContext, vocab_);
 };
 
-// Limits as layers_test.cpp derives them: rows of long spans may have queries and weights of the softmax in bf16.
+// Limits as layers_test.cpp derives them: rows of long spans may have queries, weights of the softmax and the operands of the
+// delta rule in bf16, which shows in the state that they leave to those behind them.
 TEST_F(CpuContext, RowsUpToTheLastAgreeWithTheOracle) {
   const std::vector<float> want = expected();
   for (const Kernels* kernels : all_tables()) {
@@ -128,8 +129,9 @@ TEST_F(CpuContext, RowsUpToTheLastAgreeWithTheOracle) {
       return test::relative_rms<float>(std::span<const float>(got).subspan(begin, end - begin),
                                        std::span<const float>(want).subspan(begin, end - begin));
     };
-    EXPECT_LT(error(0, n_long), kernels->activations == ActivationType::kBF16 ? 1e-2 : 1e-3) << kernels->name;
-    EXPECT_LT(error(n_long, got.size()), 1e-3) << kernels->name;
+    const double limit = kernels->activations == ActivationType::kBF16 ? 1e-2 : 1e-3;
+    EXPECT_LT(error(0, n_long), limit) << kernels->name;
+    EXPECT_LT(error(n_long, got.size()), limit) << kernels->name;
     RecordProperty(kernels->name,
                    fmt::format("{:.1e} prefill, {:.1e} decode", error(0, n_long), error(n_long, got.size())));
   }
