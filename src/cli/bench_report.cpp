@@ -182,4 +182,28 @@ std::string text_of(const BenchReport& report) {
   return text;
 }
 
+TimelineFacts timeline_facts(const BenchReport& report, const BenchResult& result) {
+  const ReadFigure& reading = report.cache ? *report.cache : report.memory;
+  const MachinePeaks peaks = {.bytes_per_second = reading.bytes_per_second,
+                              .flops_per_second = report.flops_per_second};
+  const double moving = result.cost.bytes / reading.bytes_per_second;
+  const double floor = floor_seconds(result.cost, peaks);
+  const std::string why =
+      moving >= floor
+          ? fmt::format("{} at {:.1f} GB/s", bytes_text(static_cast<std::size_t>(result.cost.bytes)),
+                        reading.bytes_per_second / kGiga)
+          : fmt::format("{:.1f} GFLOP at the arithmetic peaks", result.cost.all_flops() / kGiga);
+  const bool is_token = result.what.kind == BenchKind::kDecode && result.what.rows() == 1;
+  return {.title = fmt::format(
+              "{} of {}",
+              is_token ? "One token"
+                       : fmt::format("A {} step of {} rows", name_of(result.what.kind), result.what.rows()),
+              printable(report.model)),
+          .subtitle = fmt::format("{}, {}, {} thread{}; sluice {}", report.cpu, report.isa, report.threads,
+                                  report.threads == 1 ? "" : "s", version()),
+          .n_workers = report.threads,
+          .floor_seconds = floor,
+          .floor = why};
+}
+
 }  // namespace sluice::cli
