@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,6 +14,7 @@
 namespace sluice::cli {
 namespace {
 
+constexpr double kMega = 1e6;
 constexpr double kGiga = 1e9;
 constexpr double kTera = 1e12;
 constexpr std::array<const char*, cpu::kUnits> kUnitNames = {"bf16", "fp32", "int8"};
@@ -188,17 +190,19 @@ TimelineFacts timeline_facts(const BenchReport& report, const BenchResult& resul
                               .flops_per_second = report.flops_per_second};
   const double moving = result.cost.bytes / reading.bytes_per_second;
   const double floor = floor_seconds(result.cost, peaks);
+  const double flops = result.cost.all_flops();
   const std::string why =
       moving >= floor
           ? fmt::format("{} at {:.1f} GB/s", bytes_text(static_cast<std::size_t>(result.cost.bytes)),
                         reading.bytes_per_second / kGiga)
-          : fmt::format("{:.1f} GFLOP at the arithmetic peaks", result.cost.all_flops() / kGiga);
+      : flops < kGiga ? fmt::format("{:.1f} MFLOP at the arithmetic peaks", flops / kMega)
+                      : fmt::format("{:.1f} GFLOP at the arithmetic peaks", flops / kGiga);
   const bool is_token = result.what.kind == BenchKind::kDecode && result.what.rows() == 1;
   return {.title = fmt::format(
               "{} of {}",
               is_token ? "One token"
                        : fmt::format("A {} step of {} rows", name_of(result.what.kind), result.what.rows()),
-              printable(report.model)),
+              printable(std::filesystem::path(report.model).filename().string())),
           .subtitle = fmt::format("{}, {}, {} thread{}; sluice {}", report.cpu, report.isa, report.threads,
                                   report.threads == 1 ? "" : "s", version()),
           .n_workers = report.threads,

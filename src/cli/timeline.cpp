@@ -186,7 +186,7 @@ class Picture {
     const auto entry = [&](std::string_view classes, std::string_view what) {
       rect(x, 85, 12, 12, classes);
       text(x + 17, 95.5, "", what);
-      constexpr double kCharacter = 7.2;
+      constexpr double kCharacter = 6.8;
       x += 17 + kCharacter * static_cast<double>(what.size()) + 16;
     };
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
@@ -292,9 +292,10 @@ class Picture {
     const double all = duration_ * n_workers_;
     const double floor = facts_.floor_seconds * 1e9;
     const double scale = kPlot / std::max(duration_, floor);
-    text(kLeft, y + 12, "bold", "Where the workers' time goes, and the floor");
+    text(kLeft, y + 12, "bold",
+         "Where the workers' time goes, and below it the time that the machine would need at least");
     y += 22;
-    text(kLeft - 10, y + 15, "end dim", "this step");
+    text(kLeft - 10, y + 15, "end", time_text(duration_));
     rect(kLeft, y, duration_ * scale, 22, "row");
     double x = kLeft;
     const auto part = [&](double nanoseconds, std::string_view classes, std::string_view name) {
@@ -311,11 +312,13 @@ class Picture {
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
       part(shares_.busy[kind], fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     part(shares_.waiting, "wait", "waiting");
+    if (const double end = kLeft + duration_ * scale; end - x > 60)
+      text(end - 6, y + 15, "end dim", "between tasks");
     y += 27;
-    text(kLeft - 10, y + 15, "end dim", "floor");
+    text(kLeft - 10, y + 15, "end", time_text(floor));
     rect(kLeft, y, floor * scale, 22, "floor");
     body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"bold\" style=\"fill:#fff\">{}</text>\n",
-                         kLeft + 8, y + 15, escaped(fmt::format("{}: {}", time_text(floor), facts_.floor)));
+                         kLeft + 8, y + 15, escaped("floor: " + facts_.floor));
     return draw_table(y + 40, all);
   }
 

@@ -134,7 +134,8 @@ TEST(CpuTraceClock, IsThatOfTheMachine) {
   Trace trace(1U << 20U);
   device->trace(&trace);
   const std::int64_t before = nanoseconds_now();
-  feed(*device, 0, random_tokens(random, 40, model.model().config.vocab_size), std::vector<std::size_t>(40, 1));
+  feed(*device, 0, random_tokens(random, 40, model.model().config.vocab_size),
+       std::vector<std::size_t>(40, 1));
   const auto outside = static_cast<double>(nanoseconds_now() - before);
   EXPECT_LE(trace.step(39).end, outside);
   EXPECT_EQ(trace.step(0).begin, 0);
@@ -145,10 +146,12 @@ TEST(TaskBytes, SumToThoseOfEachOp) {
   for (int i = 0; i < 40; ++i) {
     const model::ModelConfig config = program::random_config(random);
     const model::RandomModel model(config, random());
-    const Program program = program::build(config, program::random_shape(random), program::random_tiling(random));
+    const Program program =
+        program::build(config, program::random_shape(random), program::random_tiling(random));
     std::vector<std::size_t> lengths;
     for (const auto& span : program.shape.spans) {
-      const std::size_t longest = span.kv_splits == 1 ? program::kKvSplit : std::size_t{span.kv_splits} * program::kKvSplit;
+      const std::size_t longest =
+          span.kv_splits == 1 ? program::kKvSplit : std::size_t{span.kv_splits} * program::kKvSplit;
       lengths.push_back(std::max<std::size_t>(span.n_rows, pick(random, 1, longest)));
     }
     const auto bytes = program::bytes_of_tasks(program, model.model().weights, lengths);
@@ -168,7 +171,8 @@ TEST(TaskBytes, FollowColumnsAndPositions) {
   tiling.bytes_per_tile = 2048;
   const std::size_t length = 1200;  // of 2048 that its 4 KV splits cover
   const Program program = program::build(config, program::make_shape({{1, length}}, {0}), tiling);
-  const auto bytes = program::bytes_of_tasks(program, model.model().weights, std::vector<std::size_t>{length});
+  const auto bytes =
+      program::bytes_of_tasks(program, model.model().weights, std::vector<std::size_t>{length});
   const std::size_t kv_row = 2 * 2 * config.kv_dim();
   for (std::uint32_t i = 0; i < program.tasks.size(); ++i) {
     const Task& task = program.tasks[i];
