@@ -2,7 +2,6 @@
 # Compares a built sluice with other programs and libraries (docs/peers.md), in a virtual environment of its own,
 # .venv-peers in the checkout, made from tools/peers/requirements.txt when it is missing or the requirements have changed.
 # build/sluice is compared. LLAMA_CPP names a source tree of llama.cpp with a build in its build/.
-# `--only speed` times it beside llama.cpp, ik_llama.cpp and transformers instead (docs/speed.md).
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -30,8 +31,10 @@
 #include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/memory.h"
+#include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
+#include "cli/step_trace.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
 #include "cpu/backend.h"
@@ -49,8 +52,7 @@ struct Options {
   std::optional<std::uint64_t> reps;
   std::optional<std::string> shape;
   std::optional<std::string> head;
-  std::optional<std::string> trace;
-  std::optional<std::string> timeline;
+  TraceOptions trace;
   bool json = false;
 };
 
@@ -80,8 +82,6 @@ void check(const Options& options) {
   const auto later = [](const std::optional<std::string>& value, const char* option) {
     if (value) throw Error("not yet in this version", option, "leave it out");
   };
-  later(options.trace, "--trace");
-  later(options.timeline, "--timeline");
   if (options.head == "screened") later(options.head, "--head screened");
   if (options.head && *options.head != "full")
     throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
@@ -164,6 +164,7 @@ std::string cpu_name() {
 struct Measured {
   BenchSteps steps;
   BenchResult result;
+  cpu::Trace* trace = nullptr;  // of the first repetition, if wished for
   std::size_t dispatches = 0;
   std::size_t tasks = 0;
   double joules = 0;
@@ -181,7 +182,7 @@ class Bench {
     if (weight_bytes_ <= cpu::last_level_cache()) cache_.emplace(backend.workers(), weight_bytes_);
   }
 
-  void run(const std::vector<BenchCase>& cases, std::size_t reps, std::uint64_t seed) {
+  void run(const std::vector<BenchCase>& cases, std::size_t reps, std::uint64_t seed, StepTrace& trace) {
     ProgressBar progress("measuring");
     std::size_t done = 0;
     const auto advance = [&] { progress.update(++done, cases.size() * (reps + 1)); };
@@ -192,6 +193,9 @@ class Bench {
       measured.result.cost = mean_cost(model_, steps_to_cost(measured.steps, what));
       // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
       measured.result.op_share = time_ops(measured);
+      measured.trace =
+          trace.add(fmt::format("{}, {} row{}", name_of(what.kind), what.rows(), what.rows() == 1 ? "" : "s"),
+                    cases.size());
       measured_.push_back(std::move(measured));
       advance();
     }
@@ -275,10 +279,12 @@ class Bench {
   void time_run(Measured& measured) {
     warm_up(measured);
     const cpu::Statistics before = backend_.statistics();
+    backend_.trace(std::exchange(measured.trace, nullptr));
     energy_.joules();
     const auto start = std::chrono::steady_clock::now();
     for (const program::Step& step : measured.steps.timed) run(step);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    backend_.trace(nullptr);
     if (const auto joules = energy_.joules()) {
       measured.joules += *joules;
       measured.has_joules = true;
@@ -316,6 +322,9 @@ int run(const Options& options) {
   constexpr std::size_t kDecode = 128;
   constexpr std::size_t kReps = 5;
   const std::vector<std::size_t> rows = choose_rows(options.rows);
+  StepTrace trace(options.trace, options.trace.any() && !options.shape
+                                     ? files_of_model(find_model(options.common.model))
+                                     : std::vector<std::filesystem::path>());
   const std::vector<BenchCase> cases =
       make_cases(rows, options.prefill.value_or(kPrefill), options.decode.value_or(kDecode));
   Subject subject = open_subject(options);
@@ -345,13 +354,14 @@ int run(const Options& options) {
     loading->from_cache = backend->from_cache();
   }
   Bench bench(*backend, model, probe_bytes);
-  bench.run(cases, options.reps.value_or(kReps), options.common.seed.value_or(0));
+  bench.run(cases, options.reps.value_or(kReps), options.common.seed.value_or(0), trace);
   BenchReport report = bench.report();
   report.cpu = cpu_name();
   report.model = subject.name;
   report.load = loading;
   to_stdout(options.json ? json_of(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
                          : text_of(report));
+  trace.write(model.weights, [&] { return timeline_facts(report, report.results.front()); });
   return kGood;
 }
 
@@ -374,9 +384,11 @@ Command add_bench(CLI::App& program) {
   add_text(command, "--head", options->head, "how the logits are computed (default: full)")
       ->type_name("full");
   command.add_flag("--json", options->json, "print JSON");
-  // Known, so that they get an answer, but not offered before there is one.
-  add_text(command, "--trace", options->trace, "")->group("");
-  add_text(command, "--timeline", options->timeline, "")->group("");
+  add_text(command, "--trace", options->trace.trace,
+           "write what each worker did in the first steps of each case, for ui.perfetto.dev")
+      ->type_name("FILE");
+  add_text(command, "--timeline", options->trace.timeline, "draw a step of the first case, beside its floor")
+      ->type_name("FILE.svg");
   add_common_options(command, options->common);
   options->common.device = "cpu";
   return {&command, [options] { return run(*options); }};

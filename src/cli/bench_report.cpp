@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,6 +14,7 @@
 namespace sluice::cli {
 namespace {
 
+constexpr double kMega = 1e6;
 constexpr double kGiga = 1e9;
 constexpr double kTera = 1e12;
 constexpr std::array<const char*, cpu::kUnits> kUnitNames = {"bf16", "fp32", "int8"};
@@ -180,6 +182,32 @@ std::string text_of(const BenchReport& report) {
   text += "\nwhere the time of worker 0 goes\n";
   for (const BenchResult& result : report.results) text += shares_text(result);
   return text;
+}
+
+TimelineFacts timeline_facts(const BenchReport& report, const BenchResult& result) {
+  const ReadFigure& reading = report.cache ? *report.cache : report.memory;
+  const MachinePeaks peaks = {.bytes_per_second = reading.bytes_per_second,
+                              .flops_per_second = report.flops_per_second};
+  const double moving = result.cost.bytes / reading.bytes_per_second;
+  const double floor = floor_seconds(result.cost, peaks);
+  const double flops = result.cost.all_flops();
+  const std::string why =
+      moving >= floor
+          ? fmt::format("{} at {:.1f} GB/s", bytes_text(static_cast<std::size_t>(result.cost.bytes)),
+                        reading.bytes_per_second / kGiga)
+      : flops < kGiga ? fmt::format("{:.1f} MFLOP at the arithmetic peaks", flops / kMega)
+                      : fmt::format("{:.1f} GFLOP at the arithmetic peaks", flops / kGiga);
+  const bool is_token = result.what.kind == BenchKind::kDecode && result.what.rows() == 1;
+  return {.title = fmt::format(
+              "{} of {}",
+              is_token ? "One token"
+                       : fmt::format("A {} step of {} rows", name_of(result.what.kind), result.what.rows()),
+              printable(std::filesystem::path(report.model).filename().string())),
+          .subtitle = fmt::format("{}, {}, {} thread{}; sluice {}", report.cpu, report.isa, report.threads,
+                                  report.threads == 1 ? "" : "s", version()),
+          .n_workers = report.threads,
+          .floor_seconds = floor,
+          .floor = why};
 }
 
 }  // namespace sluice::cli

@@ -11,6 +11,7 @@
 #include "cli/bench_cases.h"
 #include "cli/bench_floor.h"
 #include "cli/bench_load.h"
+#include "cli/timeline.h"
 
 namespace sluice::cli {
 
@@ -46,5 +47,8 @@ struct BenchReport {
 
 Json json_of(const BenchReport& report);
 std::string text_of(const BenchReport& report);
+
+// What a picture of one of the result's steps says beside it.
+TimelineFacts timeline_facts(const BenchReport& report, const BenchResult& result);
 
 }  // namespace sluice::cli

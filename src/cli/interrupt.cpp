@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/error.h"
 #include "cli/exit.h"
 
 namespace sluice::cli {
@@ -19,17 +20,20 @@ std::atomic<bool> interrupted = false;
 std::atomic<bool> ends_at_once = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
-// A handler must not touch the heap, so the name lies here; it counts while `unfinished` is set.
-std::array<char, PATH_MAX> unfinished_name;
-std::atomic<bool> unfinished = false;
+// A handler must not touch the heap, so the names lie here; one counts while its `is_there` is set.
+struct UnfinishedFile {
+  std::array<char, PATH_MAX> name{};
+  std::atomic<bool> is_there = false;
+};
+std::array<UnfinishedFile, 4> unfinished_files;
 
 void on_signal(int signal) {
   if (ends_at_once) {
-    remove_unfinished_file();
+    remove_unfinished_files();
     ::_exit(kInterrupted);
   }
   if (!interrupted.exchange(true)) return;
-  remove_unfinished_file();
+  remove_unfinished_files();
   std::signal(signal, SIG_DFL);
   static_cast<void>(std::raise(signal));  // kills as soon as this handler returns
 }
@@ -77,20 +81,25 @@ bool should_retry(int error, int descriptor, short events) {
   return ::poll(&waiting, 1, -1) >= 0 || was_cut_short(errno);
 }
 
-void remove_on_kill(const std::filesystem::path& file) {
+std::size_t remove_on_kill(const std::filesystem::path& file) {
+  const auto free = std::ranges::find_if(unfinished_files, [](const auto& it) { return !it.is_there; });
+  SLUICE_CHECK(free != unfinished_files.end());
   const std::string& name = file.native();
-  if (name.size() >= unfinished_name.size()) return;  // no system call takes such a name
-  std::ranges::copy(name, unfinished_name.begin());
-  unfinished_name[name.size()] = '\0';
-  unfinished = true;
+  if (name.size() < free->name.size()) {  // no system call takes a longer one
+    std::ranges::copy(name, free->name.begin());
+    free->name[name.size()] = '\0';
+    free->is_there = true;
+  }
+  return static_cast<std::size_t>(free - unfinished_files.begin());
 }
 
-void keep_on_kill() {
-  unfinished = false;
+void keep_on_kill(std::size_t which) {
+  unfinished_files.at(which).is_there = false;
 }
 
-void remove_unfinished_file() {
-  if (unfinished) ::unlink(unfinished_name.data());
+void remove_unfinished_files() {
+  for (const UnfinishedFile& file : unfinished_files)
+    if (file.is_there) ::unlink(file.name.data());
 }
 
 }  // namespace sluice::cli

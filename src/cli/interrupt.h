@@ -2,16 +2,17 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <filesystem>
 
 namespace sluice::cli {
 
 // From now on the first SIGINT, SIGTERM or SIGHUP sets the flag below; the next has its default effect, after the file
-// below is removed. System calls that wait return early with EINTR. SIGHUP stays ignored if it is (nohup).
+// below s are removed. System calls that wait return early with EINTR. SIGHUP stays ignored if it is (nohup).
 void handle_interrupts();
 
 // While one lives, already the first of these signals ends the program, with exit code 130: for work that looks at no
-// flag and for calls that may wait for ever, where nothing but the file below would stay behind.
+// flag and for calls that may wait for ever, where nothing but the files below would stay behind.
 class EndOnInterrupt {
  public:
   // Throws Interrupted if the flag is set.
@@ -36,11 +37,12 @@ bool was_cut_short(int error);
 // The same, also if `descriptor` is in non-blocking mode and wasn't ready: this waits for it. `events`: poll's.
 bool should_retry(int error, int descriptor, short events);
 
-// The file, one at a time, that must not stay behind when a signal ends the program. Until `keep_on_kill`.
-void remove_on_kill(const std::filesystem::path& file);
-void keep_on_kill();
+// Files, a few at a time, that must not stay behind when a signal ends the program: until `keep_on_kill` of what
+// `remove_on_kill` gives.
+std::size_t remove_on_kill(const std::filesystem::path& file);
+void keep_on_kill(std::size_t which);
 
-// Removes that file. Async-signal-safe.
-void remove_unfinished_file();
+// Removes those files. Async-signal-safe.
+void remove_unfinished_files();
 
 }  // namespace sluice::cli

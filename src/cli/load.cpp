@@ -143,7 +143,7 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 }
 
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
-                                               std::size_t context) {
+                                               std::size_t context, cpu::Trace* trace) {
   check_device(options);
   if (options.device != "cpu") {
     ProgressBar bar("checking");
@@ -156,6 +156,7 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   check_memory(model.config,
                {.context = context, .rows = 0, .what_helps = "use -c {} or less", .cpu = memory});
   auto backend = cpu::make_backend(model, 1, context, cpu_options(options), show_loading());
+  backend->trace(trace);
   throw_if_interrupted();
   return std::make_unique<IntactBackend>(model, std::move(backend));
 }

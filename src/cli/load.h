@@ -24,9 +24,10 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 
 // A backend on the chosen device with one slot. `model` must outlive it. Reads every weight, or what was packed of them
 // before: Error if one is infinite or not a number. Error "needs 3.1 GB, 2.0 GB free" if the memory isn't there. Throws
-// Interrupted on Ctrl-C. A step throws Error if a file of the model has shrunk meanwhile.
+// Interrupted on Ctrl-C. A step throws Error if a file of the model has shrunk meanwhile. A cpu device notes in `trace`, which
+// must outlive it, what its workers do.
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
-                                               std::size_t context);
+                                               std::size_t context, cpu::Trace* trace = nullptr);
 
 // What the cpu device will take for a model of this config, as far as the config tells: at least so much. Nothing for other
 // devices.

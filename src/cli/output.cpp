@@ -107,7 +107,7 @@ OutputFile::OutputFile(const fs::path& path) : path_(path), target_(path) {
     if (descriptor_ < 0 && errno != EEXIST && !was_cut_short(errno)) break;
   }
   if (descriptor_ < 0) fail(errno);
-  remove_on_kill(temporary_);
+  on_kill_ = remove_on_kill(temporary_);
   const int error = exists ? take_after(descriptor_, old) : 0;
   if (error != 0) {
     discard();
@@ -131,7 +131,7 @@ void OutputFile::discard() {
   if (descriptor_ >= 0) ::close(descriptor_);
   if (temporary_.empty()) return;
   ::unlink(temporary_.c_str());
-  keep_on_kill();
+  keep_on_kill(on_kill_);
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -140,15 +140,18 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   if (error != 0) fail(error);
 }
 
-void OutputFile::commit() {
-  // Some file systems report a full disk only now.
+void OutputFile::sync() {
   while (!temporary_.empty() && ::fsync(descriptor_) != 0)
     if (const int error = errno; !was_cut_short(error)) fail(error);
+}
+
+void OutputFile::commit() {
+  sync();  // some file systems report a full disk only now
   // Cut short or not, it is closed then.
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail(errno);
   if (temporary_.empty()) return;
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
-  keep_on_kill();
+  keep_on_kill(on_kill_);
   temporary_.clear();
 }
 

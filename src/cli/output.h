@@ -20,7 +20,7 @@ void refuse_to_replace(const std::filesystem::path& output, const std::vector<st
 // A file under construction: it lies beside its place under another name until `commit` moves it there. Without
 // `commit` it vanishes, also if a signal ends the program. What is not a regular file (a pipe, a device) is written
 // directly. A file that is there already gives its permissions to the new one, and its owner as far as the system
-// lets us. One at a time.
+// lets us. A few at a time.
 class OutputFile {
  public:
   // Throws Error if it can't be created, or if there is a file that may not be written; Interrupted on Ctrl-C.
@@ -29,8 +29,11 @@ class OutputFile {
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  // Both throw Error naming the file if the disk is full or fails.
+  // All throw Error naming the file if the disk is full or fails.
   void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  // What was written so far has reached the disk: a full one is noticed now. Nothing where there is no disk.
+  void sync();
   void commit();
 
  private:
@@ -41,6 +44,7 @@ class OutputFile {
   std::filesystem::path path_;       // as the user named it
   std::filesystem::path target_;     // with links resolved
   std::filesystem::path temporary_;  // empty: written directly, or committed
+  std::size_t on_kill_ = 0;          // of remove_on_kill, while there is a temporary file
   int descriptor_ = -1;
 };
 

@@ -25,6 +25,7 @@
 #include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
+#include "cli/step_trace.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
 #include "engine/generate.h"
@@ -53,6 +54,7 @@ struct Options {
   ChatOptions chat;
   SamplingFlags sampling;
   std::vector<std::string> stop_texts;
+  std::optional<std::string> trace;
   bool json = false;
 };
 
@@ -238,9 +240,21 @@ void check_stop_text(const std::string& text) {
     throw UsageError("a text that is not valid UTF-8 stands nowhere", "--stop", "give one that is");
 }
 
+// Files that a trace must not replace.
+std::vector<std::filesystem::path> inputs_of(const Options& options, const std::filesystem::path& model) {
+  std::vector<std::filesystem::path> files = files_of_model(model);
+  if (options.source.file) files.emplace_back(*options.source.file);
+  if (options.chat.messages) files.emplace_back(*options.chat.messages);
+  return files;
+}
+
 int run(const Options& options) {
   check_device(options.common);
+  if (options.trace && options.common.device != "cpu")
+    throw Error(fmt::format("device {} has no workers to trace", options.common.device), "--trace",
+                "use --device cpu");
   const auto path = find_model(options.common.model);
+  StepTrace trace({.trace = options.trace, .timeline = {}}, inputs_of(options, path));
   const model::Conversation conversation = read_question(options);
   const model::ModelConfig config = model::read_config(path);
   const std::size_t positions = choose_context(options.common, config, kDefaultContext);
@@ -259,7 +273,7 @@ int run(const Options& options) {
   const GenerationDefaults defaults = generation_defaults(path, parameter_count(config), thinking);
   const model::Model model = load(path);
   if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
-  const auto backend = make_backend(options.common, model, positions);
+  const auto backend = make_backend(options.common, model, positions, trace.add("run", 1));
   const Context context = {path.string(), positions, choose_seed(options.common)};
   const auto generate = make_generate_options(options, model, tokenizer, defaults, context.seed);
   if (options.common.verbose) to_stderr(settings(generate, context, *backend, thinking));
@@ -280,7 +294,9 @@ int run(const Options& options) {
   };
   const auto result = engine::generate(*backend, tokenizer, 0, prompt, generate, on_text, &interrupt_flag());
   if (reader_gone) return kGood;
-  return report(options, context, answer, result);
+  const int code = report(options, context, answer, result);
+  trace.write(model.weights, {});
+  return code;
 }
 
 }  // namespace
@@ -301,6 +317,9 @@ Command add_run(CLI::App& program) {
           ->type_name("TEXT")
           ->allow_extra_args(false);
   command.add_flag("--json", options->json, "print JSON when done, instead of streaming text");
+  add_text(command, "--trace", options->trace,
+           "write what each worker did in the first steps, for ui.perfetto.dev")
+      ->type_name("FILE");
   add_sampling_options(command, options->sampling);
   add_common_options(command, options->common);
   return {&command, [options, stop] {

@@ -69,6 +69,7 @@ class CpuBackend final : public Backend {
   bool from_cache() const override { return weights_.from_file(); }
   const Statistics& statistics() const override { return statistics_; }
   void time_ops(bool on) override { executor_.time_ops(on ? &statistics_ : nullptr); }
+  void trace(Trace* trace) override { executor_.trace(trace); }
 
   program::StepResult run(const program::Step& step) override {
     program::validate(step, model_.config, context_, sequences_.lengths());

@@ -10,6 +10,7 @@
 
 #include "cpu/load_events.h"
 #include "cpu/statistics.h"
+#include "cpu/trace.h"
 #include "cpu/workers.h"
 #include "model/weights.h"
 #include "program/backend.h"
@@ -34,6 +35,8 @@ class Backend : public program::Backend {
   virtual bool from_cache() const = 0;  // the packed weights were read, not made
   virtual const Statistics& statistics() const = 0;
   virtual void time_ops(bool on) = 0;  // off at first; costs nothing then
+  virtual void trace(
+      Trace* trace) = 0;  // writes down what workers do from now on; nothing: it doesn't, and costs nothing
 };
 
 // How this device cuts the ops of its Programs.

@@ -111,8 +111,10 @@ void Executor::run(const Program& program, const program::Step& step, program::S
   prepare(program, step, result);
   counters_.reset(program.counters);
   next_task_.store(0, std::memory_order_relaxed);
+  is_traced_ = trace_ != nullptr && trace_->begin_step(workers_.size(), program, step);
   const auto start = Clock::now();
   workers_.run([this](std::size_t worker) { work(worker); });
+  if (is_traced_) trace_->end_step();
   if (times_ != nullptr) times_->step_seconds += seconds_since(start);
 }
 
@@ -131,6 +133,7 @@ void Executor::work(std::size_t worker) {
   Tasks tasks(data_, scratch_[worker]);
   const Program& program = *data_.program;
   const bool looks_ahead = !workers_.are_too_many();
+  WorkerTrace* const trace = is_traced_ ? &trace_->of(worker) : nullptr;
   auto take = [this, is_shared_out = is_shared_out(program), stride = narrow(workers_.size()),
                next = narrow(worker)]() mutable {
     if (!is_shared_out) return next_task_.fetch_add(1, std::memory_order_relaxed);
@@ -143,7 +146,8 @@ void Executor::work(std::size_t worker) {
       index = take();
       if (index < program.tasks.size()) fetch_start(tasks.fetchable(program.tasks[index]));
     }
-    wait_for_inputs(task, tasks.fetchable(task).bytes);
+    wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
+    if (trace != nullptr) trace->begins(static_cast<std::size_t>(&task - program.tasks.data()));
     if (worker != 0 || times_ == nullptr) {
       tasks.run(task);
     } else {
@@ -151,6 +155,7 @@ void Executor::work(std::size_t worker) {
       tasks.run(task);
       times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
     }
+    if (trace != nullptr) trace->ends();
     ++done;
     if (!looks_ahead) index = take();
     // The counter can't be full before the next task, either, if that signals it, too: one word for both.
@@ -170,7 +175,7 @@ void Executor::fetch_start(const Fetchable& what) {
 }
 
 // Weights don't depend on other tasks, so memory goes on streaming while this one waits for them.
-void Executor::wait_for_inputs(const Task& task, std::span<const std::byte> bytes) {
+void Executor::wait_for_inputs(const Task& task, std::span<const std::byte> bytes, WorkerTrace* trace) {
   constexpr std::size_t kLinesAtOnce = 16;
   constexpr std::size_t kMost = std::size_t{256}
                                 << 10U;  // what a second-level cache keeps beside activations
@@ -182,6 +187,7 @@ void Executor::wait_for_inputs(const Task& task, std::span<const std::byte> byte
     if (wait.previous_step) continue;                             // a dispatch is one step
     SLUICE_CHECK(wait.target == program.counters[wait.counter]);  // less would order nothing
     Counter& counter = counters_[wait.counter];
+    if (trace != nullptr && !counter.is_full()) trace->waits();
     while (fetched < end && !counter.is_full()) {
       for (std::size_t line = 0; line < kLinesAtOnce && fetched < end; ++line, fetched += kLine)
         __builtin_prefetch(bytes.data() + fetched, 0, 2);

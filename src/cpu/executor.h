@@ -10,6 +10,7 @@
 #include "cpu/counters.h"
 #include "cpu/statistics.h"
 #include "cpu/tasks.h"
+#include "cpu/trace.h"
 #include "cpu/workers.h"
 #include "model/weights.h"
 #include "program/backend.h"
@@ -34,12 +35,15 @@ class Executor {
   // From now on `run` adds the times of worker 0 to `times`; nothing: it takes none.
   void time_ops(Statistics* times) { times_ = times; }
 
+  // From now on `run` writes down in `trace` what workers do, as long as there is room; nothing: it doesn't.
+  void trace(Trace* trace) { trace_ = trace; }
+
  private:
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
   bool is_shared_out(const program::Program& program) const;
   static void fetch_start(const Fetchable& what);
-  void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes);
+  void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes, WorkerTrace* trace);
 
   StepData data_;
   Workers& workers_;
@@ -47,6 +51,8 @@ class Executor {
   Counters counters_;
   std::atomic<std::uint32_t> next_task_ = 0;
   Statistics* times_ = nullptr;
+  Trace* trace_ = nullptr;
+  bool is_traced_ = false;  // the step that runs
 };
 
 }  // namespace sluice::cpu

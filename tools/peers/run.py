@@ -1,7 +1,6 @@
 """All comparisons with other programs and libraries, one after the other (docs/peers.md). Exit code 1 if any fails.
 
     tools/peers.sh [--only NAME] [--seed N] [--build DIR] [--llama-cpp DIR] [--strings N]
-    tools/peers.sh --only speed ...    speed, by itself, on an otherwise idle machine (docs/speed.md): --help says what it takes
 """
 
 import argparse
@@ -15,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from peers import formats, gguf_blocks, llama_logits, llama_quantize, speed  # noqa: E402
+from peers import formats, gguf_blocks, llama_logits, llama_quantize  # noqa: E402
 from peers.common import TOOLS, Peers  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -60,8 +59,6 @@ def comparisons(options: argparse.Namespace) -> dict:
 
 
 def main() -> int:
-    if sys.argv[1:3] == ["--only", "speed"]:
-        return speed.main(sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="NAME", help="llama, blocks, formats, quantize, tokenizer, chat")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))

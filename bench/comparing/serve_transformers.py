@@ -1,11 +1,12 @@
-"""Decodes with Hugging Face transformers for speed.py, which runs this with a Python that has torch and transformers.
+"""Decodes with Hugging Face transformers for compare.py, which runs this with a Python that has torch and transformers.
 
-    speed_transformers.py MODEL
+    serve_transformers.py MODEL
 
 It loads MODEL once per variant and keeps it. Each line of standard input is a JSON object, and gets one as its answer:
-    {"variant": "eager fp32", "threads": 2, "tokens": 64} → {"tok_s": 91.2} or {"error": "..."}
+    {"variant": "eager fp32", "threads": 2, "tokens": 64, "prompt": 0} → {"tok_s": 91.2} or {"error": "..."}
 Variants: eager or compiled, fp32 or bf16. A decode step is what generate() does for one greedy token, without its checks:
-one forward pass over the cache and an argmax, so that nothing but the model is timed.
+one forward pass over the cache and an argmax, so that nothing but the model is timed. With "prompt" it is one forward pass over
+so many tokens instead, with the logits of the last one only.
 """
 
 import json
@@ -40,10 +41,20 @@ class Decoder:
             return tokens / (time.perf_counter() - start)
 
 
+    def prefill(self, tokens: int) -> float:
+        with torch.inference_mode():
+            for timed in (False, True):
+                ids = (torch.arange(tokens) % 256).unsqueeze(0)
+                start = time.perf_counter()
+                self.forward(input_ids=ids, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1)
+                if timed:
+                    return tokens / (time.perf_counter() - start)
+
+
 def main() -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)  # libraries write to 1 what they like
     os.dup2(2, 1)
-    print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}), file=answers)
+    print(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__}), file=answers)
     decoders = {}
     for line in sys.stdin:
         wish = json.loads(line)
@@ -53,7 +64,8 @@ def main() -> int:
             if key not in decoders:
                 torch.compiler.reset()
                 decoders[key] = Decoder(sys.argv[1], wish["variant"])
-            answer = {"tok_s": decoders[key].decode(wish["tokens"])}
+            decoder = decoders[key]
+            answer = {"tok_s": decoder.prefill(wish["prompt"]) if wish["prompt"] else decoder.decode(wish["tokens"])}
         except Exception as problem:
             answer = {"error": f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"}
         print(json.dumps(answer), file=answers)

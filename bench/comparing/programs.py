@@ -1,9 +1,11 @@
-"""The programs that speed.py times. A rate is tokens per second without loading; each call loads the model anew, since runs alternate."""
+"""The programs that compare.py times. A rate is tokens per second without loading; each call loads the model anew, since runs alternate."""
 
 import json
 import os
 import signal
 import subprocess
+import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +27,7 @@ def run(command: list, env: dict[str, str] | None = None) -> str:
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=os.environ | (env or {}),
-                              timeout=TIME_LIMIT, check=False)
+                              timeout=TIME_LIMIT, check=False, cwd=tempfile.gettempdir())  # some leave a log where they are
     except subprocess.TimeoutExpired as late:
         raise Broken(f"ran longer than {TIME_LIMIT} s") from late
     said = done.stdout + done.stderr
@@ -48,14 +50,22 @@ class Sluice:
     def version(self) -> str:
         return run([self.program, "--version"]).splitlines()[0]
 
+    def can_screen(self) -> bool:
+        """Whether it has the screened head beside the full one, and so figures of both are wanted."""
+        return "screened" in run([self.program, "bench", "--help"])
+
     def bench(self, model: Path, *flags) -> list[dict]:
+        """Its results; beside each the bandwidth that it is judged by, as `bench` measured it in that very run."""
         text = run([self.program, "bench", model, "-t", self.threads, "--json", *flags])
         report = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
         self.reports.append(report)
+        probe = report["probe"]
+        for result in report["results"]:
+            result["read_gb_s"] = probe["cache_read_gb_s" if "cache_floor_tok_s" in result else "read_gb_s"]
         return report["results"]
 
-    def decode(self, model: Path, tokens: int, rows: list[int], reps: int = 1) -> dict[int, dict]:
-        results = self.bench(model, "-p", 0, "-n", tokens, "--rows", ",".join(map(str, rows)), "--reps", reps)
+    def decode(self, model: Path, tokens: int, rows: list[int], reps: int = 1, flags: tuple = ()) -> dict[int, dict]:
+        results = self.bench(model, "-p", 0, "-n", tokens, "--rows", ",".join(map(str, rows)), "--reps", reps, *flags)
         return {result["rows"]: result for result in results}
 
     def prefill(self, model: Path, tokens: int, reps: int = 1) -> dict:
@@ -86,28 +96,34 @@ class Setting:
 
 @dataclass
 class Llama:
-    """llama.cpp or ik_llama.cpp: llama-bench and llama-batched-bench in one folder, with version.txt (build_engines.sh)."""
+    """llama.cpp or ik_llama.cpp: its llama-bench, and llama-batched-bench beside it."""
 
     name: str
-    folder: Path
+    program: Path  # llama-bench
     threads: int
     settings: dict[str, Setting]  # of each case
     no_warm_up: list[str]
     switches: dict[str, str]  # what llama-batched-bench takes as a switch, where llama-bench has a flag and 1
+    built: str = ""  # what its JSON says of the build
 
     def version(self) -> str:
-        note = self.folder / "version.txt"
-        return note.read_text(encoding="utf-8").strip() if note.exists() else f"{self.name}, version unknown"
+        """As version.txt beside the program says, else as the program itself does."""
+        note = self.program.with_name("version.txt")
+        if note.exists():
+            return note.read_text(encoding="utf-8").strip()
+        return f"{self.name} {self.built or 'of an unknown version'}"
 
     def bench(self, model: Path, case: str, prompt: str, tokens: int, *more: str) -> list[dict]:
         setting = self.settings[case]
         flags = [word for pair in setting.flags.items() for word in pair]
-        text = run([self.folder / "llama-bench", "-m", model, "-t", self.threads, "-p", prompt, "-n", tokens, "-r", 1,
+        text = run([self.program, "-m", model, "-t", self.threads, "-p", prompt, "-n", tokens, "-r", 1,
                     "-o", "json", *flags, *more], setting.env)
         start = text.find("[\n")  # ik_llama.cpp talks before and behind its JSON
         if start < 0:
             raise Broken("llama-bench printed no JSON", text)
-        return json.JSONDecoder().raw_decode(text[start:])[0]
+        tests = json.JSONDecoder().raw_decode(text[start:])[0]
+        self.built = f"{tests[0].get('build_commit', '')} ({tests[0].get('build_number', '')})"
+        return tests
 
     def decode(self, model: Path, tokens: int, case: str) -> float:
         return self.bench(model, case, "0", tokens)[0]["avg_ts"]
@@ -126,7 +142,7 @@ class Llama:
         flags = [word for flag, value in setting.flags.items() for word in self.batched(flag, value)]
         context = -(-max(rows) * (tokens + ROWS_PROMPT) // 256) * 256
         try:
-            said = run([self.folder / "llama-batched-bench", "-m", model, "-t", self.threads, "-tb", self.threads,
+            said = run([self.program.with_name("llama-batched-bench"), "-m", model, "-t", self.threads, "-tb", self.threads,
                         "-c", context, "-npp", ROWS_PROMPT, "-ntg", tokens, "-npl", ",".join(map(str, rows)), *flags],
                        setting.env)
         except Broken as broken:
@@ -144,32 +160,48 @@ class Llama:
         return ["--no-mmap"] if (flag, value) == ("-mmp", "0") else [flag, value]
 
 
-class Transformers:
-    """speed_transformers.py, kept running, since importing and compiling take far longer than a run."""
+class Server:
+    """A script that keeps running, since importing, loading and compiling take far longer than a run. It gets a line of JSON for
+    each run, and answers with one: first the versions of what it uses."""
 
-    def __init__(self, python: Path, model: Path, cache: Path):
-        """cache: a folder for what torch compiles."""
-        command = [str(python), str(HERE / "speed_transformers.py"), str(model)]
+    def __init__(self, python: Path, script: str, arguments: list, env: dict[str, str] | None = None):
+        self.script = script
+        command = [str(python), str(HERE / script), *map(str, arguments)]
         self.process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)})
+                                        stderr=subprocess.PIPE, env=os.environ | (env or {}))
+        self.said: list[str] = []
+        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
         self.versions = self.answer()
 
     def answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            raise Broken(f"speed_transformers.py: exit code {self.process.wait()}")
+            code = self.process.wait()
+            raise Broken(f"{self.script}: exit code {code}: {self.said[-1].strip()[:200] if self.said else ''}")
         return json.loads(line)
 
     def version(self) -> str:
-        return f"transformers {self.versions['transformers']}, torch {self.versions['torch']}"
+        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
-    def decode(self, variant: str, threads: int, tokens: int) -> float:
-        wish = {"variant": variant, "threads": threads, "tokens": tokens}
-        print(json.dumps(wish), file=self.process.stdin, flush=True)
+    def run(self, variant: str, threads: int, tokens: int, prompt: int = 0) -> float:
+        """Tokens per second: of `tokens` decode steps, or of a prompt."""
+        wish = {"variant": variant, "threads": threads, "tokens": tokens, "prompt": prompt}
+        try:
+            print(json.dumps(wish), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # the answer's end tells
         answer = self.answer()
         if "error" in answer:
             raise Broken(f"{variant}: {answer['error']}")
         return answer["tok_s"]
+
+    def cpu_seconds(self) -> float:
+        """Of all its threads so far."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self.process.stdin.close()

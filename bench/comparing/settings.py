@@ -1,10 +1,10 @@
-"""The settings that llama.cpp and ik_llama.cpp are timed with, and the search for better ones (speed.py --tune)."""
+"""The settings that llama.cpp and ik_llama.cpp are timed with, and the search for better ones (compare.py --tune)."""
 
 import json
 import statistics
 from pathlib import Path
 
-from peers.speed_programs import Broken, Llama, Setting
+from comparing.programs import Broken, Llama, Setting
 
 CASES = ("decode", "prefill", "long", "rows", "tiny")
 BASE = {"llama.cpp": "-fa on", "ik_llama.cpp": "-rtr 1 -fa 1"}

@@ -1,0 +1,109 @@
+#include "cpu/trace.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "cpu/counters.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace sluice::cpu {
+
+namespace {
+
+#if defined(__x86_64__)
+// Whether there are RDTSCP and a counter of constant rate, which also runs while the processor sleeps.
+bool has_constant_cycles() {
+  constexpr unsigned kPower = 0x80000007U;
+  constexpr unsigned kFeatures = 0x80000001U;
+  constexpr unsigned kInvariant = 1U << 8U;
+  constexpr unsigned kRdtscp = 1U << 27U;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid(kPower, &a, &b, &c, &d) == 0 || (d & kInvariant) == 0) return false;
+  return __get_cpuid(kFeatures, &a, &b, &c, &d) != 0 && (d & kRdtscp) != 0;
+}
+#endif
+
+}  // namespace
+
+std::uint64_t ticks_now() {
+#if defined(__x86_64__)
+  static const bool is_constant = has_constant_cycles();
+  if (is_constant) {
+    unsigned processor = 0;
+    return __builtin_ia32_rdtscp(&processor);  // waits for earlier loads
+  }
+#endif
+  return static_cast<std::uint64_t>(nanoseconds_now());
+}
+
+const program::Program& Trace::copy_of(const program::Program& program) {
+  const auto known =
+      std::ranges::find_if(programs_, [&](const auto& copy) { return copy->shape == program.shape; });
+  if (known != programs_.end()) return **known;
+  return *programs_.emplace_back(std::make_unique<program::Program>(program));
+}
+
+bool Trace::begin_step(std::size_t n_workers, const program::Program& program, const program::Step& step) {
+  ++n_seen_;
+  const std::size_t n = program.tasks.size();
+  const bool is_first = steps_.empty();
+  if (n_seen_ != steps_.size() + 1 || (!is_first && n_tasks_ + n > max_tasks_)) return false;
+  if (is_first) {
+    max_tasks_ = std::max(max_tasks_, n);
+    workers_ = std::vector<WorkerTrace>(n_workers);
+    records_ = std::vector<Records>(n_workers);
+    // Not written yet, so memory comes only as it is used, however many workers there are.
+    for (Records& records : records_) records = std::make_unique_for_overwrite<TaskTicks[]>(max_tasks_);
+    for (std::size_t worker = 0; worker < n_workers; ++worker) workers_[worker].start(records_[worker].get());
+  }
+  n_tasks_ += n;
+  Step& kept = steps_.emplace_back();
+  kept.program = &copy_of(program);
+  for (const program::Span& span : step.spans) kept.lengths.push_back(span.position + span.n_rows);
+  for (const WorkerTrace& worker : workers_) kept.tasks.emplace_back(worker.next(), 0U);
+  if (is_first) first_nanoseconds_ = nanoseconds_now();
+  kept.begin = ticks_now();
+  return true;
+}
+
+void Trace::end_step() {
+  Step& kept = steps_.back();
+  kept.end = ticks_now();
+  last_nanoseconds_ = nanoseconds_now();
+  for (std::size_t worker = 0; worker < n_workers(); ++worker)
+    kept.tasks[worker] = {kept.tasks[worker].data(), workers_[worker].next()};
+}
+
+double Trace::nanoseconds(std::uint64_t ticks) const {
+  const std::uint64_t first = steps_.front().begin;
+  const auto passed = static_cast<double>(steps_.back().end - first);
+  const double each = static_cast<double>(last_nanoseconds_ - first_nanoseconds_) / std::max(passed, 1.0);
+  return static_cast<double>(ticks - first) * each;
+}
+
+StepTimes Trace::step(std::size_t kept) const {
+  SLUICE_CHECK(kept < steps_.size());
+  const Step& step = steps_[kept];
+  StepTimes times = {.program = step.program,
+                     .lengths = step.lengths,
+                     .begin = nanoseconds(step.begin),
+                     .end = nanoseconds(step.end),
+                     .tasks = {}};
+  times.tasks.reserve(step.program->tasks.size());
+  for (std::size_t worker = 0; worker < n_workers(); ++worker)
+    for (const TaskTicks& it : step.tasks[worker])
+      times.tasks.push_back({.worker = static_cast<std::uint32_t>(worker),
+                             .task = it.task,
+                             .waited_from = nanoseconds(it.waited_from),
+                             .begin = nanoseconds(it.begin),
+                             .end = nanoseconds(it.end)});
+  return times;
+}
+
+}  // namespace sluice::cpu

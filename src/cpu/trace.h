@@ -1,0 +1,113 @@
+// What each worker did when, while steps run: for `bench --trace` and `--timeline`. No file formats here.
+//
+// A worker writes down when it waited, began and ended each task, in memory of its own that is there before the step begins;
+// two readings of the processor's cycle counter a task, a third where it really waits. The order of readings is that of the
+// protocol: a task's end is read before its counter is bumped, its beginning after its waits have returned. So where the
+// processors' cycle counters agree (Linux sees to that where they count at a constant rate), nothing begins before what it
+// waited for has ended. Processors without such a counter read the steady clock, which is slower.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "program/backend.h"
+#include "program/program.h"
+
+namespace sluice::cpu {
+
+// Cycles, or nanoseconds where cycles tell no time. Not before what the program has loaded earlier.
+std::uint64_t ticks_now();
+
+struct TaskTicks {
+  std::uint64_t waited_from = 0;  // `begin` if its inputs were there at once
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  std::uint32_t task = 0;
+};
+
+// One worker's notes of a step.
+class WorkerTrace {
+ public:
+  void start(TaskTicks* next) { next_ = next; }
+
+  void waits() {
+    if (waited_from_ == 0) waited_from_ = ticks_now();
+  }
+  void begins(std::size_t task) {
+    next_->task = static_cast<std::uint32_t>(task);
+    next_->begin = ticks_now();
+    const std::uint64_t from = std::exchange(waited_from_, 0);
+    next_->waited_from = from == 0 ? next_->begin : from;
+  }
+  void ends() { (next_++)->end = ticks_now(); }
+
+  const TaskTicks* next() const { return next_; }
+
+ private:
+  alignas(64) TaskTicks* next_ = nullptr;  // a line of its own: workers write at the same time
+  std::uint64_t waited_from_ = 0;          // 0: it hasn't waited yet
+};
+
+// Nanoseconds since the first step that is kept began.
+struct TaskTimes {
+  std::uint32_t worker = 0;
+  std::uint32_t task = 0;
+  double waited_from = 0;
+  double begin = 0;
+  double end = 0;
+};
+
+struct StepTimes {
+  const program::Program* program = nullptr;  // the trace's own copy
+  std::vector<std::size_t> lengths;           // [spans]  positions of each sequence when the step is done
+  double begin = 0;                           // when the calling thread started the dispatch
+  double end = 0;                             // and when all workers were done
+  std::vector<TaskTimes> tasks;               // worker by worker, each in its order
+};
+
+class Trace {
+ public:
+  // Keeps steps from the first on, whole ones, as long as they have at most `max_tasks` tasks together; the first one in any
+  // case. That many records of 32 bytes are the memory it comes to.
+  explicit Trace(std::size_t max_tasks) : max_tasks_(max_tasks) {}
+
+  std::size_t n_workers() const { return workers_.size(); }  // once a step has begun
+  std::size_t n_seen() const { return n_seen_; }             // steps that ran, kept or not
+  std::size_t n_kept() const { return steps_.size(); }
+
+  // For the executor: around a dispatch. Whether the step that begins is to be kept.
+  bool begin_step(std::size_t n_workers, const program::Program& program, const program::Step& step);
+  void end_step();
+  WorkerTrace& of(std::size_t worker) { return workers_[worker]; }
+
+  StepTimes step(std::size_t kept) const;
+
+ private:
+  struct Step {
+    const program::Program* program = nullptr;
+    std::vector<std::size_t> lengths;
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::vector<std::span<const TaskTicks>> tasks;  // [workers]
+  };
+  using Records = std::unique_ptr<TaskTicks[]>;
+
+  const program::Program& copy_of(const program::Program& program);
+  double nanoseconds(std::uint64_t ticks) const;
+
+  std::size_t max_tasks_;
+  std::size_t n_tasks_ = 0;  // kept
+  std::size_t n_seen_ = 0;
+  std::vector<WorkerTrace> workers_;
+  std::vector<Records> records_;  // [workers]  each has room for all tasks: any worker may take any
+  std::vector<std::unique_ptr<program::Program>> programs_;
+  std::vector<Step> steps_;
+  std::int64_t first_nanoseconds_ = 0;  // the steady clock when the first step began
+  std::int64_t last_nanoseconds_ = 0;   // and when the last one ended
+};
+
+}  // namespace sluice::cpu
