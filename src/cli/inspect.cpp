@@ -253,6 +253,7 @@ Command add_inspect(CLI::App& program) {
       ->type_name("FILE")
       ->needs(tensor);
   add_common_options(command, options->common);
+  add_head_option(command, options->common);
   return {&command, [options] { return run(*options); }};
 }
 

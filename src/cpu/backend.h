@@ -17,11 +17,20 @@
 
 namespace sluice::cpu {
 
+// How the head's logits are computed. A screened head (docs/screened-head.md) chooses the same tokens from fewer bytes, and
+// keeps a narrower copy of the head's weights for that: half of what they take in bf16.
+enum class HeadMode : std::uint8_t {
+  kBest,  // screened where that is faster
+  kFull,
+  kScreened,
+};
+
 struct CpuOptions {
   std::size_t n_workers = 0;       // 0: as many as the process has processors (placement.h)
   std::optional<std::string> isa;  // nothing: the best there is
   bool pin = true;  // each worker but the calling thread to a processor of its own, if enough are free
-  bool verify_programs = false;                // every Program is proven before it runs
+  bool verify_programs = false;  // every Program is proven before it runs
+  HeadMode head = HeadMode::kFull;
   std::optional<std::filesystem::path> cache;  // folder of packed files (packed_cache.h)
 };
 
@@ -31,10 +40,21 @@ class Backend : public program::Backend {
   virtual std::string_view isa() const = 0;  // of the kernels in use
   virtual Workers& workers() = 0;            // to be used between steps
   virtual std::size_t packed_bytes() const = 0;
-  virtual bool from_cache() const = 0;  // the packed weights were read, not made
+  virtual bool is_screened() const = 0;  // the head of steps that choose a token from few rows
+  virtual bool from_cache() const = 0;   // the packed weights were read, not made
   virtual const Statistics& statistics() const = 0;
   virtual void time_ops(bool on) = 0;  // off at first; costs nothing then
 };
+
+// Whether a model of this config gets a screened head on the kernels that `options` ask for.
+bool has_screened_head(const model::ModelConfig& config, const CpuOptions& options);
+
+// More rows share the full head's bytes, and screening has as much arithmetic for each as the full head.
+inline constexpr std::size_t kMostScreenedOutputs = 4;
+
+// Whether a step's head can be screened, and is worth it: no output wants its logits, every choice can be made from few of
+// them, and they are of few rows.
+bool can_screen(const program::Step& step, std::size_t vocab_size);
 
 // How this device cuts the ops of its Programs.
 program::Tiling tiling_for(std::size_t n_workers);

@@ -6,6 +6,7 @@
 #include "cpu/kernels_attention.h"
 #include "cpu/kernels_delta.h"
 #include "cpu/kernels_vector.h"
+#include "cpu/screen_dots.h"
 
 namespace sluice::cpu {
 namespace {
@@ -147,10 +148,11 @@ float largest(const float* x, size_t n) {
 
 // The table of the instruction set that the file is compiled for, with its own products on bf16.
 constexpr Kernels kernels_of(const char* name, ActivationType activations,
-                             decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long) {
-  return {name,      activations, matmul_f32, bf16,          bf16_long, to_bf16,    sum_of_squares,
-          scale_by,  add,         silu_mul,   sigmoid_mul,   conv_silu, delta_rule, attend,
-          pack_keys, pack_values, soften,     scale_and_add, largest};
+                             decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long,
+                             decltype(Kernels::screen) screen) {
+  return {name,           activations, matmul_f32,  bf16,     bf16_long,     screen,    to_bf16,
+          sum_of_squares, scale_by,    add,         silu_mul, sigmoid_mul,   conv_silu, delta_rule,
+          attend,         pack_keys,   pack_values, soften,   scale_and_add, largest};
 }
 
 }  // namespace
