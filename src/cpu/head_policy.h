@@ -4,7 +4,8 @@
 //
 // After a step in which screening didn't pay, the next kFirstPause steps have the full head, after the next such step in a row
 // twice as many, up to kLongestPause. A step that recomputes everything costs one and a half full heads (bf16), so in the
-// long run at most 0.5 / (1 + kLongestPause) is lost, and 0.5 / (1 + kFirstPause), 6%, from the first pause on.
+// long run at most 0.5 / (1 + kLongestPause) of a head's time is lost, and never more than 9% of that of the steps so far once
+// there are six.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +35,7 @@ class HeadPolicy {
   }
 
  private:
-  static constexpr std::size_t kFirstPause = 8;
+  static constexpr std::size_t kFirstPause = 16;
   static constexpr std::size_t kLongestPause = 256;
 
   std::size_t pause_ = 0;  // steps left with the full head

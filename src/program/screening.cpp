@@ -105,7 +105,7 @@ void panel_bounds(ScreenRule rule, const Choice& choice, std::uint32_t first_id,
     float floor = -kInfinity;
     float ceiling = -kInfinity;
     for (std::size_t i = begin; i < end; ++i) {
-      floor = lower[i] > floor ? lower[i] : floor;       // NaN is not known to be anything
+      floor = lower[i] > floor ? lower[i] : floor;  // NaN is not known to be anything
       if (!(upper[i] <= ceiling)) ceiling = upper[i] >= ceiling ? upper[i] : kInfinity;
     }
     floors[panel] = floor;

@@ -99,7 +99,7 @@ class TableDevice final : public program::Backend {
     return result;
   }
 
-  std::size_t n_screened() const { return n_screened_; }  // steps
+  std::size_t n_screened() const { return n_screened_; }                           // steps
   std::size_t panels_recomputed() const { return executor_.panels_recomputed(); }  // in the last of them
 
  private:

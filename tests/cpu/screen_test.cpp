@@ -88,8 +88,8 @@ Logits logits_of(const Panel& panel, const Kernels& kernels, std::vector<float> 
     kernels.matmul_bf16_long(weights, panel.depth, 1, operand, panel.depth, 1, logits.prefill.data(), kLanes);
     if (is_rounded) std::transform(rounded.begin(), rounded.end(), x.begin(), bf16_to_float);
   } else {
-    kernels.matmul_f32(reinterpret_cast<const float*>(panel.full.data()), panel.depth, 1, x.data(), panel.depth,
-                       1, logits.decode.data(), kLanes);
+    kernels.matmul_f32(reinterpret_cast<const float*>(panel.full.data()), panel.depth, 1, x.data(),
+                       panel.depth, 1, logits.decode.data(), kLanes);
     logits.prefill = logits.decode;
   }
   ScreenOperand operand;
@@ -105,12 +105,21 @@ float sign_of(std::size_t k) {
   return (k * 2654435761U >> 7U & 1U) != 0 ? 1.0F : -1.0F;
 }
 
-constexpr const char* kRows[] = {"gaussian",  "gaussian with outlier columns", "low rank with noise",
-                                 "huge",      "tiny",                          "zero",
-                                 "constant",  "all residuals against x",       "subnormal",
-                                 "overflows", "near to its neighbour",         "whole numbers"};
+constexpr const char* kRows[] = {"gaussian",
+                                 "gaussian with outlier columns",
+                                 "low rank with noise",
+                                 "huge",
+                                 "tiny",
+                                 "zero",
+                                 "constant",
+                                 "all residuals against x",
+                                 "subnormal",
+                                 "overflows",
+                                 "near to its neighbour",
+                                 "whole numbers"};
 
-std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n, const std::vector<float>& basis) {
+std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n,
+                            const std::vector<float>& basis) {
   std::vector<float> row = gaussian(random, n, 1.0F);
   for (std::size_t k = 0; k < n; ++k) {
     float& w = row[k];
@@ -155,12 +164,14 @@ std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n, con
   return row;
 }
 
-constexpr const char* kActivations[] = {"gaussian", "signs", "constant", "one outlier", "huge", "tiny",
-                                        "zero", "between levels", "infinite", "not a number", "whole numbers"};
+constexpr const char* kActivations[] = {"gaussian", "signs",        "constant",     "one outlier",
+                                        "huge",     "tiny",         "zero",         "between levels",
+                                        "infinite", "not a number", "whole numbers"};
 
 std::vector<float> make_activations(Random& random, std::size_t kind, std::size_t n) {
   std::vector<float> x = gaussian(random, n, 1.0F);
-  const double levels = std::min(32639.0, std::floor(2147483647.0 / (127.0 * static_cast<double>((n + 3) / 4 * 4))));
+  const double levels =
+      std::min(32639.0, std::floor(2147483647.0 / (127.0 * static_cast<double>((n + 3) / 4 * 4))));
   for (std::size_t k = 0; k < n; ++k) {
     switch (kind) {
       case 1:
@@ -243,7 +254,8 @@ TEST(Screen, RoundingOfTheSumsIsWithinTheBounds) {
     std::vector<std::vector<float>> rows;
     for (std::size_t lane = 0; lane < kLanes; ++lane)
       rows.emplace_back(kDepth, bf16_to_float(static_cast<std::uint16_t>(0x3F80 + pick(random, 0, 127))));
-    const std::vector<float> x(kDepth, bf16_to_float(static_cast<std::uint16_t>(0x3F80 + pick(random, 0, 127))));
+    const std::vector<float> x(kDepth,
+                               bf16_to_float(static_cast<std::uint16_t>(0x3F80 + pick(random, 0, 127))));
     const Panel panel(rows, true);
     for (const Kernels* kernels : all_tables()) {
       if (is_emulated(*kernels) && round > 2) continue;
@@ -299,8 +311,8 @@ TEST(Screen, AllTablesGiveTheSameBits) {
     std::vector<float> want;
     for (const Kernels* kernels : all_tables()) {
       std::vector<float> got(2 * n_rows * width, -77.0F);
-      kernels->screen(reinterpret_cast<const std::uint8_t*>(panels.data()), depth, n_panels, rows.data(), n_rows,
-                      got.data(), got.data() + n_rows * width, width);
+      kernels->screen(reinterpret_cast<const std::uint8_t*>(panels.data()), depth, n_panels, rows.data(),
+                      n_rows, got.data(), got.data() + n_rows * width, width);
       if (want.empty()) want = got;
       ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
           << kernels->name << ": " << n_rows << " rows, " << n_panels << " panels, K " << depth;
@@ -327,7 +339,8 @@ TEST(Screen, AFewOfAllRowsOfALargeHeadReachTheAnswer) {
         state ^= state << 13U;
         state ^= state >> 7U;
         state ^= state << 17U;
-        const std::uint64_t sum = (state & 0xFFU) + (state >> 8U & 0xFFU) + (state >> 16U & 0xFFU) + (state >> 24U & 0xFFU);
+        const std::uint64_t sum =
+            (state & 0xFFU) + (state >> 8U & 0xFFU) + (state >> 16U & 0xFFU) + (state >> 24U & 0xFFU);
         row[k] = static_cast<float>(static_cast<std::int64_t>(sum) - 510) * 1e-4F;
       }
     }

@@ -97,8 +97,8 @@ void edit(const Choice& choice, std::span<float> logits) {
 }
 
 // -1 for none. Tiles of `panels` panels each, as a screened head cuts its columns.
-std::int32_t chosen_by_screening(Bounds bounds, const Choice& choice, ScreenRule rule, std::size_t tile_panels,
-                                 std::size_t& n_kept) {
+std::int32_t chosen_by_screening(Bounds bounds, const Choice& choice, ScreenRule rule,
+                                 std::size_t tile_panels, std::size_t& n_kept) {
   const std::size_t n = bounds.logits.size();
   for (std::vector<float>* values : {&bounds.lower, &bounds.logits, &bounds.upper}) edit(choice, *values);
   std::vector<float> floors(screen_panels(n));
@@ -107,9 +107,9 @@ std::int32_t chosen_by_screening(Bounds bounds, const Choice& choice, ScreenRule
     const std::size_t n_panels = std::min(tile_panels, floors.size() - panel);
     const std::size_t begin = panel * kScreenPanel;
     const std::size_t size = std::min(n_panels * kScreenPanel, n - begin);
-    panel_bounds(rule, choice, static_cast<std::uint32_t>(begin), std::span(bounds.lower).subspan(begin, size),
-                 std::span(bounds.upper).subspan(begin, size), std::span(floors).subspan(panel, n_panels),
-                 std::span(ceilings).subspan(panel, n_panels));
+    panel_bounds(rule, choice, static_cast<std::uint32_t>(begin),
+                 std::span(bounds.lower).subspan(begin, size), std::span(bounds.upper).subspan(begin, size),
+                 std::span(floors).subspan(panel, n_panels), std::span(ceilings).subspan(panel, n_panels));
   }
   const float threshold = screen_threshold(rule, choice, floors);
   n_kept = 0;
@@ -153,8 +153,8 @@ TEST(Screening, ChoosesWhatAllLogitsChoose) {
       const std::int32_t want =
           try_sample(logits, choice.n_tokens, choice.sampling, choice.draw).value_or(-1);
       ASSERT_EQ(got, want) << "rule " << static_cast<int>(*rule) << ", " << n << " logits, temperature "
-                           << choice.sampling.temperature << ", top_k " << choice.sampling.top_k
-                           << ", top_p " << choice.sampling.top_p << ", min_p " << choice.sampling.min_p;
+                           << choice.sampling.temperature << ", top_k " << choice.sampling.top_k << ", top_p "
+                           << choice.sampling.top_p << ", min_p " << choice.sampling.min_p;
     }
   }
   for (const ScreenRule rule :
