@@ -166,6 +166,7 @@ struct Measured {
   std::optional<StepCost> screened_cost;  // without what is recomputed; nothing: its steps are never screened
   std::size_t dispatches = 0;
   std::size_t tasks = 0;
+  std::size_t screenable_steps = 0;  // of a repetition
   std::size_t screened_steps = 0;
   std::size_t rows_recomputed = 0;
   std::size_t bytes_recomputed = 0;
@@ -194,8 +195,9 @@ class Bench {
       measured.result.what = what;
       const std::vector<const program::Step*> to_cost = steps_to_cost(measured.steps, what);
       measured.full_cost = mean_cost(model_, to_cost, false);
-      if (backend_.is_screened() && cpu::can_screen(measured.steps.timed.back(), model_.config.vocab_size))
-        measured.screened_cost = mean_cost(model_, to_cost, true);
+      for (const program::Step& step : measured.steps.timed)
+        measured.screenable_steps += backend_.may_screen(step) ? 1 : 0;
+      if (measured.screenable_steps > 0) measured.screened_cost = mean_cost(model_, to_cost, true);
       // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
       measured.result.op_share = time_ops(measured);
       measured_.push_back(std::move(measured));
@@ -306,7 +308,8 @@ class Bench {
     result.tasks_per_step = static_cast<double>(measured.tasks) / steps;
     result.cost = measured.full_cost;
     if (measured.screened_cost) {
-      result.screened_share = static_cast<double>(measured.screened_steps) / steps;
+      const auto could_be = static_cast<double>(reps * measured.screenable_steps);
+      result.screened_share = static_cast<double>(measured.screened_steps) / could_be;
       result.cost = between(measured.full_cost, *measured.screened_cost, *result.screened_share);
       result.head_rows_recomputed = static_cast<double>(measured.rows_recomputed) / steps;
       result.cost.bytes += static_cast<double>(measured.bytes_recomputed) / steps;

@@ -172,8 +172,9 @@ std::string program_report(const ProgramOptions& options, const CommonOptions& c
   const model::Model& model = subject.model();
   Step step = make_step(options, common, model.config);
   const std::size_t n_workers = common.threads.value_or(cpu::usable_processors());
-  step.shape.is_screened = cpu::has_screened_head(model.config, cpu_options(common)) &&
-                           step.shape.output_rows.size() <= cpu::kMostScreenedOutputs;
+  const cpu::CpuOptions how = cpu_options(common);
+  step.shape.is_screened = cpu::has_screened_head(model.config, how) &&
+                           step.shape.output_rows.size() <= cpu::most_screened_outputs(how);
   const program::Program program = program::build(model.config, step.shape, cpu::tiling_for(n_workers));
   if (options.dot) return program::dot_of(program);
   const program::Report report = program::report_of(program, model.weights, step.lengths);

@@ -53,6 +53,7 @@ class CpuBackend final : public Backend {
       : model_(model),
         context_(context),
         verify_(options.verify_programs),
+        most_screened_(most_screened_outputs(options)),
         kernels_(choose_kernels(options.isa)),
         workers_(make_workers(options)),
         tiling_(tiling_for(workers_.size())),
@@ -76,6 +77,9 @@ class CpuBackend final : public Backend {
   Workers& workers() override { return workers_; }
   std::size_t packed_bytes() const override { return weights_.bytes(); }
   bool is_screened() const override { return weights_.is_screened(); }
+  bool may_screen(const program::Step& step) const override {
+    return weights_.is_screened() && can_screen(step, model_.config.vocab_size, most_screened_);
+  }
   bool from_cache() const override { return weights_.from_file(); }
   const Statistics& statistics() const override { return statistics_; }
   void time_ops(bool on) override { executor_.time_ops(on ? &statistics_ : nullptr); }
@@ -88,8 +92,7 @@ class CpuBackend final : public Backend {
                                         [](const program::Output& output) { return output.return_logits; });
     result.logits.resize(static_cast<std::size_t>(returned) * model_.config.vocab_size);
     if (step.spans.empty()) return result;
-    const bool screens =
-        weights_.is_screened() && can_screen(step, model_.config.vocab_size) && head_policy_.screens();
+    const bool screens = may_screen(step) && head_policy_.screens();
     const program::Program& program = program_of(step, screens);
     executor_.run(program, step, result);
     if (screens) learn_of_screening();
@@ -146,6 +149,7 @@ class CpuBackend final : public Backend {
   const model::Model& model_;
   std::size_t context_;
   bool verify_;
+  std::size_t most_screened_;
   const Kernels& kernels_;
   Workers workers_;
   program::Tiling tiling_;
@@ -169,8 +173,12 @@ bool has_screened_head(const model::ModelConfig& config, const CpuOptions& optio
          &choose_kernels(options.isa) != &kPortableKernels;
 }
 
-bool can_screen(const program::Step& step, std::size_t vocab_size) {
-  if (step.outputs.empty() || step.outputs.size() > kMostScreenedOutputs) return false;
+std::size_t most_screened_outputs(const CpuOptions& options) {
+  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 4 : 8;
+}
+
+bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs) {
+  if (step.outputs.empty() || step.outputs.size() > most_outputs) return false;
   return std::ranges::all_of(step.outputs, [&](const program::Output& output) {
     return !output.return_logits && output.choice && program::screen_rule(*output.choice, vocab_size);
   });

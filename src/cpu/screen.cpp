@@ -90,9 +90,9 @@ void ScreenOperand::set(std::span<const float> x) {
     row_.reach = std::numeric_limits<float>::quiet_NaN();
     return;
   }
-  const double levels = std::min(
-      kMostActivation,
-      std::floor(0x1.fffffffcp+30 / (static_cast<double>(kMostWeight) * static_cast<double>(depth))));
+  const double fitting =
+      std::floor(0x1.fffffffcp+30 / (static_cast<double>(kMostWeight) * static_cast<double>(depth)));
+  const double levels = std::min(kMostActivation, fitting);
   SLUICE_CHECK(levels >= 1);
   row_.scale = static_cast<float>(most / levels);
   const auto scale = static_cast<double>(row_.scale);

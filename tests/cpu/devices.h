@@ -79,7 +79,7 @@ class TableDevice final : public program::Backend {
   program::StepResult run(const program::Step& step) override {
     program::validate(step, model_.config, context_, sequences_.lengths());
     program::StepShape shape;
-    shape.is_screened = weights_.is_screened() && can_screen(step, model_.config.vocab_size);
+    shape.is_screened = weights_.is_screened() && can_screen(step, model_.config.vocab_size, 4);
     for (const program::Span& span : step.spans) {
       const auto rows = static_cast<std::uint32_t>(span.n_rows);
       shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});

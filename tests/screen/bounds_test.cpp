@@ -1,7 +1,5 @@
 // Every logit lies between its bounds: what each table of kernels makes of a row, on its own bits, whatever the weights and
 // activations; and the bounds are as tight as the maths says.
-#include "cpu/screen.h"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -17,6 +15,7 @@
 #include "base/aligned_allocator.h"
 #include "base/bf16.h"
 #include "cpu/panels.h"
+#include "cpu/screen.h"
 #include "tests/cpu/devices.h"
 #include "tests/support/seed.h"
 

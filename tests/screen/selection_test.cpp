@@ -1,7 +1,5 @@
 // What a screened head leaves out decides nothing: from bounds as loose as may be, the panels that are kept give the token that
 // all logits give.
-#include "program/screening.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -14,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "program/sampling.h"
+#include "program/screening.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
