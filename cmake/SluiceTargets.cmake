@@ -50,7 +50,7 @@ function(sluice_test name)
   target_link_libraries(test_${name} PRIVATE ${test_LINK} sluice_options GTest::gmock GTest::gtest_main)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(test_${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  if(NOT name MATCHES "^(cpu|portable|program)$")  # these compute
+  if(NOT name MATCHES "^(cpu|portable|program|screen)$")  # these compute
     sluice_quickly_compiled(test_${name})
   endif()
   gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${test_LABELS}")

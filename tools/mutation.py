@@ -27,13 +27,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutations import Mutation, edited, gguf, oracle, tokenizer, weights
+from mutations import Mutation, edited, gguf, oracle, screening, tokenizer, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build-mutation" / "tree"
 BUILD = ROOT / "build-mutation" / "build"
 MUTANTS = ROOT / "build-mutation" / "mutants"
-MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS]
+MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS, *screening.MUTATIONS]
 MEMORY = 8 << 30  # bytes of address space for a mutant that allocates without end
 MIN_TIMEOUT = 60  # seconds; or ten times what the unmutated program takes
 SEED = 20261122

@@ -40,6 +40,7 @@
 #include "cpu/backend.h"
 #include "cpu/probe.h"
 #include "model/random_model.h"
+#include "program/screening.h"
 
 namespace sluice::cli {
 namespace {
@@ -51,7 +52,6 @@ struct Options {
   std::optional<std::string> rows;
   std::optional<std::uint64_t> reps;
   std::optional<std::string> shape;
-  std::optional<std::string> head;
   TraceOptions trace;
   bool json = false;
 };
@@ -74,18 +74,10 @@ std::vector<std::size_t> choose_rows(const std::optional<std::string>& text) {
 
 // What is wrong with the command line whatever the model is.
 void check(const Options& options) {
-  if (options.common.device != "cpu") {
-    check_device(options.common);
+  check_device(options.common);
+  if (options.common.device != "cpu")
     throw Error(fmt::format("device {} runs no Program to measure", options.common.device), "--device",
                 "use --device cpu");
-  }
-  const auto later = [](const std::optional<std::string>& value, const char* option) {
-    if (value) throw Error("not yet in this version", option, "leave it out");
-  };
-  if (options.head == "screened") later(options.head, "--head screened");
-  if (options.head && *options.head != "full")
-    throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
-                     "use full or screened");
   if (options.shape && options.common.model)
     throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
   if (options.prefill == 0 && options.decode == 0)
@@ -127,10 +119,13 @@ std::size_t weight_bytes(const model::Model& model) {
 }
 
 // Throws Error if the weights, packed, the sequences and a probe's buffer don't fit.
-void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes) {
+void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes,
+               bool is_screened) {
   constexpr std::size_t kProgram = std::size_t{128} << 20U;
   const SequenceBytes sequence = sequence_bytes(subject.model().config);
   std::size_t needed = kProgram + probe_bytes + weight_bytes(subject.model());
+  const model::Matrix& head = subject.model().weights.head;
+  if (is_screened) needed += program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols);
   if (subject.random) needed += subject.random->bytes();
   needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
   const auto available = free_memory().memory;
@@ -165,8 +160,14 @@ struct Measured {
   BenchSteps steps;
   BenchResult result;
   cpu::Trace* trace = nullptr;  // of the first repetition, if wished for
+  StepCost full_cost;
+  std::optional<StepCost> screened_cost;  // without what is recomputed; nothing: its steps are never screened
   std::size_t dispatches = 0;
   std::size_t tasks = 0;
+  std::size_t screenable_steps = 0;  // of a repetition
+  std::size_t screened_steps = 0;
+  std::size_t rows_recomputed = 0;
+  std::size_t bytes_recomputed = 0;
   double joules = 0;
   bool has_joules = false;
 };
@@ -190,7 +191,11 @@ class Bench {
       Measured measured;
       measured.steps = make_steps(what, model_.config, seed);
       measured.result.what = what;
-      measured.result.cost = mean_cost(model_, steps_to_cost(measured.steps, what));
+      const std::vector<const program::Step*> to_cost = steps_to_cost(measured.steps, what);
+      measured.full_cost = mean_cost(model_, to_cost, false);
+      for (const program::Step& step : measured.steps.timed)
+        measured.screenable_steps += backend_.may_screen(step) ? 1 : 0;
+      if (measured.screenable_steps > 0) measured.screened_cost = mean_cost(model_, to_cost, true);
       // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
       measured.result.op_share = time_ops(measured);
       measured.trace =
@@ -292,6 +297,9 @@ class Bench {
     const cpu::Statistics& after = backend_.statistics();
     measured.dispatches += after.dispatches - before.dispatches;
     measured.tasks += after.tasks - before.tasks;
+    measured.screened_steps += after.screened_steps - before.screened_steps;
+    measured.rows_recomputed += after.rows_recomputed - before.rows_recomputed;
+    measured.bytes_recomputed += after.bytes_recomputed - before.bytes_recomputed;
     measured.result.tok_s.push_back(static_cast<double>(measured.result.what.tokens()) / seconds.count());
   }
 
@@ -301,6 +309,14 @@ class Bench {
     const auto steps = static_cast<double>(reps * result.what.steps);
     result.dispatches_per_step = static_cast<double>(measured.dispatches) / steps;
     result.tasks_per_step = static_cast<double>(measured.tasks) / steps;
+    result.cost = measured.full_cost;
+    if (measured.screened_cost) {
+      const auto could_be = static_cast<double>(reps * measured.screenable_steps);
+      result.screened_share = static_cast<double>(measured.screened_steps) / could_be;
+      result.cost = between(measured.full_cost, *measured.screened_cost, *result.screened_share);
+      result.head_rows_recomputed = static_cast<double>(measured.rows_recomputed) / steps;
+      result.cost.bytes += static_cast<double>(measured.bytes_recomputed) / steps;
+    }
     if (measured.has_joules && measured.joules > 0)
       result.tokens_per_joule = static_cast<double>(reps * result.what.tokens()) / measured.joules;
     return result;
@@ -334,9 +350,9 @@ int run(const Options& options) {
   constexpr std::size_t kShareOfFree = 4;
   const std::size_t probe_bytes =
       cpu::memory_buffer_bytes(free_memory().memory.value_or(std::size_t{4} << 30U) / kShareOfFree);
-  check_fit(subject, n_slots, context, probe_bytes);
-
   const cpu::CpuOptions how = cpu_options(options.common);
+  check_fit(subject, n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
+
   const std::size_t n_threads = how.n_workers != 0 ? how.n_workers : cpu::usable_processors();
   if (subject.random) subject.random->fill(n_threads);
   std::unique_ptr<cpu::Backend> backend;
@@ -381,8 +397,6 @@ Command add_bench(CLI::App& program) {
   add_whole(command, "--reps", options->reps, 1, kMaxReps, "repetitions of everything (default: 5)");
   add_text(command, "--shape", options->shape, "random weights in a published model's shape")
       ->type_name(fmt::format("{}", fmt::join(model::known_shapes(), "|")));
-  add_text(command, "--head", options->head, "how the logits are computed (default: full)")
-      ->type_name("full");
   command.add_flag("--json", options->json, "print JSON");
   add_text(command, "--trace", options->trace.trace,
            "write what each worker did in the first steps of each case, for ui.perfetto.dev")
@@ -390,6 +404,7 @@ Command add_bench(CLI::App& program) {
   add_text(command, "--timeline", options->trace.timeline, "draw a step of the first case, beside its floor")
       ->type_name("FILE.svg");
   add_common_options(command, options->common);
+  add_head_option(command, options->common);
   options->common.device = "cpu";
   return {&command, [options] { return run(*options); }};
 }

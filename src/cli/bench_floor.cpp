@@ -10,8 +10,9 @@
 namespace sluice::cli {
 namespace {
 
-program::StepShape shape_of(const program::Step& step) {
+program::StepShape shape_of(const program::Step& step, bool screened) {
   program::StepShape shape;
+  shape.is_screened = screened && !step.outputs.empty();
   for (const program::Span& span : step.spans) {
     const auto rows = static_cast<std::uint32_t>(span.n_rows);
     shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});
@@ -40,12 +41,21 @@ double StepCost::all_flops() const {
   return std::accumulate(flops.begin(), flops.end(), 0.0);
 }
 
-StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps) {
+StepCost between(const StepCost& from, const StepCost& to, double share) {
+  StepCost cost;
+  cost.bytes = from.bytes + share * (to.bytes - from.bytes);
+  for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
+    cost.flops[unit] = from.flops[unit] + share * (to.flops[unit] - from.flops[unit]);
+  return cost;
+}
+
+StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps, bool screened) {
   SLUICE_CHECK(!steps.empty());
   StepCost mean;
   const auto n = static_cast<double>(steps.size());
   for (const program::Step* step : steps) {
-    const program::Program program = program::build(model.config, shape_of(*step), program::Tiling());
+    const program::Program program =
+        program::build(model.config, shape_of(*step, screened), program::Tiling());
     std::vector<std::size_t> lengths;
     for (const program::Span& span : step->spans) lengths.push_back(span.position + span.n_rows);
     for (const program::Op& op : program.ops) {

@@ -27,9 +27,12 @@ struct StepCost {
   double all_flops() const;
 };
 
-// The mean over `steps`. Bytes and FLOPs of steps that differ only in their positions grow in equal parts, so for a run of
+// `share` of the way from one to the other.
+StepCost between(const StepCost& from, const StepCost& to, double share);
+
+// The mean over `steps`, with or without a screened head. Bytes and FLOPs of steps that differ only in their positions grow in equal parts, so for a run of
 // decode steps the first and the last do.
-StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps);
+StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps, bool screened);
 
 struct MachinePeaks {
   double bytes_per_second = 0;

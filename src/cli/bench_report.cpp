@@ -46,7 +46,7 @@ Json result_json(const BenchReport& report, const BenchResult& result) {
   Json json = {{"kind", name_of(result.what.kind)},
                {"rows", result.what.rows()},
                {"context", result.what.context()},
-               {"head", "full"},
+               {"head", result.screened_share ? "screened" : "full"},
                {"reps", result.tok_s},
                {"tok_s", {{"median", tok_s.median}, {"min", tok_s.least}, {"max", tok_s.most}}},
                {"ms_per_step", 1000 * tokens_per_step(result.what) / tok_s.median},
@@ -56,8 +56,9 @@ Json result_json(const BenchReport& report, const BenchResult& result) {
                {"floor_fraction", tok_s.median / floor},
                {"dispatches_per_step", result.dispatches_per_step},
                {"tasks_per_step", result.tasks_per_step},
-               {"head_rows_recomputed", 0},
+               {"head_rows_recomputed", result.head_rows_recomputed},
                {"op_share", shares}};
+  if (result.screened_share) json["screened_share"] = *result.screened_share;
   if (report.cache) {
     const double cache_floor = floor_tok_s(report, *report.cache, result);
     json["cache_floor_tok_s"] = cache_floor;
@@ -81,6 +82,13 @@ std::string rows_text(const BenchCase& what) {
   const std::size_t fed = std::min(what.prefill, kPrefillRows);
   if (fed == 0 || what.sequences == 0) return fmt::format("{}", what.rows());
   return fmt::format("{}+{}", fed, what.sequences);
+}
+
+std::string head_text(const BenchResult& result) {
+  if (!result.screened_share) return {};
+  return fmt::format("  {:<8}{:>7}  {:.0f}% of steps, {:.0f} rows recomputed, {} a step\n",
+                     name_of(result.what.kind), rows_text(result.what), 100 * *result.screened_share,
+                     result.head_rows_recomputed, bytes_text(static_cast<std::size_t>(result.cost.bytes)));
 }
 
 std::string shares_text(const BenchResult& result) {
@@ -179,6 +187,9 @@ std::string text_of(const BenchReport& report) {
               ? "\nfloor: tok/s that the cache and the arithmetic peaks allow (the weights fit into the "
                 "last-level cache)\n"
               : "\nfloor: tok/s that the memory and the arithmetic peaks allow\n";
+  std::string heads;
+  for (const BenchResult& result : report.results) heads += head_text(result);
+  if (!heads.empty()) text += "\nscreened head\n" + heads;
   text += "\nwhere the time of worker 0 goes\n";
   for (const BenchResult& result : report.results) text += shares_text(result);
   return text;

@@ -21,6 +21,8 @@ struct BenchResult {
   StepCost cost;
   double dispatches_per_step = 0;
   double tasks_per_step = 0;
+  std::optional<double> screened_share;  // of steps whose head was screened; nothing: none could be
+  double head_rows_recomputed = 0;       // a step
   std::vector<std::pair<std::string, double>> op_share;  // of worker 0's time; "wait" is what no task took
   std::optional<double> tokens_per_joule;
 };

@@ -77,6 +77,16 @@ void add_options_without_model(CLI::App& command, CommonOptions& options) {
   command.add_flag("-v,--verbose", options.verbose, "say more")->group(group);
 }
 
+void add_head_option(CLI::App& command, CommonOptions& options) {
+  options.chooses_head = true;
+  add_text(
+      command, "--head", options.head,
+      "how logits are computed: all of them, or those that bounds from a narrower copy of the head's weights "
+      "leave in question; the tokens are the same (default: what is faster; cpu only)")
+      ->type_name("full|screened")
+      ->group("Common options");
+}
+
 void check_device(const CommonOptions& options) {
   const std::string use = fmt::format("use --device {}", fmt::join(kBuiltIn, " or --device "));
   const std::string_view name = without_number(options.device);
@@ -85,6 +95,9 @@ void check_device(const CommonOptions& options) {
   if (!contains(kBuiltIn, name))
     throw Error(fmt::format("device {} is not built into this version", name), "--device",
                 use + "; see sluice devices");
+  if (options.head && *options.head != "full" && *options.head != "screened")
+    throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
+                     "use full or screened");
 }
 
 std::uint64_t choose_seed(const CommonOptions& options) {

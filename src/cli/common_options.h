@@ -23,6 +23,8 @@ struct CommonOptions {
   std::optional<std::uint64_t> context;  // positions
   std::optional<std::uint64_t> seed;
   bool verbose = false;
+  bool chooses_head = false;  // has --head; other commands take the full head
+  std::optional<std::string> head;
 };
 
 // The names that --device takes in this program, the default first.
@@ -34,7 +36,10 @@ void add_common_options(CLI::App& command, CommonOptions& options);
 // Adds the options only.
 void add_options_without_model(CLI::App& command, CommonOptions& options);
 
-// Throws UsageError for a device that doesn't exist, Error for one that is not built into this program.
+// Adds --head: for commands that choose tokens. Without it the device takes what is faster.
+void add_head_option(CLI::App& command, CommonOptions& options);
+
+// Throws UsageError for a device or a --head that doesn't exist, Error for a device that is not built into this program.
 void check_device(const CommonOptions& options);
 
 // The seed given, or a random one, which is then printed on standard error.

@@ -23,7 +23,9 @@
 #include "cli/model_path.h"
 #include "cli/output.h"
 #include "cli/typed_options.h"
+#include "cpu/backend.h"
 #include "model/weights.h"
+#include "program/screening.h"
 
 namespace sluice::cli {
 namespace {
@@ -51,6 +53,8 @@ struct Report {
   std::size_t context = 0;
   SequenceBytes sequence;
   DecodeCost cost;
+  std::optional<std::size_t>
+      screened_bytes;  // that a screened head reads in the place of its weights, if it is screened
 };
 
 Report make_report(const model::Model& model, const std::string& path, std::size_t context) {
@@ -61,7 +65,8 @@ Report make_report(const model::Model& model, const std::string& path, std::size
                 .mtp_parameters = 0,
                 .context = context,
                 .sequence = sequence_bytes(model.config),
-                .cost = decode_cost(model, context)};
+                .cost = decode_cost(model, context),
+                .screened_bytes = {}};
   for (const model::ModelTensor& tensor : model.tensors) {
     TypeTotals& totals = report.by_type[std::string(model::name_of(tensor.dtype))];
     ++totals.tensors;
@@ -123,7 +128,9 @@ Json report_json(const Report& report) {
             {"state_bytes", report.cost.state_bytes},
             {"kv_bytes", report.cost.kv_bytes},
             {"bytes", report.cost.bytes()},
-            {"flops", report.cost.flops}}}};
+            {"flops", report.cost.flops},
+            {"head_bytes", report.model->weights.head.data.size()},
+            {"screened_head_bytes", report.screened_bytes ? Json(*report.screened_bytes) : Json()}}}};
 }
 
 // "6 × DDDA": the shortest pattern that repeats, D = DeltaNet, A = attention.
@@ -191,6 +198,10 @@ std::string report_text(const Report& report) {
   line("  KV", fmt::format("{} B a token (bf16; the oracle keeps fp32)", report.sequence.kv_per_token));
   text += fmt::format("\na decode step at context {}\n", report.context);
   line("  weights", fmt::format("{} B read", report.cost.weight_bytes));
+  if (report.screened_bytes)
+    line("  screened head",
+         fmt::format("{} B read and some rows recomputed instead of {} B of these (--head full)",
+                     *report.screened_bytes, report.model->weights.head.data.size()));
   line("  state", fmt::format("{} B read and written", report.cost.state_bytes));
   line("  KV", fmt::format("{} B read", report.cost.kv_bytes));
   line("  together", fmt::format("{} B ({})", report.cost.bytes(), bytes_text(report.cost.bytes())));
@@ -225,7 +236,11 @@ int run(const Options& options) {
   }
   const model::Model model = load(path);
   const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
-  const Report report = make_report(model, path.string(), context);
+  Report report = make_report(model, path.string(), context);
+  if (options.common.device == "cpu" && cpu::has_screened_head(model.config, cpu_options(options.common))) {
+    const model::Matrix& head = model.weights.head;
+    report.screened_bytes = program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols);
+  }
   if (options.json) {
     // A folder's name need not be UTF-8, JSON must be.
     to_stdout(report_json(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -253,6 +268,7 @@ Command add_inspect(CLI::App& program) {
       ->type_name("FILE")
       ->needs(tensor);
   add_common_options(command, options->common);
+  add_head_option(command, options->common);
   return {&command, [options] { return run(*options); }};
 }
 

@@ -111,13 +111,12 @@ Json cost_json(const program::OpCost& cost) {
 }
 
 Json op_json(const program::OpReport& report) {
-  using program::OpKind;
   const program::Op& op = report.op;
   Json json = {{"op", program::name_of(op.kind)},
                {"tasks", op.n_tasks},
                {"counters", report.n_counters},
                {"waits", report.n_waits}};
-  if (op.kind != OpKind::kEmbed && op.kind != OpKind::kHead && op.kind != OpKind::kSample) {
+  if (program::is_of_layer(op.kind)) {
     json["layer"] = op.layer;
     json["layer_kind"] = op.layer_kind == model::LayerKind::kDeltaNet ? "deltanet" : "attention";
   }
@@ -171,8 +170,11 @@ std::string program_report(const ProgramOptions& options, const CommonOptions& c
     throw UsageError("a graph can't be printed as JSON", "--dot", "leave out --json or --dot");
   const Subject subject = open_subject(options, common);
   const model::Model& model = subject.model();
-  const Step step = make_step(options, common, model.config);
+  Step step = make_step(options, common, model.config);
   const std::size_t n_workers = common.threads.value_or(cpu::usable_processors());
+  const cpu::CpuOptions how = cpu_options(common);
+  step.shape.is_screened = cpu::has_screened_head(model.config, how) &&
+                           step.shape.output_rows.size() <= cpu::most_screened_outputs(how);
   const program::Program program = program::build(model.config, step.shape, cpu::tiling_for(n_workers));
   if (options.dot) return program::dot_of(program);
   const program::Report report = program::report_of(program, model.weights, step.lengths);

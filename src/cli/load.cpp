@@ -19,6 +19,7 @@
 #include "cli/terminal.h"
 #include "cpu/placement.h"
 #include "oracle/backend.h"
+#include "program/screening.h"
 
 namespace sluice::cli {
 
@@ -78,9 +79,11 @@ void warn_of_unknown(const model::Model& model) {
                    printable(first, kMostNameBytes)));
 }
 
-// bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
-std::size_t packed_bytes(const model::Model& model) {
-  std::size_t bytes = 0;
+// bf16 as they are, all else as fp32; a screened head's narrower copy on top. An embedding that is not the head, too, stays in its file.
+std::size_t packed_bytes(const model::Model& model, bool is_screened) {
+  const model::Matrix& head = model.weights.head;
+  std::size_t bytes =
+      is_screened ? program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols) : 0;
   for (const model::ModelTensor& tensor : model.tensors) {
     const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
     if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
@@ -88,6 +91,12 @@ std::size_t packed_bytes(const model::Model& model) {
     bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
   }
   return bytes;
+}
+
+cpu::HeadMode head_mode(const CommonOptions& options) {
+  if (!options.chooses_head) return cpu::HeadMode::kFull;
+  if (!options.head) return cpu::HeadMode::kBest;
+  return *options.head == "screened" ? cpu::HeadMode::kScreened : cpu::HeadMode::kFull;
 }
 
 const char* name_of(cpu::LoadStage stage) {
@@ -151,11 +160,18 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
     model.storage->check_intact();
     return std::make_unique<IntactBackend>(model, oracle::make_backend(model, 1, context));
   }
-  auto memory = *cpu_memory(options, model.config);
-  memory.packed_bytes = packed_bytes(model);
-  check_memory(model.config,
-               {.context = context, .rows = 0, .what_helps = "use -c {} or less", .cpu = memory});
-  auto backend = cpu::make_backend(model, 1, context, cpu_options(options), show_loading());
+  cpu::CpuOptions how = cpu_options(options);
+  MemoryPlan plan{.context = context,
+                  .rows = 0,
+                  .what_helps = "use -c {} or less",
+                  .cpu = *cpu_memory(options, model.config)};
+  plan.cpu->packed_bytes = packed_bytes(model, cpu::has_screened_head(model.config, how));
+  if (how.head == cpu::HeadMode::kBest && !memory_fits(model.config, plan)) {
+    how.head = cpu::HeadMode::kFull;  // the copy is there for speed alone
+    plan.cpu->packed_bytes = packed_bytes(model, false);
+  }
+  check_memory(model.config, plan);
+  auto backend = cpu::make_backend(model, 1, context, how, show_loading());
   backend->trace(trace);
   throw_if_interrupted();
   return std::make_unique<IntactBackend>(model, std::move(backend));
@@ -185,6 +201,7 @@ cpu::CpuOptions cpu_options(const CommonOptions& options) {
   cpu::CpuOptions cpu;
   cpu.n_workers = options.threads.value_or(0);
   cpu.pin = !options.no_pin;
+  cpu.head = head_mode(options);
   if (const std::string isa = environment("SLUICE_ISA"); !isa.empty()) cpu.isa = isa;
   cpu.verify_programs = environment("SLUICE_VERIFY") == "1";
   if (!options.cache) return cpu;

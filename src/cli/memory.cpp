@@ -155,6 +155,10 @@ MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan)
           .reserved = plus(plus(fixed, both), plus(kv_reserved, times(logits.capacity, logits_row)))};
 }
 
+bool memory_fits(const model::ModelConfig& config, const MemoryPlan& plan) {
+  return !shortage(config, plan, free_memory());
+}
+
 void check_memory(const model::ModelConfig& config, const MemoryPlan& plan) {
   const FreeMemory free = free_memory();
   const auto found = shortage(config, plan, free);

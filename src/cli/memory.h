@@ -44,6 +44,9 @@ MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan)
 // groups above us leave (resident), and into the limits RLIMIT_DATA and RLIMIT_AS of this process (reserved).
 void check_memory(const model::ModelConfig& config, const MemoryPlan& plan);
 
+// Whether it does.
+bool memory_fits(const model::ModelConfig& config, const MemoryPlan& plan);
+
 constexpr const char* kShorterText = "close other programs, raise the limit, or give a shorter text";
 
 // Throws Error of the same kind unless so many more bytes fit, written and reserved.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "cpu/executor.h"
+#include "cpu/head_policy.h"
 #include "cpu/kernels.h"
 #include "cpu/packed.h"
 #include "cpu/placement.h"
@@ -15,9 +16,12 @@
 #include "cpu/workers.h"
 #include "program/builder.h"
 #include "program/programs.h"
+#include "program/screening.h"
 
 namespace sluice::cpu {
 namespace {
+
+using program::OpKind;
 
 const Kernels& choose_kernels(const std::optional<std::string>& isa) {
   std::size_t n = 0;
@@ -44,10 +48,12 @@ class CpuBackend final : public Backend {
              const PackedCache* cache, const LoadEvents& events)
       : model_(model),
         context_(context),
+        most_screened_(most_screened_outputs(options)),
         kernels_(choose_kernels(options.isa)),
         workers_(make_workers(options)),
         programs_(model.config, tiling_for(workers_.size()), options.verify_programs),
-        weights_(model, tiling_for(workers_.size()), workers_, cache, events),
+        weights_(model, tiling_for(workers_.size()), workers_, cache, events,
+                 has_screened_head(model.config, options)),
         sequences_(model.config, n_slots, context),
         executor_(model, weights_, kernels_, workers_, sequences_),
         name_(fmt::format("cpu ({}, {} workers{})", kernels_.name, workers_.size(),
@@ -66,6 +72,10 @@ class CpuBackend final : public Backend {
   std::string_view isa() const override { return kernels_.name; }
   Workers& workers() override { return workers_; }
   std::size_t packed_bytes() const override { return weights_.bytes(); }
+  bool is_screened() const override { return weights_.is_screened(); }
+  bool may_screen(const program::Step& step) const override {
+    return weights_.is_screened() && can_screen(step, model_.config.vocab_size, most_screened_);
+  }
   bool from_cache() const override { return weights_.from_file(); }
   const Statistics& statistics() const override { return statistics_; }
   void time_ops(bool on) override { executor_.time_ops(on ? &statistics_ : nullptr); }
@@ -79,8 +89,10 @@ class CpuBackend final : public Backend {
                                         [](const program::Output& output) { return output.return_logits; });
     result.logits.resize(static_cast<std::size_t>(returned) * model_.config.vocab_size);
     if (step.spans.empty()) return result;
-    const program::Program& program = program_of(step);
+    const bool screens = may_screen(step) && head_policy_.screens();
+    const program::Program& program = program_of(step, screens);
     executor_.run(program, step, result);
+    if (screens) learn_of_screening();
     ++statistics_.dispatches;
     statistics_.tasks += program.tasks.size();
     for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
@@ -88,8 +100,27 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  const program::Program& program_of(const program::Step& step) {
+  void learn_of_screening() {
+    const std::size_t panels = executor_.panels_recomputed();
+    const std::size_t bytes = panels * head_bytes() / program::screen_panels(model_.config.vocab_size);
+    ++statistics_.screened_steps;
+    statistics_.rows_recomputed += std::min(panels * kLanes, model_.config.vocab_size);
+    statistics_.bytes_recomputed += bytes;
+    head_policy_.learn(bytes_of(OpKind::kScreen), bytes, head_bytes());
+  }
+
+  std::size_t head_bytes() const { return bytes_of(OpKind::kHead); }
+  std::size_t bytes_of(OpKind kind) const {
+    const PackedOp& op = weights_.of(kind, 0);
+    std::size_t bytes = 0;
+    for (const PackedTile& tile : op.tiles)
+      bytes += tile.n_panels * panel_bytes(kind, op.depth, tile.is_bf16);
+    return bytes;
+  }
+
+  const program::Program& program_of(const program::Step& step, bool screens) {
     program::StepShape shape;
+    shape.is_screened = screens;
     for (const program::Span& span : step.spans) {
       const auto rows = static_cast<std::uint32_t>(span.n_rows);
       shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});
@@ -104,6 +135,7 @@ class CpuBackend final : public Backend {
 
   const model::Model& model_;
   std::size_t context_;
+  std::size_t most_screened_;
   const Kernels& kernels_;
   Workers workers_;
   program::Programs programs_;
@@ -112,9 +144,30 @@ class CpuBackend final : public Backend {
   Executor executor_;
   std::string name_;
   Statistics statistics_;
+  HeadPolicy head_policy_;
 };
 
 }  // namespace
+
+bool has_screened_head(const model::ModelConfig& config, const CpuOptions& options) {
+  if (options.head != HeadMode::kBest) return options.head == HeadMode::kScreened;
+  // A head that stays in a cache is bound by arithmetic, of which screening has as much. The portable kernels have no products
+  // of bytes.
+  constexpr std::size_t kLeast = std::size_t{32} << 20U;  // weights
+  return config.vocab_size * config.hidden_size >= kLeast &&
+         &choose_kernels(options.isa) != &kPortableKernels;
+}
+
+std::size_t most_screened_outputs(const CpuOptions& options) {
+  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 4 : 8;
+}
+
+bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs) {
+  if (step.outputs.empty() || step.outputs.size() > most_outputs) return false;
+  return std::ranges::all_of(step.outputs, [&](const program::Output& output) {
+    return !output.return_logits && output.choice && program::screen_rule(*output.choice, vocab_size);
+  });
+}
 
 program::Tiling tiling_for(std::size_t n_workers) {
   program::Tiling tiling;

@@ -18,11 +18,20 @@
 
 namespace sluice::cpu {
 
+// How the head's logits are computed. A screened head (docs/screened-head.md) chooses the same tokens from fewer bytes, and
+// keeps a narrower copy of the head's weights for that: half of what they take in bf16.
+enum class HeadMode : std::uint8_t {
+  kBest,  // screened where that is faster
+  kFull,
+  kScreened,
+};
+
 struct CpuOptions {
   std::size_t n_workers = 0;       // 0: as many as the process has processors (placement.h)
   std::optional<std::string> isa;  // nothing: the best there is
   bool pin = true;  // each worker but the calling thread to a processor of its own, if enough are free
-  bool verify_programs = false;                // every Program is proven before it runs
+  bool verify_programs = false;  // every Program is proven before it runs
+  HeadMode head = HeadMode::kFull;
   std::optional<std::filesystem::path> cache;  // folder of packed files (packed_cache.h)
 };
 
@@ -32,12 +41,27 @@ class Backend : public program::Backend {
   virtual std::string_view isa() const = 0;  // of the kernels in use
   virtual Workers& workers() = 0;            // to be used between steps
   virtual std::size_t packed_bytes() const = 0;
+  virtual bool is_screened() const = 0;  // it has a screened head
+  virtual bool may_screen(const program::Step& step) const = 0;
   virtual bool from_cache() const = 0;  // the packed weights were read, not made
   virtual const Statistics& statistics() const = 0;
   virtual void time_ops(bool on) = 0;  // off at first; costs nothing then
   virtual void trace(
       Trace* trace) = 0;  // writes down what workers do from now on; nothing: it doesn't, and costs nothing
 };
+
+// Whether a model of this config gets a screened head on the kernels that `options` ask for.
+bool has_screened_head(const model::ModelConfig& config, const CpuOptions& options);
+
+// Rows of a step that screening pays for. More of them share the full head's bytes, and its arithmetic counts: screening has two
+// products of bytes for each of the full head's, which the tables with products of bf16 do as fast (measured, K = 1024:
+// screening takes 0.53 of the full head's time for 1 row, 0.59 for 4, 0.91 for 6, 1.13 for 8); without those it pays
+// longer (AVX-512: 0.44 for 8 rows; AVX2: 0.84).
+std::size_t most_screened_outputs(const CpuOptions& options);
+
+// Whether a step's head can be screened, and is worth it: no output wants its logits, every choice can be made from few of
+// them, and they are of at most so many rows.
+bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs);
 
 // How this device cuts the ops of its Programs.
 program::Tiling tiling_for(std::size_t n_workers);

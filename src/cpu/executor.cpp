@@ -94,10 +94,17 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
   const bool chooses = std::any_of(step.outputs.begin(), step.outputs.end(),
                                    [](const program::Output& output) { return output.choice.has_value(); });
   if (chooses) at_least(activations.logits, outputs * config.vocab_size);
+  if (program.shape.is_screened) {
+    const std::size_t panels = outputs * program::screen_panels(config.vocab_size);
+    at_least(activations.floors, panels);
+    at_least(activations.ceilings, panels);
+    at_least(activations.selected, panels);
+    data_.panels_recomputed.store(0, std::memory_order_relaxed);
+  }
   at_least(activations.tile_best, outputs * data_.weights->of(OpKind::kHead, 0).tiles.size());
 
   for (const Op& op : program.ops) {
-    if (op.kind != OpKind::kHead) continue;
+    if (op.kind != OpKind::kHead && op.kind != OpKind::kRecompute) continue;
     data_.head_tile_ends.clear();
     for (const Columns tile : program.tilings[op.tiling]) data_.head_tile_ends.push_back(tile.end);
   }

@@ -32,6 +32,9 @@ class Executor {
   void run_in_order(const program::Program& program, const program::Step& step,
                     std::span<const std::uint32_t> order, program::StepResult& result);
 
+  // In the last step, whose head was screened: panels that it recomputed.
+  std::size_t panels_recomputed() const { return data_.panels_recomputed.load(std::memory_order_relaxed); }
+
   // From now on `run` adds the times of worker 0 to `times`; nothing: it takes none.
   void time_ops(Statistics* times) { times_ = times; }
 

@@ -56,7 +56,8 @@ Features find_features() {
   constexpr std::uint64_t kTileState = (1U << 18U) | (1U << 17U);  // data, configuration
   const bool has_tiles = (d & kTileAndBf16) == kTileAndBf16 && (saved & kTileState) == kTileState;
   constexpr unsigned kBf16 = 1U << 5U;
-  features.avx512_bf16 = features.avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kBf16) != 0;
+  const bool has_bytes = features.avx512 && (c & bit_AVX512VNNI) != 0;  // whatever has BF16 has
+  features.avx512_bf16 = has_bytes && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & kBf16) != 0;
   features.amx_bf16 = features.avx512_bf16 && has_tiles && allow_tiles();
   return features;
 }

@@ -53,6 +53,17 @@ struct DeltaChunkKernels {
                             std::uint16_t* out);
 };
 
+// A row of activations as `screen` takes it (screen.h).
+struct ScreenRow {
+  const std::int16_t* values = nullptr;  // q [depth]
+  const std::int8_t* halves = nullptr;   // the same in two bytes, q = 256 a + b: [depth / 4][a, b][4]
+  std::uint32_t offset = 0;              // 128 Σ q
+  float scale = 0;                       // s
+  float reach = 0;                       // X
+  float blur = 0;                        // Y
+  float least = 0;                       // τ
+};
+
 struct Kernels {
   const char* name;            // "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"
   ActivationType activations;  // beside bf16 weights; beside fp32 weights they are always fp32
@@ -66,6 +77,11 @@ struct Kernels {
                       std::size_t ldx, std::size_t rows, float* y, std::size_t ldy);
   void (*matmul_bf16_long)(const std::uint16_t* w, std::size_t depth, std::size_t n_panels, const void* x,
                            std::size_t ldx, std::size_t rows, float* y, std::size_t ldy);
+
+  // Bounds of y = x W, which matmul_bf16, matmul_bf16_long and matmul_f32 keep: lower and upper [n_rows, 16 * n_panels], from
+  // panels of screen.h. depth is a multiple of four. The same bits from every table.
+  void (*screen)(const std::uint8_t* panels, std::size_t depth, std::size_t n_panels, const ScreenRow* rows,
+                 std::size_t n_rows, float* lower, float* upper, std::size_t ld);
 
   // Rounds to nearest even.
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);

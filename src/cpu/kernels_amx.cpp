@@ -22,7 +22,8 @@ void matmul_bf16_long(const uint16_t* w, size_t depth, size_t n_panels, const vo
 
 }  // namespace
 
-const Kernels kAmxBf16Kernels = kernels_of("amx_bf16", ActivationType::kBF16, matmul_bf16, matmul_bf16_long);
+const Kernels kAmxBf16Kernels =
+    kernels_of("amx_bf16", ActivationType::kBF16, matmul_bf16, matmul_bf16_long, screen_dots<Avx512Bytes>);
 
 }  // namespace sluice::cpu
 #endif

@@ -52,7 +52,8 @@ void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* a
 
 }  // namespace
 
-const Kernels kAvx2Kernels = kernels_of("avx2", ActivationType::kF32, matmul_bf16, matmul_bf16);
+const Kernels kAvx2Kernels =
+    kernels_of("avx2", ActivationType::kF32, matmul_bf16, matmul_bf16, screen_dots<Avx2Words>);
 
 }  // namespace sluice::cpu
 #endif

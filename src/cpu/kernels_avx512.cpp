@@ -40,7 +40,8 @@ void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* a
 
 }  // namespace
 
-const Kernels kAvx512Kernels = kernels_of("avx512", ActivationType::kF32, matmul_bf16, matmul_bf16);
+const Kernels kAvx512Kernels =
+    kernels_of("avx512", ActivationType::kF32, matmul_bf16, matmul_bf16, screen_dots<Avx512Words>);
 
 }  // namespace sluice::cpu
 #endif

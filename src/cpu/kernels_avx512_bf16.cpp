@@ -16,7 +16,8 @@ void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* x
 
 }  // namespace
 
-const Kernels kAvx512Bf16Kernels = kernels_of("avx512_bf16", ActivationType::kBF16, matmul_bf16, matmul_bf16);
+const Kernels kAvx512Bf16Kernels =
+    kernels_of("avx512_bf16", ActivationType::kBF16, matmul_bf16, matmul_bf16, screen_dots<Avx512Bytes>);
 
 }  // namespace sluice::cpu
 #endif

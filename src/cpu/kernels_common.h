@@ -7,6 +7,7 @@
 #include "cpu/kernels_chunk.h"
 #include "cpu/kernels_delta.h"
 #include "cpu/kernels_vector.h"
+#include "cpu/screen_dots.h"
 
 namespace sluice::cpu {
 namespace {
@@ -149,12 +150,13 @@ float largest(const float* x, size_t n) {
 
 // The table of the instruction set that the file is compiled for, with its own products on bf16.
 constexpr Kernels kernels_of(const char* name, ActivationType activations,
-                             decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long) {
+                             decltype(Kernels::matmul_bf16) bf16, decltype(Kernels::matmul_bf16) bf16_long,
+                             decltype(Kernels::screen) screen) {
   constexpr DeltaChunkKernels kDeltaChunk = {multiply, transpose, scale_rows,       decay_products,
                                              solve,    pack_rows, unpack_transposed};
-  return {name,     activations, matmul_f32,  bf16,        bf16_long,     to_bf16,    sum_of_squares,
-          scale_by, add,         silu_mul,    sigmoid_mul, conv_silu,     delta_rule, kDeltaChunk,
-          attend,   pack_keys,   pack_values, soften,      scale_and_add, largest};
+  return {name,           activations, matmul_f32, bf16,        bf16_long,   screen,        to_bf16,
+          sum_of_squares, scale_by,    add,        silu_mul,    sigmoid_mul, conv_silu,     delta_rule,
+          kDeltaChunk,    attend,      pack_keys,  pack_values, soften,      scale_and_add, largest};
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* a
 
 }  // namespace
 
-const Kernels kPortableKernels = kernels_of("portable", ActivationType::kF32, matmul_bf16, matmul_bf16);
+const Kernels kPortableKernels =
+    kernels_of("portable", ActivationType::kF32, matmul_bf16, matmul_bf16, screen_dots<PortableBytes>);
 
 }  // namespace sluice::cpu

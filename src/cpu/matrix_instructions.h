@@ -1,6 +1,6 @@
-// The bf16 instructions that not every machine has, each with a twin in plain C++ that computes the same bits, so that the
+// The bf16 and byte instructions that not every machine has, each with a twin in plain C++ that computes the same bits, so that the
 // kernels that are written on them are tested on every machine. Facts are from Intel's Software Developer's Manual, volume
-// 2: VDPBF16PS, LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBF16PS; volume 1, chapter 18 (AMX).
+// 2: VDPBF16PS, LDTILECFG, TILELOADD, TILESTORED, TILEZERO, TDPBF16PS, VPDPBUSD; volume 1, chapter 18 (AMX).
 //
 // Sums of bf16 products are fp32, multiply-adds are fused, round to nearest even, take subnormal inputs as zero and flush
 // subnormal results (those whose rounded value, exponent unbounded, is below 2^-126) to zero, whatever MXCSR says.
@@ -12,7 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512BF16__)
+#include "cpu/kernels.h"
+
+#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
 #include <immintrin.h>
 #endif
 
@@ -104,6 +106,81 @@ struct Avx512Dots {
   }
   static Sums add_products(Sums sums, Pairs a, Pairs b) { return _mm512_dpbf16_ps(sums, a, b); }
   static void store(Sums sums, float* to) { _mm512_storeu_ps(to, sums); }
+};
+#endif
+
+// --- VPDPBUSD: to each of sixteen sums of 32 bits, which wrap around, four products of a byte without and one with sign. Weights
+// are the former. Activations have two bytes (kernels.h): sums of each, of which the first counts 256 times.
+
+struct EmulatedBytes {
+  static constexpr size_t kMostSums = 12;
+  struct Sums {
+    uint32_t high[16], low[16];
+  };
+  struct Weights {
+    uint8_t bytes[64];
+  };
+  struct Group {
+    int8_t high[4], low[4];
+  };
+  static Sums zero() { return {}; }
+  static Weights load(const uint8_t* from) {
+    Weights to;
+    memcpy(&to, from, sizeof to);
+    return to;
+  }
+  static Group group(const ScreenRow& row, size_t k) {
+    Group to;
+    memcpy(&to, row.halves + 2 * k, sizeof to);
+    return to;
+  }
+  static Sums add_products(Sums sums, const Weights& weights, const Group& group) {
+    for (size_t i = 0; i < 16; ++i) {
+      sums.high[i] += dot(weights.bytes + 4 * i, group.high);
+      sums.low[i] += dot(weights.bytes + 4 * i, group.low);
+    }
+    return sums;
+  }
+  static void store(const Sums& sums, uint32_t* to) {
+    for (size_t i = 0; i < 16; ++i) to[i] = sums.high[i] * 256 + sums.low[i];
+  }
+
+ private:
+  static uint32_t dot(const uint8_t* a, const int8_t* b) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < 4; ++i) sum += static_cast<int32_t>(a[i]) * static_cast<int32_t>(b[i]);
+    return static_cast<uint32_t>(sum);
+  }
+};
+
+#if defined(__AVX512VNNI__)
+struct Avx512Bytes {
+  static constexpr size_t kMostSums = 12;
+  struct Sums {
+    __m512i high, low;
+  };
+  using Weights = __m512i;
+  struct Group {
+    __m512i high, low;
+  };
+  static Sums zero() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
+  static Weights load(const uint8_t* from) { return _mm512_loadu_si512(from); }
+  static Group group(const ScreenRow& row, size_t k) {
+    int32_t halves[2];
+    memcpy(halves, row.halves + 2 * k, sizeof halves);
+    return {_mm512_set1_epi32(halves[0]), _mm512_set1_epi32(halves[1])};
+  }
+  static Sums add_products(const Sums& sums, Weights weights, const Group& group) {
+    return {_mm512_dpbusd_epi32(sums.high, weights, group.high),
+            _mm512_dpbusd_epi32(sums.low, weights, group.low)};
+  }
+  static void store(const Sums& sums, uint32_t* to) {
+    uint32_t high[16];
+    uint32_t low[16];
+    memcpy(high, &sums.high, sizeof high);
+    memcpy(low, &sums.low, sizeof low);
+    for (size_t i = 0; i < 16; ++i) to[i] = high[i] * 256 + low[i];
+  }
 };
 #endif
 

@@ -117,7 +117,11 @@ bool pack_parts(const PackingPlan& plan, const Job& job, PanelMaker& maker, Drop
     std::byte* to = block.data() + part.memory;
     for (std::size_t panel = 0; panel < part.n_panels(); ++panel, to += part.panel_bytes()) {
       const std::array<SourceRow, kLanes> rows = plan.rows_of(part, panel);
-      finite = maker.make(rows, op.depth, op.tiles[part.tile].is_bf16, to) && finite;
+      if (op.kind == program::OpKind::kScreen) {
+        maker.make_screen(rows, op.depth, to);
+      } else {
+        finite = maker.make(rows, op.depth, op.tiles[part.tile].is_bf16, to) && finite;
+      }
       for (const SourceRow& row : rows)
         if (row.matrix != nullptr) dropper.done_with(stored_row(row));
     }

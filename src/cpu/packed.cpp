@@ -8,8 +8,8 @@ namespace sluice::cpu {
 using program::OpKind;
 
 PackedWeights::PackedWeights(const model::Model& model, const program::Tiling& tiling, Workers& workers,
-                             const PackedCache* cache, const LoadEvents& events)
-    : PackedWeights(model, PackingPlan(model, tiling), workers, cache, events) {}
+                             const PackedCache* cache, const LoadEvents& events, bool screened)
+    : PackedWeights(model, PackingPlan(model, tiling, screened), workers, cache, events) {}
 
 PackedWeights::PackedWeights(const model::Model& model, const PackingPlan& plan, Workers& workers,
                              const PackedCache* cache, const LoadEvents& events)
@@ -39,6 +39,10 @@ PackedOp& PackedWeights::op(OpKind kind, std::size_t layer) {
       return layers_[layer].mlp_in;
     case OpKind::kMlpOut:
       return layers_[layer].mlp_out;
+    case OpKind::kScreen:
+      return screen_;
+    case OpKind::kRecompute:
+      return head_;
     default:
       SLUICE_CHECK(kind == OpKind::kHead);
       return head_;

@@ -34,11 +34,12 @@ class PackedWeights {
   // Packs all weight ops of `model` on `workers`. bf16 weights stay bf16, all others become fp32 (exactly). Each mapped page
   // of the model's files is given back when it has been packed. With a cache, reads the packed file instead if there is
   // one, else writes it; what goes wrong with it is a warning. Throws Error if a weight of `model` is infinite or not a
-  // number, or if a file has changed meanwhile.
+  // number, or if a file has changed meanwhile. `screened`: the narrower copy of the head, too (of(kScreen)).
   PackedWeights(const model::Model& model, const program::Tiling& tiling, Workers& workers,
-                const PackedCache* cache = nullptr, const LoadEvents& events = {});
+                const PackedCache* cache = nullptr, const LoadEvents& events = {}, bool screened = false);
 
   const PackedOp& of(program::OpKind kind, std::size_t layer) const;
+  bool is_screened() const { return !screen_.tiles.empty(); }
   std::size_t bytes() const { return block_.bytes().size(); }
   bool from_file() const { return from_file_; }  // read, not packed
 
@@ -53,6 +54,7 @@ class PackedWeights {
   HugeMemory block_;
   std::vector<LayerOps> layers_;
   PackedOp head_;
+  PackedOp screen_;
   bool from_file_ = false;
 };
 

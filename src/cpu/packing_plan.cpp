@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "base/error.h"
+#include "cpu/screen.h"
 
 namespace sluice::cpu {
 namespace {
@@ -14,7 +15,7 @@ using program::Columns;
 using program::OpKind;
 
 // Changes whenever the same rows are packed to other bytes.
-constexpr std::uint32_t kLayoutVersion = 1;
+constexpr std::uint32_t kLayoutVersion = 2;
 
 // Which row of which matrix makes column `column` of mix_in's output (ProjectionLayout).
 SourceRow mix_in_row(const model::ModelConfig& config, const model::LayerWeights& layer, std::size_t column) {
@@ -46,7 +47,7 @@ bool all_bf16(const OpPlan& op, Columns columns) {
 
 }  // namespace
 
-PackingPlan::PackingPlan(const model::Model& model, const program::Tiling& tiling) {
+PackingPlan::PackingPlan(const model::Model& model, const program::Tiling& tiling, bool screened) {
   const model::ModelConfig& config = model.config;
   const auto rows_of = [](const Matrix& matrix) {
     return [&matrix](std::size_t column) { return SourceRow{&matrix, column}; };
@@ -64,23 +65,28 @@ PackingPlan::PackingPlan(const model::Model& model, const program::Tiling& tilin
     add(OpKind::kMlpIn, config.hidden_size, rows_of(layer.mlp.gate), rows_of(layer.mlp.up));
     add(OpKind::kMlpOut, config.intermediate_size, rows_of(layer.mlp.down));
   }
-  add_op(config, LayerKind::kDeltaNet, tiling,
-         {.kind = OpKind::kHead,
-          .layer = 0,
-          .depth = config.hidden_size,
-          .sources = {rows_of(model.weights.head)},
-          .tiles = {}});
+  const auto add_head = [&](OpKind kind) {
+    add_op(config, LayerKind::kDeltaNet, tiling,
+           {.kind = kind,
+            .layer = 0,
+            .depth = config.hidden_size,
+            .sources = {rows_of(model.weights.head)},
+            .tiles = {}});
+  };
+  add_head(OpKind::kHead);
+  if (screened) add_head(OpKind::kScreen);
 }
 
 void PackingPlan::add_op(const model::ModelConfig& config, LayerKind layer, const program::Tiling& tiling,
                          OpPlan op) {
-  op.depth = (op.depth + 1) / 2 * 2;
+  const bool is_screen = op.kind == OpKind::kScreen;
+  op.depth = is_screen ? screen_depth(op.depth) : (op.depth + 1) / 2 * 2;
   const std::vector<Columns> tiles = program::tile_columns(config, op.kind, layer, tiling);
   const std::size_t first_part = parts_.size();
   const std::size_t n_sources = op.sources.size();
   std::size_t file = bytes_;
   for (std::uint32_t tile = 0; tile < tiles.size(); ++tile) {
-    OpPlan::Tile plan{.is_bf16 = all_bf16(op, tiles[tile]), .n_panels = 0, .memory = bytes_};
+    OpPlan::Tile plan{.is_bf16 = !is_screen && all_bf16(op, tiles[tile]), .n_panels = 0, .memory = bytes_};
     for (std::uint32_t source = 0; source < n_sources; ++source) {
       PackedPart part{.op = static_cast<std::uint32_t>(ops_.size()),
                       .tile = tile,
@@ -89,8 +95,7 @@ void PackingPlan::add_op(const model::ModelConfig& config, LayerKind layer, cons
                       .memory = bytes_,
                       .file = 0,
                       .bytes = 0};
-      part.bytes =
-          part.n_panels() * kLanes * op.depth * (plan.is_bf16 ? sizeof(std::uint16_t) : sizeof(float));
+      part.bytes = part.n_panels() * panel_bytes(op.kind, op.depth, plan.is_bf16);
       plan.n_panels += part.n_panels();
       bytes_ += part.bytes;
       parts_.push_back(part);
@@ -105,6 +110,11 @@ void PackingPlan::add_op(const model::ModelConfig& config, LayerKind layer, cons
   }
   SLUICE_CHECK(file == bytes_);
   ops_.push_back(std::move(op));
+}
+
+std::size_t panel_bytes(OpKind kind, std::size_t depth, bool is_bf16) {
+  if (kind == OpKind::kScreen) return program::screen_panel_bytes(depth);
+  return kLanes * depth * (is_bf16 ? sizeof(std::uint16_t) : sizeof(float));
 }
 
 std::array<SourceRow, kLanes> PackingPlan::rows_of(const PackedPart& part, std::size_t panel) const {

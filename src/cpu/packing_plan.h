@@ -22,13 +22,13 @@ namespace sluice::cpu {
 
 struct OpPlan {
   struct Tile {
-    bool is_bf16 = false;  // all its weights are; else it is packed as fp32
+    bool is_bf16 = false;  // all its weights are; else it is packed as fp32, or as kScreen wants it
     std::size_t n_panels = 0;
     std::size_t memory = 0;  // its offset
   };
   program::OpKind kind = program::OpKind::kHead;
   std::size_t layer = 0;
-  std::size_t depth = 0;                                              // even
+  std::size_t depth = 0;                                              // even; kScreen: a multiple of four
   std::vector<std::function<SourceRow(std::size_t column)>> sources;  // of its columns
   std::vector<Tile> tiles;
 };
@@ -47,10 +47,13 @@ struct PackedPart {
   std::size_t panel_bytes() const { return bytes / n_panels(); }
 };
 
+// Of a panel of an op's weights.
+std::size_t panel_bytes(program::OpKind kind, std::size_t depth, bool is_bf16);
+
 class PackingPlan {
  public:
-  // `model` must outlive the plan.
-  PackingPlan(const model::Model& model, const program::Tiling& tiling);
+  // `model` must outlive the plan. With `screened` there is the narrower copy of the head (screen.h), too.
+  PackingPlan(const model::Model& model, const program::Tiling& tiling, bool screened = false);
 
   const std::vector<OpPlan>& ops() const { return ops_; }
   const std::vector<PackedPart>& parts() const { return parts_; }  // in order of memory

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/screen.h"
+
 namespace sluice::cpu {
 namespace {
 
@@ -99,6 +101,24 @@ void PanelMaker::make_bf16(std::span<const SourceRow, kLanes> rows, std::size_t 
     }
   }
   interleave(from, depth / 2, out);
+}
+
+void PanelMaker::make_screen(std::span<const SourceRow, kLanes> rows, std::size_t depth, std::byte* out) {
+  if (floats_.size() < depth) floats_.resize(depth);
+  bytes_.resize(kLanes * depth);
+  ScreenHeader header;
+  std::array<const std::byte*, kLanes> from{};
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    std::uint8_t* const bytes = bytes_.data() + lane * depth;
+    const SourceRow& row = rows[lane];
+    const std::size_t n = row.matrix == nullptr ? 0 : row.matrix->cols;
+    if (row.matrix != nullptr) row.matrix->read_row(row.row, std::span(floats_).first(n));
+    quantize_weights(std::span(floats_).first(n), lane, header, bytes);
+    std::fill(bytes + screen_depth(n), bytes + depth, std::uint8_t{128});
+    from[lane] = reinterpret_cast<const std::byte*>(bytes);
+  }
+  std::memcpy(out, &header, sizeof header);
+  interleave(from, depth / kGroup, out + sizeof header);
 }
 
 void PanelMaker::make_f32(std::span<const SourceRow, kLanes> rows, std::size_t depth, std::byte* out) {

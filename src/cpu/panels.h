@@ -32,6 +32,9 @@ class PanelMaker {
   // written all the same.
   bool make(std::span<const SourceRow, kLanes> rows, std::size_t depth, bool is_bf16, std::byte* out);
 
+  // Writes the panel of the same rows, which are finite, as screen.h says; `depth` is a multiple of four.
+  void make_screen(std::span<const SourceRow, kLanes> rows, std::size_t depth, std::byte* out);
+
  private:
   void make_bf16(std::span<const SourceRow, kLanes> rows, std::size_t depth, std::byte* out);
   void make_f32(std::span<const SourceRow, kLanes> rows, std::size_t depth, std::byte* out);
@@ -39,6 +42,7 @@ class PanelMaker {
   std::vector<std::uint16_t>
       bits_;                   // [17, depth]  rows whose columns are reordered or odd in number, then zeros
   std::vector<float> floats_;  // [16, depth]
+  std::vector<std::uint8_t> bytes_;  // [16, depth]
 };
 
 }  // namespace sluice::cpu

@@ -75,7 +75,11 @@ Unit unit_of(program::OpKind kind, model::DType dtype) {
     case OpKind::kMlpIn:
     case OpKind::kMlpOut:
     case OpKind::kHead:
+    case OpKind::kRecompute:
       return dtype == model::DType::kBF16 ? Unit::kBf16 : Unit::kFp32;
+    case OpKind::kScreen:
+      return Unit::kInt8;
+    case OpKind::kSelect:
     case OpKind::kEmbed:
     case OpKind::kKvAppend:
     case OpKind::kMix:

@@ -21,7 +21,8 @@ std::size_t padded(std::size_t n) {
   return (n + kLanes - 1) / kLanes * kLanes;
 }
 
-// The edits of this tile's tokens; those that are padding are masked.
+}  // namespace
+
 void edit(const program::Choice& choice, Columns tile, float* logits) {
   const auto first = std::lower_bound(choice.edits.begin(), choice.edits.end(), tile.begin,
                                       [](const program::LogitEdit& edit, std::uint32_t column) {
@@ -35,8 +36,6 @@ void edit(const program::Choice& choice, Columns tile, float* logits) {
   for (std::size_t column = std::max<std::size_t>(tile.begin, choice.n_tokens); column < tile.end; ++column)
     logits[column - tile.begin] = -std::numeric_limits<float>::infinity();
 }
-
-}  // namespace
 
 void Tasks::run(const Task& task) {
   const Op& op = program_.ops[task.op];
@@ -69,6 +68,15 @@ void Tasks::run(const Task& task) {
     case OpKind::kHead:
       head(op, task);
       break;
+    case OpKind::kScreen:
+      screen(op, task);
+      break;
+    case OpKind::kSelect:
+      select(task);
+      break;
+    case OpKind::kRecompute:
+      recompute(op, task);
+      break;
     case OpKind::kSample:
       sample(task);
       break;
@@ -83,6 +91,7 @@ Fetchable Tasks::fetchable(const Task& task) const {
     case OpKind::kMlpIn:
     case OpKind::kMlpOut:
     case OpKind::kHead:
+    case OpKind::kScreen:
       break;
     case OpKind::kMix:
       if (op.layer_kind == LayerKind::kDeltaNet) return fetchable_state(op, task);
@@ -93,7 +102,7 @@ Fetchable Tasks::fetchable(const Task& task) const {
   constexpr std::size_t kStart = 2048;  // matmul_dots.h
   const PackedOp& weights = packed(op);
   const PackedTile& tile = weights.tiles[task.part];
-  const std::size_t panel = kLanes * weights.depth * (tile.is_bf16 ? sizeof(std::uint16_t) : sizeof(float));
+  const std::size_t panel = panel_bytes(op.kind, weights.depth, tile.is_bf16);
   return {{tile.data, tile.n_panels * panel}, panel, kStart};
 }
 
@@ -156,8 +165,12 @@ void Tasks::stage_normed(const Task& task, const std::vector<float>& weight, con
 
 // The product of the staged rows and a tile: y [rows, ldy].
 void Tasks::multiply(const PackedOp& weights, const Task& task, float* y, std::size_t ldy) {
-  const PackedTile& tile = weights.tiles[task.part];
-  const std::size_t rows = group(task).size();
+  multiply(weights, weights.tiles[task.part], group(task), y, ldy);
+}
+
+void Tasks::multiply(const PackedOp& weights, const PackedTile& tile, const RowGroup& group, float* y,
+                     std::size_t ldy) {
+  const std::size_t rows = group.size();
   if (!tile.is_bf16) {
     k_.matmul_f32(reinterpret_cast<const float*>(tile.data), weights.depth, tile.n_panels, s_.staged.data(),
                   weights.depth, rows, y, ldy);
@@ -165,7 +178,7 @@ void Tasks::multiply(const PackedOp& weights, const Task& task, float* y, std::s
   }
   const void* x = s_.staged.data();
   if (k_.activations == ActivationType::kBF16) x = s_.staged_bf16.data();
-  const auto matmul = group(task).is_short ? k_.matmul_bf16 : k_.matmul_bf16_long;
+  const auto matmul = group.is_short ? k_.matmul_bf16 : k_.matmul_bf16_long;
   matmul(reinterpret_cast<const std::uint16_t*>(tile.data), weights.depth, tile.n_panels, x, weights.depth,
          rows, y, ldy);
 }

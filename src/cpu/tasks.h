@@ -2,6 +2,7 @@
 // what program::regions_of says.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -13,6 +14,7 @@
 #include "cpu/delta_chunk.h"
 #include "cpu/kernels.h"
 #include "cpu/packed.h"
+#include "cpu/screen.h"
 #include "cpu/sequences.h"
 #include "model/weights.h"
 #include "program/backend.h"
@@ -36,6 +38,10 @@ struct Activations {
   Floats rotary;      // [rows, rotary_dim]  cosines, then sines
   Floats logits;      // [outputs, vocab]  edited
   Floats tile_best;   // [outputs, tiles of the head]
+  // Of a screened head.
+  Floats floors;                       // [outputs, panels]
+  Floats ceilings;                     // [outputs, panels]
+  std::vector<std::uint8_t> selected;  // [outputs, panels]  to be recomputed
 };
 
 // The left side of a product, where it isn't already there in the right type and depth.
@@ -55,6 +61,12 @@ struct Scratch {
   std::uint32_t staged_rows = 0;
   std::vector<float> tile;  // [rows of a group, columns of a tile]
   std::vector<float> head;  // what the mixers need for a head
+  // A screened head.
+  std::vector<ScreenOperand> operands;  // [rows of a group]
+  std::vector<ScreenRow> screen_rows;   // the same
+  std::uint64_t operands_step = 0;
+  std::uint32_t operands_rows = 0;
+  std::vector<float> lower, upper;  // [rows of a group, columns of a tile]
   // Attention over a long span.
   std::vector<std::uint32_t> limits;  // [queries]  positions that each sees, ascending
   PackedBlock packed_keys;            // of a block of positions, as weights (kernels.h)
@@ -84,8 +96,9 @@ struct StepData {
   const program::Program* program = nullptr;
   const program::Step* step = nullptr;
   program::StepResult* result = nullptr;
-  std::vector<std::size_t> logits_at;         // [outputs]  where in result->logits, or kNowhere
-  std::vector<std::uint32_t> head_tile_ends;  // [tiles of the head]
+  std::vector<std::size_t> logits_at;              // [outputs]  where in result->logits, or kNowhere
+  std::vector<std::uint32_t> head_tile_ends;       // [tiles of the head]
+  std::atomic<std::size_t> panels_recomputed = 0;  // of the head, by tasks so far
 };
 
 // What a task will read that no earlier task of the step writes, so that it may be fetched before its inputs are there:
@@ -130,6 +143,8 @@ class Tasks {
   void stage(const program::Task& task, std::size_t width, const PackedOp& weights, const Row& row_of);
   void stage_normed(const program::Task& task, const std::vector<float>& weight, const PackedOp& weights);
   void multiply(const PackedOp& weights, const program::Task& task, float* y, std::size_t ldy);
+  void multiply(const PackedOp& weights, const PackedTile& tile, const program::RowGroup& rows, float* y,
+                std::size_t ldy);
   std::size_t multiply(const PackedOp& weights, const program::Task& task);
   void mix_in(const program::Op& op, const program::Task& task);
   void add_product(const program::Op& op, const program::Task& task, const Floats& input, std::size_t stride,
@@ -137,6 +152,13 @@ class Tasks {
   void mlp_in(const program::Op& op, const program::Task& task);
   void head(const program::Op& op, const program::Task& task);
   void sample(const program::Task& task);
+
+  // A screened head (screened_head.cpp).
+  void stage_operands(const program::Task& task);
+  void screen(const program::Op& op, const program::Task& task);
+  void select(const program::Task& task);
+  void recompute(const program::Op& op, const program::Task& task);
+  std::size_t head_panels() const { return program::screen_panels(config_.vocab_size); }
 
   // Mixers (delta_net.cpp, attention.cpp).
   void delta_net(const program::Op& op, const program::Task& task);
@@ -186,6 +208,9 @@ class Tasks {
   Activations& a_;
   Scratch& s_;
 };
+
+// What `choice` does to the logits of a tile before it chooses: edits, and a mask over what is padding.
+void edit(const program::Choice& choice, program::Columns tile, float* logits);
 
 // Grows `values` to at least n.
 template <typename Values>

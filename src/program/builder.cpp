@@ -150,9 +150,7 @@ class Builder {
     Op op;
     op.kind = kind;
     op.layer = layer;
-    op.layer_kind = kind == OpKind::kEmbed || kind == OpKind::kHead || kind == OpKind::kSample
-                        ? LayerKind::kDeltaNet
-                        : program_.config.layers[layer];
+    op.layer_kind = is_of_layer(kind) ? program_.config.layers[layer] : LayerKind::kDeltaNet;
     op.first_task = narrow(program_.tasks.size());
     program_.ops.push_back(op);
     return program_.ops.back();
@@ -256,8 +254,18 @@ class Builder {
   }
 
   void add_head() {
-    weight_op(OpKind::kHead, 0, output_blocks_);
-    start(OpKind::kSample, 0);
+    if (program_.shape.is_screened) {
+      weight_op(OpKind::kScreen, 0, output_blocks_);
+      output_op(OpKind::kSelect);
+      weight_op(OpKind::kRecompute, 0, output_blocks_);
+    } else {
+      weight_op(OpKind::kHead, 0, output_blocks_);
+    }
+    output_op(OpKind::kSample);
+  }
+
+  void output_op(OpKind kind) {
+    start(kind, 0);
     for (std::uint32_t output = 0; output < program_.shape.output_rows.size(); ++output) add_task(output, 0);
   }
 
@@ -277,6 +285,8 @@ std::vector<Columns> tile_columns(const ModelConfig& config, OpKind kind, LayerK
   std::size_t depth = config.hidden_size;  // K: weights per column
   std::size_t width = config.hidden_size;  // N
   std::size_t matrices = 1;                // columns come from so many matrices at once
+  std::size_t bytes_per_weight = tiling.bytes_per_weight;
+  std::size_t bytes_per_tile = tiling.bytes_per_tile;
   switch (kind) {
     case OpKind::kMixIn:
       width = projection_layout(config, layer).width;
@@ -294,12 +304,20 @@ std::vector<Columns> tile_columns(const ModelConfig& config, OpKind kind, LayerK
     case OpKind::kHead:
       width = config.vocab_size;
       break;
+    case OpKind::kScreen:
+      width = config.vocab_size;
+      bytes_per_weight = 1;
+      break;
+    case OpKind::kRecompute:  // most of these tasks find nothing to do: few and large
+      width = config.vocab_size;
+      bytes_per_tile *= 8;
+      break;
     default:
       SLUICE_CHECK(kind == OpKind::kMixIn);  // the others have no weights
   }
   // By bytes, but at least four tiles for each worker where there are columns enough: the last one to finish is late by
   // at most a tile.
-  const std::size_t by_bytes = tiling.bytes_per_tile / (depth * matrices * tiling.bytes_per_weight);
+  const std::size_t by_bytes = bytes_per_tile / (depth * matrices * bytes_per_weight);
   const std::size_t by_workers = width / (4 * tiling.n_workers);
   const std::size_t unit = tiling.tile_columns;
   const std::size_t wanted = std::max(std::min(by_bytes, by_workers) / unit * unit, unit);

@@ -39,6 +39,12 @@ std::string_view name_of(OpKind kind) {
       return "mlp_out";
     case OpKind::kHead:
       return "head";
+    case OpKind::kScreen:
+      return "screen";
+    case OpKind::kSelect:
+      return "select";
+    case OpKind::kRecompute:
+      return "recompute";
     case OpKind::kSample:
       return "sample";
   }

@@ -17,7 +17,13 @@
 //   mlp_out    down projection + residual                                         rows × columns
 //
 // Before the first layer `embed`, after the last `head` (final norm, logits, logit edits) and `sample`, both only for the
-// rows that asked for logits. In the last layer, what only other rows would need is left out.
+// rows that asked for logits. A screened head (screening.h) has three ops in the place of `head`:
+//
+//   screen     bounds of all logits, from a narrower copy of the weights            rows × columns
+//   select     which panels of 16 columns may still hold the answer                 output
+//   recompute  these panels' logits, as `head` computes them                        rows × columns
+//
+// In both cases in the last layer, what only other rows would need is left out.
 //
 // A Program holds no positions, slots or tokens: it serves every step of its shape.
 #pragma once
@@ -41,6 +47,7 @@ struct StepShape {
   };
   std::vector<SpanShape> spans;            // in row order
   std::vector<std::uint32_t> output_rows;  // rows whose logits are needed, ascending
+  bool is_screened = false;                // the head is
 
   std::uint32_t n_rows() const;
   bool operator==(const StepShape&) const = default;
@@ -68,10 +75,18 @@ enum class OpKind : std::uint8_t {
   kMlpIn,
   kMlpOut,
   kHead,
+  kScreen,
+  kSelect,
+  kRecompute,
   kSample,
 };
 
 std::string_view name_of(OpKind kind);  // "mix_in"
+
+// All others are of no layer.
+constexpr bool is_of_layer(OpKind kind) {
+  return kind != OpKind::kEmbed && kind < OpKind::kHead;
+}
 
 // Columns [begin, end) of a weight op's output.
 struct Columns {
@@ -112,7 +127,8 @@ struct Op {
 
 struct Task {
   std::uint32_t op = 0;
-  std::uint32_t rows = 0;   // index into Program::groups; mix of DeltaNet: the span; sample: the output
+  std::uint32_t rows =
+      0;  // index into Program::groups; mix of DeltaNet: the span; select, sample: the output
   std::uint32_t part = 0;   // weight ops: tile of the op's tiling; mix: K head or KV head; else 0
   std::uint32_t split = 0;  // mix of attention: the KV split
   std::uint32_t first_wait = 0;

@@ -35,7 +35,7 @@ std::vector<std::uint32_t> structure_of(const Program& program) {
 
   std::vector<std::uint32_t> structure;
   const auto add = [&](auto... values) { (structure.push_back(static_cast<std::uint32_t>(values)), ...); };
-  add(program.shape.spans.size(), outputs.size(), program.groups.size());
+  add(program.shape.spans.size(), outputs.size(), program.groups.size(), program.shape.is_screened);
   for (std::size_t span = 0; span < program.shape.spans.size(); ++span)
     add(rank(program.first_row[span]), program.shape.spans[span].kv_splits);
   for (const std::uint32_t row : outputs) add(rank(row));

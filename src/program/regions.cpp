@@ -72,12 +72,20 @@ class Accesses {
         write(Buffer::kResidual, tile());
         return;
       case OpKind::kHead:
-        head();
+        head(Buffer::kLogits);
+        return;
+      case OpKind::kScreen:
+        head(Buffer::kScreened);
+        return;
+      case OpKind::kSelect:
+        output(Buffer::kScreened, Buffer::kSelected);
+        return;
+      case OpKind::kRecompute:
+        access_.reads.push_back({Buffer::kSelected, 0, first_output(), end_output(), 0, 1});
+        head(Buffer::kLogits);
         return;
       case OpKind::kSample:
-        access_.reads.push_back(
-            {Buffer::kLogits, 0, task_.rows, task_.rows + 1, 0, narrow(config_.vocab_size)});
-        access_.writes.push_back({Buffer::kSampled, 0, task_.rows, task_.rows + 1, 0, 1});
+        output(Buffer::kLogits, Buffer::kSampled);
         return;
     }
   }
@@ -171,12 +179,19 @@ class Accesses {
     write(Buffer::kMixed, query_heads({}));
   }
 
-  // Logits stand by output, not by row.
-  void head() {
+  // Logits and what leads to them stand by output, not by row. Output rows are the last ones in Program::rows.
+  std::uint32_t first_output() const { return group().begin - program_.shape.n_rows(); }
+  std::uint32_t end_output() const { return group().end - program_.shape.n_rows(); }
+
+  void head(Buffer to) {
     read(Buffer::kResidual, {0, narrow(config_.hidden_size)});
-    const std::uint32_t first_output = program_.shape.n_rows();  // where output rows begin in Program::rows
-    access_.writes.push_back({Buffer::kLogits, 0, group().begin - first_output, group().end - first_output,
-                              tile().begin, tile().end});
+    access_.writes.push_back({to, 0, first_output(), end_output(), tile().begin, tile().end});
+  }
+
+  // All columns of one output.
+  void output(Buffer from, Buffer to) {
+    access_.reads.push_back({from, 0, task_.rows, task_.rows + 1, 0, narrow(config_.vocab_size)});
+    access_.writes.push_back({to, 0, task_.rows, task_.rows + 1, 0, 1});
   }
 
   const Program& program_;
@@ -204,6 +219,10 @@ std::string_view name_of(Buffer buffer) {
       return "partial";
     case Buffer::kLogits:
       return "logits";
+    case Buffer::kScreened:
+      return "screened";
+    case Buffer::kSelected:
+      return "selected";
     case Buffer::kSampled:
       return "sampled";
     case Buffer::kConvState:

@@ -21,6 +21,8 @@ enum class Buffer : std::uint8_t {
   kGated,       // [rows, intermediate]  SiLU(gate)·up
   kPartial,  // [rows, KV splits * KV heads]  a split's softmax sum and maximum and weighted V, for all its query heads
   kLogits,      // [outputs, vocab]  and each tile's maximum
+  kScreened,    // [outputs, vocab]  bounds of the logits, summed up by panels
+  kSelected,    // [outputs, 1]  the panels to recompute
   kSampled,     // [outputs, 1]
   kConvState,   // per layer [spans, conv_dim]
   kDeltaState,  // per layer [spans, n_value_heads]

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "program/screening.h"
 #include "program/verify.h"
 
 namespace sluice::program {
@@ -51,6 +52,8 @@ class Costs {
         return mix_in();
       case OpKind::kKvAppend:
       case OpKind::kMixMerge:
+      case OpKind::kSelect:
+      case OpKind::kRecompute:  // only the step's bounds tell
       case OpKind::kSample:
         return {};
       case OpKind::kMix:
@@ -66,6 +69,11 @@ class Costs {
         return matrix_cost(layer().mlp.down, rows());
       case OpKind::kHead:
         return matrix_cost(weights_.head, rows());
+      case OpKind::kScreen: {
+        OpCost cost = matrix_cost(weights_.head, rows());
+        cost.weight_bytes = screen_panels(weights_.head.rows) * screen_panel_bytes(weights_.head.cols);
+        return cost;
+      }
     }
     return {};
   }

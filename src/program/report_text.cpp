@@ -16,7 +16,7 @@ namespace {
 using model::LayerKind;
 
 bool is_of_layer(const Op& op) {
-  return op.kind != OpKind::kEmbed && op.kind != OpKind::kHead && op.kind != OpKind::kSample;
+  return program::is_of_layer(op.kind);
 }
 
 std::string_view name_of(LayerKind kind) {

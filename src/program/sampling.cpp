@@ -16,9 +16,6 @@
 namespace sluice::program {
 namespace {
 
-// Below it l / temperature could overflow, and a sample is the largest logit anyway.
-constexpr float kSmallestTemperature = 1e-5F;
-
 struct Candidate {
   float scaled = 0.0F;  // l / temperature
   std::uint32_t id = 0;
@@ -139,7 +136,7 @@ void apply_edits(std::span<float> logits, std::span<const LogitEdit> edits) {
 std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_t n_tokens,
                                        const Sampling& how, std::uint64_t draw) {
   const std::span<const float> real = logits.first(std::min(n_tokens, logits.size()));
-  if (!(how.temperature >= kSmallestTemperature)) return sample_greedy(real);
+  if (is_greedy(how)) return sample_greedy(real);
   std::vector<Candidate> candidates;
   candidates.reserve(real.size());
   add_candidates(real, 0, real.size(), how.temperature, candidates);
@@ -153,32 +150,35 @@ std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_
   SLUICE_CHECK(tile_ends.size() == tile_best.size() && !tile_ends.empty() &&
                tile_ends.back() == logits.size());
   const auto tile_begin = [&](std::size_t tile) { return tile == 0 ? 0 : tile_ends[tile - 1]; };
-  const bool is_greedy = !(how.temperature >= kSmallestTemperature);
-  if (is_greedy) {
+  if (is_greedy(how)) {
     // max_element takes the first among equals; NaN is never the best of a tile.
     const auto best =
         static_cast<std::size_t>(std::max_element(tile_best.begin(), tile_best.end()) - tile_best.begin());
+    if (!can_be_chosen(tile_best[best])) return std::nullopt;
     const auto found = sample_greedy(
         logits.first(std::min<std::size_t>(n_tokens, tile_ends[best])).subspan(tile_begin(best)));
     if (!found) return std::nullopt;
     return *found + static_cast<std::int32_t>(tile_begin(best));
   }
-  if (how.top_k == 0 || how.top_k >= tile_best.size()) return try_sample(logits, n_tokens, how, draw);
-
+  std::vector<Candidate> candidates;
+  const auto add_tiles = [&](float least) {
+    for (std::size_t tile = 0; tile < tile_best.size(); ++tile)
+      if (can_be_chosen(tile_best[tile]) && tile_best[tile] / how.temperature >= least)
+        add_candidates(logits, tile_begin(tile), std::min<std::size_t>(tile_ends[tile], n_tokens),
+                       how.temperature, candidates);
+  };
+  if (how.top_k == 0 || how.top_k >= tile_best.size()) {
+    add_tiles(-std::numeric_limits<float>::infinity());
+    return sample_among(std::move(candidates), how, draw);
+  }
   // The k tiles with the largest logits hold k logits that are at least the k-th tile's: none below those can be kept.
   // Compared after the division, whose rounding makes equals.
   std::vector<float> scaled(tile_best.size());
   std::transform(tile_best.begin(), tile_best.end(), scaled.begin(),
                  [&](float best) { return best / how.temperature; });
-  std::vector<float> sorted = scaled;
-  const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(how.top_k) - 1;
-  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
-  std::vector<Candidate> candidates;
-  for (std::size_t tile = 0; tile < scaled.size(); ++tile) {
-    if (scaled[tile] >= *kth)
-      add_candidates(logits, tile_begin(tile), std::min<std::size_t>(tile_ends[tile], n_tokens),
-                     how.temperature, candidates);
-  }
+  const auto kth = scaled.begin() + static_cast<std::ptrdiff_t>(how.top_k) - 1;
+  std::nth_element(scaled.begin(), kth, scaled.end(), std::greater<>());
+  add_tiles(*kth);
   return sample_among(std::move(candidates), how, draw);
 }
 

@@ -32,6 +32,12 @@ struct Sampling {
   std::uint64_t seed = 0;
 };
 
+// Temperatures so small are 0: l / temperature could overflow, and a sample is the largest logit anyway.
+inline constexpr float kSmallestTemperature = 1e-5F;
+inline bool is_greedy(const Sampling& how) {
+  return !(how.temperature >= kSmallestTemperature);
+}
+
 // Throws Error that names the field, prefixed with `where`, if one is out of its range.
 void validate(const Sampling& how, std::string_view where);
 
@@ -53,7 +59,8 @@ std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_
                                        const Sampling& how, std::uint64_t draw);
 
 // The same, from logits that come in tiles: tile i is [tile_ends[i - 1], tile_ends[i]) with tile_best[i] its largest logit
-// (-infinity if it has none that can be chosen). Greedy choices and those among the top_k look at few tiles.
+// (-infinity if it has none that can be chosen: such a tile isn't looked at). Greedy choices and those among the top_k look at
+// few tiles.
 std::optional<std::int32_t> try_sample(std::span<const float> logits, std::size_t n_tokens,
                                        const Sampling& how, std::uint64_t draw,
                                        std::span<const std::uint32_t> tile_ends,

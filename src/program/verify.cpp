@@ -21,6 +21,16 @@ using model::LayerKind;
 constexpr std::uint32_t kSteps = 3;
 constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
+// One task for each output.
+bool is_of_output(OpKind kind) {
+  return kind == OpKind::kSelect || kind == OpKind::kSample;
+}
+
+// Groups of output rows, tiles of the vocabulary.
+bool is_of_head(OpKind kind) {
+  return kind == OpKind::kHead || kind == OpKind::kScreen || kind == OpKind::kRecompute;
+}
+
 // A set of counters of all steps: those that have certainly reached their target.
 class CounterSet {
  public:
@@ -108,7 +118,14 @@ class Expected {
         rows(is_last, Buffer::kGated, {0, narrow(config.intermediate_size)}, out);
         break;
       case OpKind::kHead:
+      case OpKind::kRecompute:
         out.push_back({Buffer::kLogits, 0, 0, n_outputs(), 0, narrow(config.vocab_size)});
+        break;
+      case OpKind::kScreen:
+        out.push_back({Buffer::kScreened, 0, 0, n_outputs(), 0, narrow(config.vocab_size)});
+        break;
+      case OpKind::kSelect:
+        out.push_back({Buffer::kSelected, 0, 0, n_outputs(), 0, 1});
         break;
       case OpKind::kSample:
         out.push_back({Buffer::kSampled, 0, 0, n_outputs(), 0, 1});
@@ -198,19 +215,17 @@ class Verifier {
   bool is_of_its_kind(const Task& task) const {
     const Op& op = program_.ops[task.op];
     const model::ModelConfig& config = program_.config;
-    const bool is_in_layer =
-        op.kind != OpKind::kEmbed && op.kind != OpKind::kHead && op.kind != OpKind::kSample;
-    if (is_in_layer && (op.layer >= config.n_layers() || op.layer_kind != config.layers[op.layer]))
+    if (is_of_layer(op.kind) && (op.layer >= config.n_layers() || op.layer_kind != config.layers[op.layer]))
       return false;
     const bool is_delta_mix = op.kind == OpKind::kMix && op.layer_kind == LayerKind::kDeltaNet;
     if (is_delta_mix)
       return task.rows < program_.shape.spans.size() && task.part < config.n_key_heads && task.split == 0;
-    if (op.kind == OpKind::kSample)
+    if (is_of_output(op.kind))
       return task.rows < program_.shape.output_rows.size() && task.part == 0 && task.split == 0;
     if (task.rows >= program_.groups.size()) return false;
     const RowGroup& rows = program_.groups[task.rows];
     if (rows.begin >= rows.end || rows.end > program_.rows.size()) return false;
-    if ((op.kind == OpKind::kHead) && rows.begin < program_.shape.n_rows()) return false;
+    if (is_of_head(op.kind) && rows.begin < program_.shape.n_rows()) return false;
     if (op.kind == OpKind::kEmbed) return task.part == 0 && task.split == 0;
     const bool is_attention =
         op.kind == OpKind::kKvAppend || op.kind == OpKind::kMix || op.kind == OpKind::kMixMerge;
@@ -473,8 +488,8 @@ std::vector<std::uint32_t> coarse_waits(const Program& program) {
 std::string describe(const Program& program, const Task& task) {
   const Op& op = program.ops[task.op];
   std::string text(name_of(op.kind));
-  if (op.kind == OpKind::kSample) return fmt::format("{} of output {}", text, task.rows);
-  if (op.kind != OpKind::kEmbed && op.kind != OpKind::kHead) text += fmt::format(" of layer {}", op.layer);
+  if (is_of_output(op.kind)) return fmt::format("{} of output {}", text, task.rows);
+  if (is_of_layer(op.kind)) text += fmt::format(" of layer {}", op.layer);
   if (op.kind == OpKind::kMix && op.layer_kind == LayerKind::kDeltaNet)
     return text + fmt::format(", span {}, K head {}", task.rows, task.part);
   const RowGroup& group = program.groups[task.rows];

@@ -15,7 +15,8 @@ def quick(**changes):
     options |= {("-" if len(name) == 1 else "--") + name: value for name, value in changes.items()}
     return [part for option in options.items() for part in option]
 
-OPS = {"embed", "mix_in", "kv_append", "mix", "mix_merge", "mix_out", "mlp_in", "mlp_out", "head", "sample", "wait"}
+OPS = {"embed", "mix_in", "kv_append", "mix", "mix_merge", "mix_out", "mlp_in", "mlp_out", "head", "screen",
+       "select", "recompute", "sample", "wait"}
 
 
 def read_cache_bytes():
@@ -71,6 +72,32 @@ class Bench(CliTest):
         self.assertGreaterEqual(floor, moving * (1 - 1e-9))
         self.assertLessEqual(floor, max(moving, result["flops_per_step"] / min(peaks)) * (1 + 1e-9))
         self.assertTrue(math.isclose(result["floor_fraction"], speed["median"] / result["floor_tok_s"]))
+
+    def test_a_screened_head(self):
+        """Bytes are those of the copy and of what is recomputed; both heads see the same rows."""
+        options = (*quick(p=0, rows="1,5"), "--json")
+        full = self.good_json("bench", self.tiny, *options, "--head", "full")["results"]
+        screened = self.good_json("bench", self.tiny, *options, "--head", "screened")["results"]
+        self.assertEqual([result["head"] for result in full], ["full"] * 2)
+        config = self.good_json("inspect", self.tiny, "--json")["config"]
+        vocab, hidden = config["vocab_size"], config["hidden_size"]
+        panels = -(-vocab // 16)
+        self.assertEqual(screened[0]["head"], "screened")
+        self.assertEqual(screened[0]["dispatches_per_step"], 1)
+        rows = screened[0]["head_rows_recomputed"]
+        self.assertGreater(rows, 0)
+        self.assertLessEqual(rows, vocab)
+        share = screened[0]["screened_share"]
+        self.assertGreater(share, 0)
+        copy = panels * 16 * (-(-hidden // 4) * 4 + 8)
+        saved = full[0]["bytes_per_step"] - screened[0]["bytes_per_step"]
+        head = vocab * hidden * 2  # bf16
+        self.assertLessEqual(abs(saved - share * (head - copy) + head * rows / vocab), 0.02 * head)
+        self.assertGreater(screened[0]["op_share"]["screen"], 0)
+        self.assertEqual(screened[0]["op_share"]["head"], 0)
+        self.assertEqual(full[0]["op_share"]["screen"], 0)
+        text = self.good("bench", self.tiny, *quick(p=0, rows=1), "--head", "screened").decode()
+        self.assertIn("rows recomputed", text)
 
     def test_loading_beside_reading(self):
         load = self.good_json("bench", self.tiny, *quick(), "--json")["load"]
@@ -136,9 +163,6 @@ class Bench(CliTest):
         peaks = json["probe"]["matrix_tflops"]
         self.assertEqual(peaks["bf16"], peaks["fp32"])  # the only way that such kernels multiply
         self.fails(FAILED, "bench", self.tiny, *quick(), env=environment(SLUICE_ISA="abacus"), says="SLUICE_ISA")
-
-    def test_what_is_not_there_yet(self):
-        self.fails(FAILED, "bench", self.tiny, "--head", "screened", says="not yet in this version")
 
     def test_wrong_usage(self):
         for args in (["--rows", ""], ["--rows", "0"], ["--rows", "1,x"], ["--rows", "-1"], ["--rows", "5000"],

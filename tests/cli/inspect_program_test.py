@@ -9,7 +9,8 @@ import xml.etree.ElementTree
 from gguf_file import write_known_gguf
 from harness import FAILED, GOLDEN, SOURCE, WRONG_USAGE, CliTest, environment, write_known_model
 
-SHAPE = ("--shape", "qwen3.5-0.8b")
+SHAPE = ("--shape", "qwen3.5-0.8b", "--head", "full")
+PAGES = ("program.md", "screened-head.md")
 LAYER_OPS = {"deltanet": ["mix_in", "mix", "mix_out", "mlp_in", "mlp_out"],
              "attention": ["mix_in", "kv_append", "mix", "mix_out", "mlp_in", "mlp_out"]}
 COSTS = ("weight_bytes", "state_bytes", "kv_bytes", "bytes", "flops")
@@ -60,6 +61,23 @@ class InspectProgram(CliTest):
             if op["op"] in ("mlp_in", "mlp_out"):
                 matrices = 2 if op["op"] == "mlp_in" else 1
                 self.assertEqual(op["weight_bytes"], 2 * matrices * inner * hidden)
+
+    def test_a_screened_head(self):
+        """A large vocabulary's head is screened for few rows: half the bytes, three ops for one."""
+        shape = SHAPE[:2]
+        full = self.program(*SHAPE, "-t", 2)
+        screened = self.program(*shape, "-t", 2)
+        self.assertEqual(screened, self.program(*shape, "-t", 2, "--head", "screened"))
+        self.assertEqual([op["op"] for op in full["ops"][-2:]], ["head", "sample"])
+        self.assertEqual([op["op"] for op in screened["ops"][-4:]], ["screen", "select", "recompute", "sample"])
+        hidden, vocab = 1024, 248320
+        self.assertEqual(full["weight_bytes"] - screened["weight_bytes"], 2 * hidden * vocab - (hidden + 8) * vocab)
+        self.assertEqual(screened["flops"], full["flops"])
+        self.assertEqual(screened["longest_chain"], full["longest_chain"] + 2)
+        # Many rows share the full head's bytes; a small head isn't worth it.
+        self.assertEqual(self.program(*shape, "--rows", 9)["ops"][-2]["op"], "head")
+        self.assertEqual(self.program(GOLDEN / "tiny")["ops"][-2]["op"], "head")
+        self.assertEqual(self.program(GOLDEN / "tiny", "--head", "screened")["ops"][-4]["op"], "screen")
 
     def test_rows_and_prompts(self):
         one = self.program(*SHAPE, "-c", 100)
@@ -119,12 +137,16 @@ class InspectProgram(CliTest):
         for file in sorted(GOLDEN.glob("*/config.json")):
             self.good("inspect", file.parent, "--program", "--dot")
 
-    def test_the_page_is_what_the_program_prints(self):
+    def test_the_pages_are_what_the_program_prints(self):
+        for name in PAGES:
+            page = (SOURCE / "docs" / name).read_text()
+            blocks = re.findall(r"```console\n\$ sluice ([^\n]*)\n(.*?)```", page, re.DOTALL)
+            self.assertGreater(len(blocks), 0)
+            for command, output in blocks:
+                self.assertEqual(self.good(*shlex.split(command)).decode(), output, command)
+
+    def test_the_picture_is_of_the_graph(self):
         page = (SOURCE / "docs" / "program.md").read_text()
-        blocks = re.findall(r"```console\n\$ sluice ([^\n]*)\n(.*?)```", page, re.DOTALL)
-        self.assertGreater(len(blocks), 0)
-        for command, output in blocks:
-            self.assertEqual(self.good(*shlex.split(command)).decode(), output, command)
         command, = re.findall(r"`sluice ([^`>]*) > docs/program.dot`", page)
         dot = self.good(*shlex.split(command)).decode()
         self.assertEqual(dot, (SOURCE / "docs" / "program.dot").read_text())

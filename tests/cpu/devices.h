@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cpu/backend.h"
 #include "cpu/executor.h"
 #include "cpu/kernels.h"
 #include "cpu/packed.h"
@@ -59,13 +60,13 @@ inline Placement placement_for(std::size_t n_workers) {
 class TableDevice final : public program::Backend {
  public:
   TableDevice(const model::Model& model, const Kernels& kernels, std::size_t n_workers, std::size_t n_slots,
-              std::size_t context)
+              std::size_t context, bool screened = false)
       : model_(model),
         name_(kernels.name),
         context_(context),
         workers_(n_workers, placement_for(n_workers)),
         tiling_(make_tiling(n_workers)),
-        weights_(model, tiling_, workers_, {}),
+        weights_(model, tiling_, workers_, nullptr, {}, screened),
         sequences_(model.config, n_slots, context),
         executor_(model, weights_, kernels, workers_, sequences_) {}
 
@@ -78,6 +79,7 @@ class TableDevice final : public program::Backend {
   program::StepResult run(const program::Step& step) override {
     program::validate(step, model_.config, context_, sequences_.lengths());
     program::StepShape shape;
+    shape.is_screened = weights_.is_screened() && can_screen(step, model_.config.vocab_size, 4);
     for (const program::Span& span : step.spans) {
       const auto rows = static_cast<std::uint32_t>(span.n_rows);
       shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});
@@ -92,9 +94,13 @@ class TableDevice final : public program::Backend {
       program_ = std::make_unique<program::Program>(program::build(model_.config, shape, tiling_));
     }
     executor_.run(*program_, step, result);
+    n_screened_ += shape.is_screened ? 1 : 0;
     for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
     return result;
   }
+
+  std::size_t n_screened() const { return n_screened_; }                           // steps
+  std::size_t panels_recomputed() const { return executor_.panels_recomputed(); }  // in the last of them
 
  private:
   static program::Tiling make_tiling(std::size_t n_workers) {
@@ -114,6 +120,7 @@ class TableDevice final : public program::Backend {
   Sequences sequences_;
   Executor executor_;
   std::unique_ptr<program::Program> program_;
+  std::size_t n_screened_ = 0;
 };
 
 inline std::vector<std::int32_t> random_tokens(test::Random& random, std::size_t n, std::size_t vocab) {

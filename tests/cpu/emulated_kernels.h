@@ -8,6 +8,7 @@
 #include "cpu/matmul_dots.h"
 #include "cpu/matmul_tiles.h"
 #include "cpu/matrix_instructions.h"
+#include "cpu/screen_dots.h"
 
 namespace sluice::cpu {
 
@@ -20,6 +21,7 @@ inline Kernels emulated_kernels(const char* name) {
     matmul_dots<EmulatedDots>({w, depth, n_panels, static_cast<const std::uint16_t*>(x), ldx, rows, y, ldy});
   };
   kernels.matmul_bf16_long = kernels.matmul_bf16;
+  kernels.screen = screen_dots<EmulatedBytes>;
   return kernels;
 }
 

@@ -171,6 +171,20 @@ Placement enough_processors(std::size_t n) {
   return placement;
 }
 
+// The list's order, but for the first op of kind `late`, which comes after the next op.
+std::vector<std::uint32_t> order_with(const Program& program, OpKind late) {
+  std::vector<std::uint32_t> order(program.tasks.size());
+  std::iota(order.begin(), order.end(), 0U);
+  const auto op = std::find_if(program.ops.begin(), program.ops.end(),
+                               [&](const program::Op& it) { return it.kind == late; });
+  if (op != program.ops.end()) {
+    const program::Op& next = *(op + 1);
+    const auto begin = order.begin() + op->first_task;
+    std::rotate(begin, begin + op->n_tasks, begin + op->n_tasks + next.n_tasks);
+  }
+  return order;
+}
+
 class CpuOrder : public testing::Test {
  protected:
   CpuOrder() : workers_(4, enough_processors(4)), tiling_(tiling_for(4 * workers_.size())) {
@@ -231,6 +245,53 @@ TEST_F(CpuOrder, AnyThatTheWaitsAllowGivesTheSameBits) {
   }
 }
 
+// Steps that choose tokens and return no logits, with a screened head; what the full head chooses.
+TEST_F(CpuOrder, AnyOfAScreenedHeadChoosesTheFullHeadsTokens) {
+  const PackedWeights weights(model_.model(), tiling_, workers_, nullptr, {}, true);
+  for (Step& step : steps_) {
+    for (program::Output& output : step.outputs) {
+      output.return_logits = false;
+      output.choice->sampling.top_k = pick(random_, 0, 2);
+    }
+  }
+  std::size_t n_kernels = 0;
+  const Kernels* const* kernels = available_kernels(&n_kernels);
+  const auto tokens_of = [](const std::vector<StepResult>& results) {
+    std::vector<std::vector<std::int32_t>> tokens;
+    for (const StepResult& result : results) tokens.push_back(result.tokens);
+    return tokens;
+  };
+  const std::vector<Program> full = programs_;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    program::StepShape shape = shape_of(steps_[i]);
+    shape.is_screened = !shape.output_rows.empty();
+    programs_[i] = program::build(config(), shape, tiling_);
+  }
+  const std::uint64_t first = random_();
+  for (std::size_t k = 0; k < n_kernels; ++k) {
+    const auto want =
+        tokens_of(run(weights, *kernels[k], [&](Executor& executor, std::size_t i, StepResult& result) {
+          executor.run(full[i], steps_[i], result);
+        }));
+    ASSERT_EQ(tokens_of(run_on_threads(weights, *kernels[k])), want) << kernels[k]->name;
+    for (std::uint64_t seed = first; seed < first + kOrders; ++seed) {
+      const auto got =
+          tokens_of(run(weights, *kernels[k], [&](Executor& executor, std::size_t i, StepResult& result) {
+            executor.run_in_order(programs_[i], steps_[i], program::adversarial_order(programs_[i], seed),
+                                  result);
+          }));
+      ASSERT_EQ(got, want) << kernels[k]->name << ", order " << seed;
+    }
+    for (const OpKind late : {OpKind::kScreen, OpKind::kSelect, OpKind::kRecompute}) {
+      const auto got =
+          tokens_of(run(weights, *kernels[k], [&](Executor& executor, std::size_t i, StepResult& result) {
+            executor.run_in_order(programs_[i], steps_[i], order_with(programs_[i], late), result);
+          }));
+      EXPECT_NE(got, want) << name_of(late) << " after its reader";
+    }
+  }
+}
+
 // The same comparison notices an order that a wait forbids: an op before the one that it reads from.
 TEST_F(CpuOrder, ThatAWaitForbidsIsNoticed) {
   const PackedWeights weights(model_.model(), tiling_, workers_, nullptr, {});
@@ -241,17 +302,7 @@ TEST_F(CpuOrder, ThatAWaitForbidsIsNoticed) {
                             OpKind::kMixOut, OpKind::kMlpIn, OpKind::kMlpOut, OpKind::kHead}) {
     const std::vector<StepResult> got =
         run(weights, kernels, [&](Executor& executor, std::size_t i, StepResult& result) {
-          const Program& program = programs_[i];
-          std::vector<std::uint32_t> order(program.tasks.size());
-          std::iota(order.begin(), order.end(), 0U);
-          const auto op = std::find_if(program.ops.begin(), program.ops.end(),
-                                       [&](const program::Op& it) { return it.kind == late; });
-          if (op != program.ops.end()) {
-            const program::Op& next = *(op + 1);
-            const auto begin = order.begin() + op->first_task;
-            std::rotate(begin, begin + op->n_tasks, begin + op->n_tasks + next.n_tasks);
-          }
-          executor.run_in_order(program, steps_[i], order, result);
+          executor.run_in_order(programs_[i], steps_[i], order_with(programs_[i], late), result);
         });
     bool differs = false;
     for (std::size_t i = 0; i < steps_.size(); ++i) differs = differs || !same_bits(got[i], want[i]);

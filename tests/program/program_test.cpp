@@ -122,7 +122,8 @@ TEST(Program, OtherMistakesAreNoticed) {
 
 bool is_weight_op(OpKind kind) {
   return kind == OpKind::kMixIn || kind == OpKind::kMixOut || kind == OpKind::kMlpIn ||
-         kind == OpKind::kMlpOut || kind == OpKind::kHead;
+         kind == OpKind::kMlpOut || kind == OpKind::kHead || kind == OpKind::kScreen ||
+         kind == OpKind::kRecompute;
 }
 
 TEST(Program, TilesThatOverlapOrLeaveHolesAreNoticed) {

@@ -65,6 +65,7 @@ inline StepShape random_shape(test::Random& random, std::size_t most_spans = 6) 
   const std::size_t share = test::pick(random, 0, 4);  // of rows with output: none, few, ..., all
   for (std::uint32_t row = 0; row < shape.n_rows(); ++row)
     if (test::pick(random, 0, 3) < share) shape.output_rows.push_back(row);
+  shape.is_screened = test::pick(random, 0, 1) == 0;
   return shape;
 }
 
@@ -86,6 +87,9 @@ inline std::vector<Program> small_programs() {
          {make_shape({{1, 1}}, {0}), make_shape({{1, 1200}, {2, 700}, {1, 3}}, {0, 2, 3}),
           make_shape({{1, 9}, {150, 150}, {9, 9}}, {0, 150, 159}), make_shape({{20, 20}}, {})})
       programs.push_back(build(config, shape, tiling));
+    StepShape screened = make_shape({{1, 9}, {150, 150}, {9, 9}}, {0, 150, 159});
+    screened.is_screened = true;
+    programs.push_back(build(config, screened, tiling));
   }
   return programs;
 }

@@ -1,0 +1,361 @@
+// Whole steps with a screened head choose the tokens of those with a full one: hard heads of 248,320 rows, sampling as the
+// engine asks for it, on every table of kernels and any number of workers. And screening is left where it doesn't pay.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/bf16.h"
+#include "cpu/backend.h"
+#include "cpu/head_policy.h"
+#include "program/screening.h"
+#include "tests/cpu/devices.h"
+#include "tests/oracle/random_model.h"
+#include "tests/support/seed.h"
+
+namespace sluice::cpu {
+namespace {
+
+using program::Step;
+using test::pick;
+using test::Random;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr std::size_t kSlots = 4;
+constexpr std::size_t kContext = 64;
+constexpr std::size_t kManyTokens = kIsSanitized ? 20011 : 248320;
+
+model::ModelConfig config_of(std::size_t vocab, std::size_t hidden) {
+  model::ModelConfig config = test::small_config();
+  config.vocab_size = vocab;
+  config.hidden_size = hidden;
+  config.layers = {model::LayerKind::kDeltaNet};
+  return config;
+}
+
+// A random model whose head is of one kind. In bf16 or fp32.
+class HeadModel {
+ public:
+  enum class Kind { kUniform, kOneRow, kNearTies, kPeaked, kHuge, kZeroRows, kLowRank, kOutliers, kOverflow };
+  static constexpr Kind kKinds[] = {Kind::kUniform, Kind::kOneRow,   Kind::kNearTies,
+                                    Kind::kPeaked,  Kind::kHuge,     Kind::kZeroRows,
+                                    Kind::kLowRank, Kind::kOutliers, Kind::kOverflow};
+
+  HeadModel(const model::ModelConfig& config, Kind kind, bool is_bf16, Random& random)
+      : random_(config, random), model_(random_.model()) {
+    const std::size_t cols = config.hidden_size;
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    std::vector<float> basis(4 * cols);
+    for (float& value : basis) value = uniform(random);
+    const std::size_t special = pick(random, 0, config.vocab_size - 1);
+    std::vector<float> row(cols);
+    for (std::size_t r = 0; r < config.vocab_size; ++r) {
+      if (kind == Kind::kOneRow) {
+        std::copy_n(basis.begin(), cols, row.begin());
+      } else if (kind == Kind::kNearTies) {  // a bit or two of one weight apart
+        std::copy_n(basis.begin(), cols, row.begin());
+        row[r % cols] *= 1.0F + 0x1p-8F * static_cast<float>(r / cols % 3);
+      } else {
+        for (float& weight : row) weight = uniform(random);
+      }
+      if (kind == Kind::kPeaked && r % (config.vocab_size / 5) == special % (config.vocab_size / 5))
+        for (float& weight : row) weight *= 40;
+      if (kind == Kind::kHuge)
+        for (float& weight : row) weight *= 1e25F;
+      if (kind == Kind::kOverflow && r % 1000 == 3)
+        for (float& weight : row) weight *= 3e38F;
+      if (kind == Kind::kZeroRows && r % 3 != 0) std::ranges::fill(row, 0.0F);
+      if (kind == Kind::kLowRank) {
+        const float a = uniform(random);
+        const float b = uniform(random);
+        for (std::size_t k = 0; k < cols; ++k) row[k] = 0.01F * row[k] + a * basis[k] + b * basis[cols + k];
+      }
+      if (kind == Kind::kOutliers) row[1] *= 300;
+      for (const float weight : row) {
+        if (is_bf16) {
+          halves_.push_back(float_to_bf16(weight));
+        } else {
+          floats_.push_back(weight);
+        }
+      }
+    }
+    model::Matrix& head = model_.weights.head;
+    head.dtype = is_bf16 ? model::DType::kBF16 : model::DType::kF32;
+    head.data = is_bf16 ? std::as_bytes(std::span<const std::uint16_t>(halves_))
+                        : std::as_bytes(std::span<const float>(floats_));
+  }
+
+  model::Model& model() { return model_; }
+
+ private:
+  test::RandomModel random_;
+  model::Model model_;
+  std::vector<std::uint16_t> halves_;
+  std::vector<float> floats_;
+};
+
+// Penalties on tokens that occurred, a logit bias, a mask of ids: of some, or of all but a few.
+std::vector<program::LogitEdit> random_edits(Random& random, std::size_t vocab) {
+  std::vector<program::LogitEdit> edits;
+  const std::size_t kind = pick(random, 0, 3);
+  if (kind == 0) return edits;
+  std::size_t token = pick(random, 0, 50);
+  while (token < vocab) {
+    const auto id = static_cast<std::int32_t>(token);
+    if (kind == 1) edits.push_back({id, 1.1F, -1.5F});
+    if (kind == 2) edits.push_back({id, 1.0F, pick(random, 0, 1) == 0 ? 4.0F : -kInfinity});
+    if (kind == 3 && pick(random, 0, 99) != 0) edits.push_back({id, 1.0F, -kInfinity});
+    token += kind == 3 ? 1 : pick(random, 1, vocab / 20);
+  }
+  return edits;
+}
+
+// What the engine asks for: greedy, a model's recommended settings, others; sometimes what needs all logits.
+program::Choice random_choice(Random& random, std::size_t vocab) {
+  constexpr program::Sampling kSettings[] = {
+      {.temperature = 0.0F},
+      {.temperature = 0.6F, .top_k = 20, .top_p = 0.95F},
+      {.temperature = 1.0F, .top_k = 20, .top_p = 0.95F},
+      {.temperature = 0.7F, .top_k = 40, .top_p = 0.8F, .min_p = 0.05F},
+      {.temperature = 1.0F, .top_k = 1},
+      {.temperature = 1.0F, .min_p = 0.1F},
+      {.temperature = 1.0F},
+      {.temperature = 0.1F},
+      {.temperature = 1.0F, .top_p = 0.9F}};
+  program::Choice choice;
+  choice.sampling = kSettings[pick(random, 0, pick(random, 0, 3) == 0 ? 8 : 7)];
+  choice.sampling.seed = random();
+  choice.draw = random();
+  choice.n_tokens = pick(random, 0, 1) == 0 ? vocab : vocab - pick(random, 1, vocab / 2);
+  choice.edits = random_edits(random, vocab);
+  return choice;
+}
+
+// A row of each slot, or a few rows of one whose last one chooses.
+Step random_step(Random& random, std::vector<std::size_t>& lengths, std::size_t vocab) {
+  Step step;
+  const bool feeds = pick(random, 0, 3) == 0;
+  const std::size_t n_slots = feeds ? 1 : pick(random, 1, kSlots);
+  for (std::size_t slot = 0; slot < n_slots; ++slot) {
+    const std::size_t n = feeds ? pick(random, 1, 12) : 1;
+    step.spans.push_back({slot, lengths[slot], step.tokens.size(), n});
+    for (const std::int32_t token : random_tokens(random, n, vocab)) step.tokens.push_back(token);
+    step.outputs.push_back({step.tokens.size() - 1, false, random_choice(random, vocab)});
+    lengths[slot] += n;
+  }
+  return step;
+}
+
+struct Comparison {
+  std::size_t screened = 0;  // steps
+  std::size_t panels = 0;    // recomputed in them
+};
+
+Comparison compare(const model::Model& model, const Kernels& kernels, Random& random, std::size_t n_steps,
+                   const std::string& what) {
+  const std::size_t vocab = model.config.vocab_size;
+  TableDevice full(model, kernels, 2, kSlots, kContext);
+  TableDevice screened(model, kernels, pick(random, 1, 3), kSlots, kContext, true);
+  std::vector<std::size_t> lengths(kSlots, 0);
+  Comparison comparison;
+  for (std::size_t i = 0; i < n_steps; ++i) {
+    if (*std::ranges::max_element(lengths) + 12 > kContext) {
+      for (std::size_t slot = 0; slot < kSlots; ++slot) {
+        full.reset(slot);
+        screened.reset(slot);
+      }
+      lengths.assign(kSlots, 0);
+    }
+    const Step step = random_step(random, lengths, vocab);
+    const std::vector<std::int32_t> want = full.run(step).tokens;
+    const std::size_t before = screened.n_screened();
+    EXPECT_EQ(screened.run(step).tokens, want) << what << ", " << kernels.name << ", step " << i;
+    if (screened.n_screened() > before) comparison.panels += screened.panels_recomputed();
+  }
+  EXPECT_EQ(full.n_screened(), 0U);
+  comparison.screened = screened.n_screened();
+  return comparison;
+}
+
+TEST(ScreenedHead, ChoosesTheFullHeadsTokensFromHardHeads) {
+  Random random(test::fresh_seed());
+  const model::ModelConfig config = config_of(kManyTokens, 16);
+  for (const HeadModel::Kind kind : HeadModel::kKinds) {
+    const bool is_bf16 = pick(random, 0, 3) != 0;
+    HeadModel model(config, kind, is_bf16, random);
+    const std::string what = "head " + std::to_string(static_cast<int>(kind)) + (is_bf16 ? " bf16" : " fp32");
+    const std::vector<const Kernels*> tables = all_tables();
+    const Comparison best = compare(model.model(), *tables.front(), random, 10, what);
+    EXPECT_GE(best.screened, 1U) << what;
+    if (kind == HeadModel::Kind::kPeaked) {
+      EXPECT_LT(best.panels, best.screened * kSlots * program::screen_panels(kManyTokens) / 2) << what;
+    }
+    compare(model.model(), *tables[pick(random, 1, tables.size() - 1)], random, 2, what);
+  }
+}
+
+TEST(ScreenedHead, ChoosesThemOnEveryTable) {
+  Random random(test::fresh_seed());
+  for (const Kernels* kernels : all_tables()) {
+    for (const HeadModel::Kind kind : HeadModel::kKinds) {
+      const model::ModelConfig config = config_of(pick(random, 300, 1000), pick(random, 5, 70));
+      HeadModel model(config, kind, pick(random, 0, 1) == 0, random);
+      const Comparison all = compare(model.model(), *kernels, random, kIsSanitized ? 10 : 60,
+                                     "head " + std::to_string(static_cast<int>(kind)));
+      EXPECT_GT(all.screened, 0U);
+    }
+  }
+}
+
+TEST(ScreenedHead, OfAWideModel) {
+  Random random(test::fresh_seed());
+  HeadModel model(config_of(kIsSanitized ? 512 : 8192, 1024), HeadModel::Kind::kUniform, true, random);
+  const Comparison all = compare(model.model(), *all_tables().front(), random, 20, "K 1024");
+  EXPECT_GT(all.screened, 0U);
+}
+
+TEST(ScreenedHead, ActivationsThatAreNoNumbers) {
+  Random random(test::fresh_seed());
+  for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 3e38F}) {
+    HeadModel model(config_of(1000, 24), HeadModel::Kind::kUniform, true, random);
+    model.model().weights.norm[pick(random, 0, 23)] = bad;
+    compare(model.model(), *all_tables().front(), random, 10, "norm " + std::to_string(bad));
+  }
+}
+
+TEST(ScreenedHead, RecomputesTheSamePanelsOnAnyNumberOfWorkers) {
+  Random random(test::fresh_seed());
+  HeadModel model(config_of(9000, 16), HeadModel::Kind::kUniform, true, random);
+  std::vector<std::size_t> lengths(kSlots, 0);
+  std::vector<Step> steps;
+  for (int i = 0; i < 4; ++i) steps.push_back(random_step(random, lengths, 9000));
+  std::vector<std::vector<std::int32_t>> want;
+  std::vector<std::size_t> panels;
+  for (const std::size_t workers : {1U, 2U, 5U}) {
+    TableDevice device(model.model(), *all_tables().front(), workers, kSlots, kContext, true);
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      const std::vector<std::int32_t> tokens = device.run(steps[i]).tokens;
+      if (workers == 1) {
+        want.push_back(tokens);
+        panels.push_back(device.panels_recomputed());
+      }
+      EXPECT_EQ(tokens, want[i]);
+      EXPECT_EQ(device.panels_recomputed(), panels[i]) << workers;
+    }
+  }
+}
+
+class ScreenedBackend : public testing::Test {
+ protected:
+  ScreenedBackend() : model_(config_of(4000, 16), HeadModel::Kind::kUniform, true, random_) {}
+
+  void make(HeadMode head) {
+    CpuOptions options;
+    options.n_workers = 1;
+    options.head = head;
+    backend_ = make_backend(model_.model(), 10, 600, options);
+  }
+
+  // Steps of one row; how many of them were screened.
+  std::size_t screened_of(std::size_t n_steps, const program::Choice& choice, bool return_logits = false) {
+    const std::size_t before = backend_->statistics().screened_steps;
+    for (std::size_t i = 0; i < n_steps; ++i)
+      backend_->run({{1}, {{0, position_++, 0, 1}}, {{0, return_logits, choice}}});
+    return backend_->statistics().screened_steps - before;
+  }
+
+  static program::Choice greedy() {
+    program::Choice choice;
+    choice.n_tokens = 4000;
+    return choice;
+  }
+
+  Random random_{test::fresh_seed()};
+  HeadModel model_;
+  std::unique_ptr<Backend> backend_;
+  std::size_t position_ = 0;
+};
+
+TEST_F(ScreenedBackend, ScreensWhatItCan) {
+  make(HeadMode::kScreened);
+  EXPECT_TRUE(backend_->is_screened());
+  EXPECT_EQ(screened_of(3, greedy()), 3U);
+  EXPECT_GT(backend_->statistics().rows_recomputed, 0U);
+  EXPECT_LT(backend_->statistics().rows_recomputed, 3000U);
+  EXPECT_EQ(screened_of(3, greedy(), true), 0U);  // all logits are wanted
+  program::Choice all = greedy();
+  all.sampling = {.temperature = 1.0F, .top_p = 0.5F};
+  EXPECT_EQ(screened_of(3, all), 0U);
+  Step many;
+  for (std::size_t slot = 1; slot < 10; ++slot) {
+    many.spans.push_back({slot, 0, slot - 1, 1});
+    many.tokens.push_back(1);
+    many.outputs.push_back({slot - 1, false, greedy()});
+  }
+  const std::size_t before = backend_->statistics().screened_steps;
+  backend_->run(many);
+  EXPECT_EQ(backend_->statistics().screened_steps, before);
+}
+
+TEST_F(ScreenedBackend, IsThereOnDemandOnly) {
+  make(HeadMode::kFull);
+  const std::size_t bytes = backend_->packed_bytes();
+  EXPECT_FALSE(backend_->is_screened());
+  EXPECT_EQ(screened_of(3, greedy()), 0U);
+  make(HeadMode::kBest);  // too small to be worth it
+  EXPECT_FALSE(backend_->is_screened());
+  make(HeadMode::kScreened);
+  EXPECT_EQ(backend_->packed_bytes(), bytes + 250 * program::screen_panel_bytes(16));
+}
+
+// Flat logits: everything is recomputed, so screening is tried ever more seldom.
+TEST_F(ScreenedBackend, IsLeftWhereItDoesNotPay) {
+  model_.model().weights.norm.assign(16, 0.0F);
+  make(HeadMode::kScreened);
+  EXPECT_EQ(screened_of(1, greedy()), 1U);
+  EXPECT_EQ(backend_->statistics().rows_recomputed, 4000U);
+  EXPECT_EQ(screened_of(16, greedy()), 0U);
+  EXPECT_EQ(screened_of(1, greedy()), 1U);
+  EXPECT_EQ(screened_of(32, greedy()), 0U);
+  EXPECT_EQ(screened_of(1, greedy()), 1U);
+  EXPECT_EQ(screened_of(500, greedy()), 3U);  // after 64, 128, 256
+}
+
+TEST(HeadPolicy, CostsLittleWhereScreeningNeverPays) {
+  HeadPolicy policy;
+  double cost = 0;
+  double most = 0;
+  for (int step = 1; step <= 2000; ++step) {
+    const bool screens = policy.screens();
+    cost += screens ? 1.51 : 1.0;
+    if (screens) policy.learn(51, 100, 100);
+    if (step >= 6) most = std::max(most, cost / step);
+  }
+  EXPECT_LT(most, 1.10);  // of the full head, from the sixth step on
+  EXPECT_LT(cost / 2000, 1.005);
+}
+
+TEST(HeadPolicy, ComesBackWhereItPaysAgain) {
+  HeadPolicy policy;
+  for (int i = 0; i < 3; ++i) {
+    while (!policy.screens()) continue;
+    policy.learn(51, 100, 100);
+  }
+  while (!policy.screens()) continue;
+  policy.learn(51, 1, 100);
+  EXPECT_TRUE(policy.screens());
+  policy.learn(51, 100, 100);
+  int pause = 0;
+  while (!policy.screens()) ++pause;
+  EXPECT_EQ(pause, 16);
+}
+
+}  // namespace
+}  // namespace sluice::cpu
