@@ -32,9 +32,15 @@ const Kernels& choose_kernels(const std::optional<std::string>& isa) {
               fmt::format("this machine has {}", names));
 }
 
+// More workers than processors only take these from each other: to wait for one that has lost its processor costs a time slice.
+std::size_t cut(const CpuOptions& options, const Processors& processors) {
+  if (options.n_workers == 0) return processors.n_usable;
+  return options.oversubscribe ? options.n_workers : std::min(options.n_workers, processors.n_usable);
+}
+
 Workers make_workers(const CpuOptions& options) {
   const Processors processors = find_processors();
-  const std::size_t n = options.n_workers != 0 ? options.n_workers : processors.n_usable;
+  const std::size_t n = cut(options, processors);
   return {n, place(processors, n, options.pin)};
 }
 
@@ -114,6 +120,10 @@ class CpuBackend final : public Backend {
 };
 
 }  // namespace
+
+std::size_t worker_count(const CpuOptions& options) {
+  return cut(options, find_processors());
+}
 
 program::Tiling tiling_for(std::size_t n_workers) {
   program::Tiling tiling;
