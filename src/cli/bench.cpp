@@ -130,7 +130,7 @@ std::size_t weight_bytes(const model::Model& model) {
 void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes) {
   constexpr std::size_t kProgram = std::size_t{128} << 20U;
   const SequenceBytes sequence = sequence_bytes(subject.model().config);
-  std::size_t needed = kProgram + probe_bytes + weight_bytes(subject.model());
+  std::size_t needed = kProgram + probe_bytes + packed_bytes(subject.model());
   if (subject.random) needed += subject.random->bytes();
   needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
   const auto available = free_memory().memory;
@@ -193,12 +193,14 @@ class Bench {
       // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
       measured.result.op_share = time_ops(measured);
       measured_.push_back(std::move(measured));
+      model_.storage->check_intact();
       advance();
     }
     for (std::size_t rep = 0; rep < reps; ++rep) {
       for (Measured& measured : measured_) {
         probe();
         time_run(measured);
+        model_.storage->check_intact();  // figures of a file that shrank are worth nothing
         advance();
       }
     }
@@ -328,7 +330,7 @@ int run(const Options& options) {
   check_fit(subject, n_slots, context, probe_bytes);
 
   const cpu::CpuOptions how = cpu_options(options.common);
-  const std::size_t n_threads = how.n_workers != 0 ? how.n_workers : cpu::usable_processors();
+  const std::size_t n_threads = cpu::worker_count(how);
   if (subject.random) subject.random->fill(n_threads);
   std::unique_ptr<cpu::Backend> backend;
   const auto pack = [&] { backend = cpu::make_backend(model, n_slots, context, how, show_loading()); };

@@ -78,18 +78,6 @@ void warn_of_unknown(const model::Model& model) {
                    printable(first, kMostNameBytes)));
 }
 
-// bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
-std::size_t packed_bytes(const model::Model& model) {
-  std::size_t bytes = 0;
-  for (const model::ModelTensor& tensor : model.tensors) {
-    const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
-    if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
-      continue;
-    bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
-  }
-  return bytes;
-}
-
 const char* name_of(cpu::LoadStage stage) {
   switch (stage) {
     case cpu::LoadStage::kPack:
@@ -160,13 +148,26 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   return std::make_unique<IntactBackend>(model, std::move(backend));
 }
 
+// bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
+std::size_t packed_bytes(const model::Model& model) {
+  std::size_t bytes = 0;
+  for (const model::ModelTensor& tensor : model.tensors) {
+    const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
+    if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
+      continue;
+    bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
+  }
+  return bytes;
+}
+
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config) {
   if (options.device != "cpu") return std::nullopt;
   const std::size_t kept_in_the_file =
       config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
   return CpuMemory{.packed_bytes = (parameter_count(config) - kept_in_the_file) * sizeof(std::uint16_t),
                    .rows = rows_per_step(options),
-                   .threads = options.threads.value_or(cpu::usable_processors())};
+                   .threads = std::min<std::size_t>(options.threads.value_or(cpu::usable_processors()),
+                                                    cpu::usable_processors())};
 }
 
 cpu::LoadEvents show_loading() {

@@ -28,6 +28,9 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context);
 
+// What its weights take when they are packed.
+std::size_t packed_bytes(const model::Model& model);
+
 // What the cpu device will take for a model of this config, as far as the config tells: at least so much. Nothing for other
 // devices.
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config);
