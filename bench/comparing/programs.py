@@ -23,11 +23,12 @@ class Broken(Exception):
 
 
 def run(command: list, env: dict[str, str] | None = None) -> str:
-    """Standard output, with standard error behind it."""
-    words = [str(word) for word in command]
+    """Standard output, with standard error behind it. In a folder that goes: ik_llama.cpp's tools leave logs where they run."""
+    words = [str(word.resolve()) if isinstance(word, Path) and word.exists() else str(word) for word in command]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=os.environ | (env or {}),
-                              timeout=TIME_LIMIT, check=False, cwd=tempfile.gettempdir())  # some leave a log where they are
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=os.environ | (env or {}),
+                                  timeout=TIME_LIMIT, check=False, cwd=folder)
     except subprocess.TimeoutExpired as late:
         raise Broken(f"ran longer than {TIME_LIMIT} s") from late
     said = done.stdout + done.stderr

@@ -40,8 +40,21 @@ std::string name_of(const CLI::App& program) {
   return chosen.empty() ? "sluice" : "sluice " + chosen.front()->get_name();
 }
 
+// Of options, only flags can't convert what they are given: all others take text (typed_options.h).
+void refuse_value_of_flag(const CLI::App& command, const std::vector<std::string>& words,
+                          const std::string& help) {
+  for (const std::string& word : words) {
+    const std::size_t equals = word.find('=');
+    if (equals == std::string::npos) continue;
+    const CLI::Option* option = command.get_option_no_throw(word.substr(0, equals));
+    if (option != nullptr && option->get_expected_max() == 0)
+      throw UsageError(fmt::format("takes no value, but is given \"{}\"", word.substr(equals + 1)),
+                       word.substr(0, equals), help);
+  }
+}
+
 // Help and version are asked for by exceptions, too.
-int on_parse_end(const CLI::App& program, const CLI::ParseError& end) {
+int on_parse_end(const CLI::App& program, const CLI::ParseError& end, const std::vector<std::string>& words) {
   if (dynamic_cast<const CLI::CallForHelp*>(&end) != nullptr) {
     to_stdout(program.help());
     return kGood;
@@ -59,6 +72,8 @@ int on_parse_end(const CLI::App& program, const CLI::ParseError& end) {
   }
   if (dynamic_cast<const CLI::ExtrasError*>(&end) != nullptr && !unused.empty())
     throw UsageError("not expected here", fmt::format("{}", fmt::join(unused, " ")), help);
+  if (!program.get_subcommands().empty())
+    refuse_value_of_flag(*program.get_subcommands().front(), words, help);
   throw UsageError(end.what(), {}, help);
 }
 
@@ -76,7 +91,7 @@ int parse_and_run(int argc, const char* const* argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& end) {
-    return on_parse_end(program, end);
+    return on_parse_end(program, end, {argv + 1, argv + argc});
   }
   for (const Command& command : commands)
     if (command.app->parsed()) return command.action();

@@ -123,9 +123,7 @@ void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context,
                bool is_screened) {
   constexpr std::size_t kProgram = std::size_t{128} << 20U;
   const SequenceBytes sequence = sequence_bytes(subject.model().config);
-  std::size_t needed = kProgram + probe_bytes + weight_bytes(subject.model());
-  const model::Matrix& head = subject.model().weights.head;
-  if (is_screened) needed += program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols);
+  std::size_t needed = kProgram + probe_bytes + packed_bytes(subject.model(), is_screened);
   if (subject.random) needed += subject.random->bytes();
   needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
   const auto available = free_memory().memory;
@@ -202,12 +200,14 @@ class Bench {
           trace.add(fmt::format("{}, {} row{}", name_of(what.kind), what.rows(), what.rows() == 1 ? "" : "s"),
                     cases.size());
       measured_.push_back(std::move(measured));
+      model_.storage->check_intact();
       advance();
     }
     for (std::size_t rep = 0; rep < reps; ++rep) {
       for (Measured& measured : measured_) {
         probe();
         time_run(measured);
+        model_.storage->check_intact();  // figures of a file that shrank are worth nothing
         advance();
       }
     }
@@ -353,7 +353,7 @@ int run(const Options& options) {
   const cpu::CpuOptions how = cpu_options(options.common);
   check_fit(subject, n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
 
-  const std::size_t n_threads = how.n_workers != 0 ? how.n_workers : cpu::usable_processors();
+  const std::size_t n_threads = cpu::worker_count(how);
   if (subject.random) subject.random->fill(n_threads);
   std::unique_ptr<cpu::Backend> backend;
   const auto pack = [&] { backend = cpu::make_backend(model, n_slots, context, how, show_loading()); };

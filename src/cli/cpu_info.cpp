@@ -1,14 +1,12 @@
 #include "cli/cpu_info.h"
 
-#include <algorithm>
 #include <array>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <string_view>
-#include <thread>
 
-#include <sched.h>
+#include "cpu/placement.h"
 
 namespace sluice::cli {
 namespace {
@@ -20,13 +18,6 @@ constexpr std::array<std::string_view, 19> kUseful = {
     "amx_bf16",                                      // x86-64
     "asimd",    "asimddp",  "i8mm",        "bf16"};  // AArch64
 
-std::size_t usable_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<std::size_t>(CPU_COUNT(&set));
-  return std::max(1U, std::thread::hardware_concurrency());
-}
-
 std::string after_colon(const std::string& line) {
   const std::size_t colon = line.find(':');
   const std::size_t begin = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
@@ -37,7 +28,7 @@ std::string after_colon(const std::string& line) {
 
 CpuInfo cpu_info() {
   CpuInfo info;
-  info.threads = usable_threads();
+  info.threads = cpu::usable_processors();
   std::set<std::string, std::less<>> flags;
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line) && !line.empty();) {  // of the first processor

@@ -9,7 +9,7 @@ namespace sluice::cli {
 
 struct CpuInfo {
   std::string name;         // empty if the kernel doesn't tell
-  std::size_t threads = 1;  // that this process may run on
+  std::size_t threads = 1;  // workers that the cpu device takes by itself
   std::vector<std::string>
       isa;  // the kernel's names of the instruction sets that kernels for this model can use
 };

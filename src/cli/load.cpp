@@ -79,20 +79,6 @@ void warn_of_unknown(const model::Model& model) {
                    printable(first, kMostNameBytes)));
 }
 
-// bf16 as they are, all else as fp32; a screened head's narrower copy on top. An embedding that is not the head, too, stays in its file.
-std::size_t packed_bytes(const model::Model& model, bool is_screened) {
-  const model::Matrix& head = model.weights.head;
-  std::size_t bytes =
-      is_screened ? program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols) : 0;
-  for (const model::ModelTensor& tensor : model.tensors) {
-    const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
-    if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
-      continue;
-    bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
-  }
-  return bytes;
-}
-
 cpu::HeadMode head_mode(const CommonOptions& options) {
   if (!options.chooses_head) return cpu::HeadMode::kFull;
   if (!options.head) return cpu::HeadMode::kBest;
@@ -177,13 +163,28 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   return std::make_unique<IntactBackend>(model, std::move(backend));
 }
 
+// bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
+std::size_t packed_bytes(const model::Model& model, bool is_screened) {
+  const model::Matrix& head = model.weights.head;
+  std::size_t bytes =
+      is_screened ? program::screen_panels(head.rows) * program::screen_panel_bytes(head.cols) : 0;
+  for (const model::ModelTensor& tensor : model.tensors) {
+    const bool is_embedding = tensor.data.data() == model.weights.embedding.data.data();
+    if (tensor.mtp || tensor.shape.size() < 2 || (is_embedding && !model.config.tie_word_embeddings))
+      continue;
+    bytes += tensor.size() * (tensor.dtype == model::DType::kBF16 ? sizeof(std::uint16_t) : sizeof(float));
+  }
+  return bytes;
+}
+
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config) {
   if (options.device != "cpu") return std::nullopt;
   const std::size_t kept_in_the_file =
       config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
   return CpuMemory{.packed_bytes = (parameter_count(config) - kept_in_the_file) * sizeof(std::uint16_t),
                    .rows = rows_per_step(options),
-                   .threads = options.threads.value_or(cpu::usable_processors())};
+                   .threads = std::min<std::size_t>(options.threads.value_or(cpu::usable_processors()),
+                                                    cpu::usable_processors())};
 }
 
 cpu::LoadEvents show_loading() {

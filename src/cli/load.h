@@ -29,6 +29,9 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context, cpu::Trace* trace = nullptr);
 
+// What its weights take when they are packed; with a screened head's narrower copy on top.
+std::size_t packed_bytes(const model::Model& model, bool is_screened);
+
 // What the cpu device will take for a model of this config, as far as the config tells: at least so much. Nothing for other
 // devices.
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config);

@@ -36,9 +36,15 @@ const Kernels& choose_kernels(const std::optional<std::string>& isa) {
               fmt::format("this machine has {}", names));
 }
 
+// More workers than processors only take these from each other: to wait for one that has lost its processor costs a time slice.
+std::size_t cut(const CpuOptions& options, const Processors& processors) {
+  if (options.n_workers == 0) return processors.n_usable;
+  return options.oversubscribe ? options.n_workers : std::min(options.n_workers, processors.n_usable);
+}
+
 Workers make_workers(const CpuOptions& options) {
   const Processors processors = find_processors();
-  const std::size_t n = options.n_workers != 0 ? options.n_workers : processors.n_usable;
+  const std::size_t n = cut(options, processors);
   return {n, place(processors, n, options.pin)};
 }
 
@@ -167,6 +173,10 @@ bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t m
   return std::ranges::all_of(step.outputs, [&](const program::Output& output) {
     return !output.return_logits && output.choice && program::screen_rule(*output.choice, vocab_size);
   });
+}
+
+std::size_t worker_count(const CpuOptions& options) {
+  return cut(options, find_processors());
 }
 
 program::Tiling tiling_for(std::size_t n_workers) {

@@ -27,7 +27,9 @@ enum class HeadMode : std::uint8_t {
 };
 
 struct CpuOptions {
-  std::size_t n_workers = 0;       // 0: as many as the process has processors (placement.h)
+  std::size_t n_workers =
+      0;  // 0: as many as the process has usable processors (placement.h); not more either
+  bool oversubscribe = false;      // all of n_workers, whatever there is: slower, for tests
   std::optional<std::string> isa;  // nothing: the best there is
   bool pin = true;  // each worker but the calling thread to a processor of its own, if enough are free
   bool verify_programs = false;  // every Program is proven before it runs
@@ -63,10 +65,15 @@ std::size_t most_screened_outputs(const CpuOptions& options);
 // them, and they are of at most so many rows.
 bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs);
 
+// The workers that a backend with these options has.
+std::size_t worker_count(const CpuOptions& options);
+
 // How this device cuts the ops of its Programs.
 program::Tiling tiling_for(std::size_t n_workers);
 
-// Packs the weights, or reads them packed. `model` must outlive the backend. Throws Error if `isa` names none of this machine's
+// Packs the weights, or reads them packed. If memory runs out in a step, `run` throws Error when all workers have stopped; the
+// slots of that step must be reset before they are used again.
+// `model` must outlive the backend. Throws Error if `isa` names none of this machine's
 // instruction sets, or as PackedWeights does.
 std::unique_ptr<Backend> make_backend(const model::Model& model, std::size_t n_slots, std::size_t context,
                                       const CpuOptions& options, const LoadEvents& events = {});

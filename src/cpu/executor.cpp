@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <new>
 #include <utility>
 #include <variant>
 
@@ -72,6 +73,26 @@ Executor::Executor(const model::Model& model, const PackedWeights& weights, cons
     transpose(2 * config.key_dim(), config.conv_dim(), config.value_head_dim);
     data_.conv_taps.push_back(std::move(taps));
   }
+  const auto measure = [this](const PackedOp& op) {
+    widest_depth_ = std::max(widest_depth_, op.depth);
+    for (const PackedTile& tile : op.tiles) widest_tile_ = std::max(widest_tile_, tile.n_panels * kLanes);
+  };
+  for (std::size_t layer = 0; layer < config.n_layers(); ++layer)
+    for (const OpKind kind : {OpKind::kMixIn, OpKind::kMixOut, OpKind::kMlpIn, OpKind::kMlpOut})
+      measure(weights.of(kind, layer));
+  measure(weights.of(OpKind::kHead, 0));
+}
+
+// What tasks of weight ops work in, so that they hardly ever ask for memory themselves.
+void Executor::reserve_scratch(const Program& program) {
+  std::size_t rows = 0;
+  for (const program::RowGroup& group : program.groups) rows = std::max<std::size_t>(rows, group.size());
+  const bool is_rounded = data_.kernels->activations == ActivationType::kBF16;
+  for (Scratch& scratch : scratch_) {
+    at_least(scratch.staged, (is_rounded ? 1 : rows) * widest_depth_);
+    if (is_rounded) at_least(scratch.staged_bf16, rows * widest_depth_);
+    at_least(scratch.tile, rows * widest_tile_);
+  }
 }
 
 void Executor::prepare(const Program& program, const program::Step& step, program::StepResult& result) {
@@ -102,6 +123,7 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
     data_.panels_recomputed.store(0, std::memory_order_relaxed);
   }
   at_least(activations.tile_best, outputs * data_.weights->of(OpKind::kHead, 0).tiles.size());
+  reserve_scratch(program);
 
   for (const Op& op : program.ops) {
     if (op.kind != OpKind::kHead && op.kind != OpKind::kRecompute) continue;
@@ -122,6 +144,7 @@ void Executor::run(const Program& program, const program::Step& step, program::S
   const auto start = Clock::now();
   workers_.run([this](std::size_t worker) { work(worker); });
   if (is_traced_) trace_->end_step();
+  throw_failure();
   if (times_ != nullptr) times_->step_seconds += seconds_since(start);
 }
 
@@ -156,10 +179,10 @@ void Executor::work(std::size_t worker) {
     wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
     if (trace != nullptr) trace->begins(static_cast<std::size_t>(&task - program.tasks.data()));
     if (worker != 0 || times_ == nullptr) {
-      tasks.run(task);
+      run_task(tasks, task);
     } else {
       const auto start = Clock::now();
-      tasks.run(task);
+      run_task(tasks, task);
       times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
     }
     if (trace != nullptr) trace->ends();
@@ -168,6 +191,30 @@ void Executor::work(std::size_t worker) {
     // The counter can't be full before the next task, either, if that signals it, too: one word for both.
     if (index < program.tasks.size() && program.tasks[index].signal == task.signal && looks_ahead) continue;
     counters_[task.signal].bump(std::exchange(done, 0));
+  }
+}
+
+// After a failure tasks are only counted, so that nobody waits in vain and the dispatch ends soon. Whoever waits for a task that
+// was left out sees the flag: it was set before the task's bump.
+void Executor::run_task(Tasks& tasks, const Task& task) {
+  if (has_failed_.load(std::memory_order_relaxed)) return;
+  try {
+    tasks.run(task);
+  } catch (...) {
+    const std::lock_guard lock(failing_);
+    if (!failure_) failure_ = std::current_exception();
+    has_failed_.store(true, std::memory_order_relaxed);
+  }
+}
+
+void Executor::throw_failure() {
+  if (!failure_) return;
+  has_failed_.store(false, std::memory_order_relaxed);
+  try {
+    std::rethrow_exception(std::exchange(failure_, nullptr));
+  } catch (const std::bad_alloc&) {
+    throw Error("out of memory in the middle of a step", {},
+                "close other programs, raise the limit, or use a smaller model or -c");
   }
 }
 

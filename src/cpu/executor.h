@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -25,7 +27,8 @@ class Executor {
            Sequences& sequences);
 
   // Runs `step`, which is valid and has `program`'s shape, in one dispatch. Fills tokens and logits of `result`, which are
-  // sized already.
+  // sized already. If a task throws, the others are left out, and Error is thrown when all workers have stopped: results and
+  // the sequences of the step are then worth nothing.
   void run(const program::Program& program, const program::Step& step, program::StepResult& result);
 
   // The same on the calling thread, task by task in `order`: for tests.
@@ -42,8 +45,11 @@ class Executor {
   void trace(Trace* trace) { trace_ = trace; }
 
  private:
+  void reserve_scratch(const program::Program& program);
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
+  void run_task(Tasks& tasks, const program::Task& task);
+  void throw_failure();
   bool is_shared_out(const program::Program& program) const;
   static void fetch_start(const Fetchable& what);
   void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes, WorkerTrace* trace);
@@ -53,6 +59,11 @@ class Executor {
   std::vector<Scratch> scratch_;  // [workers]
   Counters counters_;
   std::atomic<std::uint32_t> next_task_ = 0;
+  std::atomic<bool> has_failed_ = false;  // tasks are left out, and only bump
+  std::mutex failing_;
+  std::exception_ptr failure_;    // the first
+  std::size_t widest_depth_ = 0;  // of the weight ops
+  std::size_t widest_tile_ = 0;   // of the weight ops, columns as packed
   Statistics* times_ = nullptr;
   Trace* trace_ = nullptr;
   bool is_traced_ = false;  // the step that runs

@@ -73,11 +73,13 @@ std::optional<Hash128> noted_content(const fs::path& note, Hash128 identity) {
   return content;
 }
 
+constexpr std::string_view kAdvice = "set SLUICE_CACHE_DIR to a folder that can be written";
+
 void make_folder(const fs::path& folder) {
   std::error_code error;
   if (fs::is_directory(folder, error)) return;
   fs::create_directories(folder, error);
-  if (error) throw Error("can't be made: " + error.message(), folder.string());
+  if (error) throw Error("the folder can't be made: " + error.message(), folder.string(), kAdvice);
   fs::permissions(folder, fs::perms::owner_all, error);
 }
 
@@ -85,12 +87,12 @@ void make_folder(const fs::path& folder) {
 void write_note(const fs::path& note, const std::string& text) {
   std::string name = note.string() + ".XXXXXX";
   const int fd = ::mkstemp(name.data());
-  if (fd < 0) throw Error("can't be made", name);
+  if (fd < 0) throw Error("no file can be made there", note.parent_path().string(), kAdvice);
   const bool good = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   ::close(fd);
   if (good && ::rename(name.c_str(), note.c_str()) == 0) return;
   ::unlink(name.c_str());
-  throw Error("can't be written", note.string());
+  throw Error("can't be written", note.string(), kAdvice);
 }
 
 // What processes that were killed have left: new files get their names within a moment.

@@ -144,7 +144,7 @@ class TemporaryFile {
  public:
   explicit TemporaryFile(const std::filesystem::path& beside)
       : name_(beside.string() + ".XXXXXX"), file_(::mkostemp(name_.data(), O_CLOEXEC)) {
-    if (file_.get() < 0) fail_errno("can't be made", name_);
+    if (file_.get() < 0) fail_errno("no file can be made there", beside.parent_path());
   }
   ~TemporaryFile() {
     if (!name_.empty()) ::unlink(name_.c_str());

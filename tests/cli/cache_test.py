@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import unittest
 
-from harness import GOLDEN, CliTest, environment, read_npy, write_known_model
+from harness import GOLDEN, WRONG_USAGE, CliTest, environment, read_npy, write_known_model
 
 TOKENS = ["--tokens", "1,2,3,4,5", "-t", 2]
 
@@ -79,6 +79,14 @@ class Cache(CliTest):
         plain = self.logits()
         self.cache.write_text("a file, not a folder")
         self.assertEqual(self.logits("--cache", warns=1), plain)
+        result = self.sluice("logits", self.model, *TOKENS, "--cache", "-o", self.folder / "o.npy", env=self.env)
+        self.assertEqual(result.stderr.decode(), "sluice: warning: the packed weights are not kept: the folder can't be made: Not a directory "
+                         f"({self.cache}/packed): set SLUICE_CACHE_DIR to a folder that can be written\n")
+
+    def test_the_folder_is_no_value_of_the_option(self):
+        result = self.sluice("logits", self.model, *TOKENS, "--cache=/x", "-o", self.folder / "o.npy")
+        self.assertEqual(result.returncode, WRONG_USAGE)
+        self.assertEqual(result.stderr.decode(), 'sluice: error: takes no value, but is given "/x" (--cache): see sluice logits --help\n')
 
     def test_other_commands(self):
         model = write_known_model(self.folder / "known")

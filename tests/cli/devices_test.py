@@ -40,7 +40,11 @@ class Devices(CliTest):
 
     def test_the_processor(self):
         cpu = self.by_name()["cpu"]
-        self.assertEqual(cpu["threads"], len(os.sched_getaffinity(0)))
+        self.assertLessEqual(cpu["threads"], len(os.sched_getaffinity(0)))
+        # The workers that the device takes: as many by itself, and no more if it is asked for them.
+        for threads in ((), ("-t", cpu["threads"] + 7)):
+            report = self.good_json("bench", "-p", 0, "-n", 1, "--rows", 1, "--reps", 1, "--json", *threads)
+            self.assertEqual(report["machine"]["threads"], cpu["threads"])
         with open("/proc/cpuinfo") as file:
             info = file.read()
         self.assertIn(cpu["cpu"], info)

@@ -129,6 +129,7 @@ TEST_F(CpuBackendBits, AreThoseOfTheTableThatWasAskedFor) {
     CpuOptions options;
     options.isa = kernels->name;
     options.n_workers = 3;
+    options.oversubscribe = true;
     options.verify_programs = true;
     const auto backend = make_backend(model_.model(), 3, kContext, options);
     EXPECT_EQ(backend->isa(), kernels->name);

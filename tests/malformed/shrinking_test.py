@@ -4,6 +4,7 @@ that nobody empties until the file is changed: so the file is in use by then, an
 import os
 import subprocess
 import threading
+import time
 import unittest
 
 from formats import safetensors_bytes, tiny_config, tiny_gguf, tiny_tensors
@@ -119,6 +120,22 @@ class Shrinking(CliTest):
         self.assertEqual(code, FAILED, errors)
         self.assertRegex(errors, r"(\A|\n)sluice: error: [^\n]*shrank[^\n]*model.safetensors[^\n]*\n\Z")
         self.assertEqual(errors.count("sluice: error:"), 1)
+
+    def test_bench(self):
+        process = self.start("bench", self.weights.parent, "-p", 0, "-n", 64, "--rows", 1, "--reps", 1000, "-t", 1)
+        maps = f"/proc/{process.pid}/maps"
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and process.poll() is None:  # by then it has been loaded at least once
+            with open(maps, encoding="utf-8") as file:
+                if str(self.weights) in file.read():
+                    break
+        time.sleep(1)  # loading takes a few milliseconds; if it is still on, it has words of its own
+        os.truncate(self.weights, 5000)
+        code = process.wait(TIMEOUT)
+        with process.stderr:
+            errors = process.stderr.read().decode()
+        self.assertEqual(code, FAILED, errors)
+        self.assertRegex(errors, r"\Asluice: error: [^\n]*(shrank[^\n]*model.safetensors|can't be read again)[^\n]*\n\Z")
 
     def test_gone_or_replaced_is_harmless(self):
         def replace(file):
