@@ -27,13 +27,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutations import Mutation, edited, gguf, oracle, screening, tokenizer, weights
+from mutations import Mutation, cpu, edited, gguf, oracle, screening, tokenizer, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build-mutation" / "tree"
 BUILD = ROOT / "build-mutation" / "build"
 MUTANTS = ROOT / "build-mutation" / "mutants"
-MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS, *screening.MUTATIONS]
+MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS, *cpu.MUTATIONS,
+             *screening.MUTATIONS]
 MEMORY = 8 << 30  # bytes of address space for a mutant that allocates without end
 MIN_TIMEOUT = 60  # seconds; or ten times what the unmutated program takes
 SEED = 20261122
@@ -161,11 +162,11 @@ class Tester:
             # A busy machine or an unlucky draw can fail a test, but not the same one again with the same seed while the
             # unmutated program passes it.
             for seed in (SEED, SEED + 1, SEED + 2):
-                test = failing_test(mutant, self.timeouts[program], seed)
+                test = failing_test(mutant, self.timeouts[program], seed, mutation.filter)
                 if not test:
                     break
-                if (failing_test(mutant, self.timeouts[program], seed, only=test)
-                        and not failing_test(BUILD / "tests" / program, self.timeouts[program], seed, only=test)):
+                if (failing_test(mutant, self.timeouts[program], seed, test)
+                        and not failing_test(BUILD / "tests" / program, self.timeouts[program], seed, test)):
                     return f"{program} {test} (SLUICE_TEST_SEED={seed})"
         return None
 
@@ -182,10 +183,10 @@ class Tester:
         return Outcome(mutation, verdict, by or mutation.trap, time.monotonic() - start)
 
 
-def failing_test(program: Path, timeout: float, seed: int, only: str | None = None) -> str | None:
-    """The first test of `program` that fails, crashes or runs into the time limit; None if all pass."""
+def failing_test(program: Path, timeout: float, seed: int, tests: str) -> str | None:
+    """The first of these tests of `program` that fails, crashes or runs into the time limit; None if all pass."""
     command = [str(program), "--gtest_fail_fast", "--gtest_color=no", "--gtest_print_time=0",
-               f"--gtest_filter={only or f'*:-{TIMED}'}"]
+               f"--gtest_filter={tests}:-{TIMED}"]
     started = re.compile(r"^\[ RUN      \] (\S+)", re.MULTILINE)
     environment = {**os.environ, "SLUICE_TEST_SEED": str(seed)}
     try:
@@ -200,12 +201,13 @@ def failing_test(program: Path, timeout: float, seed: int, only: str | None = No
     return failed[0] if failed else running[-1] if running else "*"
 
 
-def tester(programs: list[str]) -> Tester:
+def tester(programs: list[str], mutations: list[Mutation]) -> Tester:
     """Times the unmutated tests, which must pass."""
     timeouts = {}
     for program in programs:
         start = time.monotonic()
-        failure = failing_test(BUILD / "tests" / program, 600, SEED)
+        tests = ":".join(sorted({mutation.filter for mutation in mutations if program in mutation.programs}))
+        failure = failing_test(BUILD / "tests" / program, 600, SEED, tests)
         if failure:
             sys.exit(f"{program} fails without a mutation: {failure}")
         timeouts[program] = max(MIN_TIMEOUT, 10 * (time.monotonic() - start))
@@ -242,7 +244,7 @@ def main() -> int:
     TREE.mkdir(parents=True, exist_ok=True)
     update_tree()
     build(programs, options.jobs)
-    test = tester(programs)
+    test = tester(programs, mutations)
     print(f"built, and unmutated {', '.join(programs)} pass: {time.monotonic() - start:.0f} s", flush=True)
 
     outcomes = []

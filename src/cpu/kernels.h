@@ -19,7 +19,7 @@ inline constexpr std::size_t kLanes = 16;
 // How a kernel wants the activations that meet bf16 weights.
 enum class ActivationType : std::uint8_t { kF32, kBF16 };
 
-// The most rows that the delta rule of a long span takes at once (delta_chunks.h).
+// The most rows that the delta rule of a long span takes at once (delta_chunk.h).
 inline constexpr std::size_t kMaxDeltaChunk = 32;
 
 // What the delta rule in chunks needs beside products of bf16. ld: elements from row to row.

@@ -1,4 +1,4 @@
-// What the delta rule in chunks (delta_chunks.h) needs beside products of bf16. On vectors that the instruction set has, so that
+// What the delta rule in chunks (delta_chunk.h) needs beside products of bf16. On vectors that the instruction set has, so that
 // sums stay in its registers. Part of kernels_common.h.
 #pragma once
 

@@ -53,8 +53,9 @@ struct StepShape {
   bool operator==(const StepShape&) const = default;
 };
 
-// Spans of up to this many rows run as decode (KV splits, one row after the other), longer ones as prefill (flash-style
-// attention, blocks of rows). The delta rule goes row by row in both and gives the same bits. A row's arithmetic follows from its own span alone.
+// Spans of up to this many rows run as decode (KV splits, the delta rule row by row), longer ones as prefill (flash-style
+// attention in blocks of rows, the delta rule in chunks that begin at the span's first row). Both agree within the error of the
+// kernels' arithmetic. A row's arithmetic follows from its own span alone.
 inline constexpr std::uint32_t kMaxShortSpan = 8;
 
 // Positions of the KV cache that one split of a short span's attention covers. A constant, so that the order of sums does
