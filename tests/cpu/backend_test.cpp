@@ -172,7 +172,7 @@ TEST_F(CpuBackendBits, DoNotDependOnNeighbours) {
 }
 
 // Steps of all kinds, each row against the oracle's ops with the device's roundings (limits as layers_test.cpp derives
-// them).
+// them, and the delta rule's roundings of long spans).
 TEST_F(CpuBackendBits, AreCloseToTheOracle) {
   const std::vector<program::Step> steps = random_steps(random_, 3, kContext, vocab_);
   for (const bool rounds : {false, true}) {
@@ -196,7 +196,8 @@ TEST_F(CpuBackendBits, AreCloseToTheOracle) {
       std::vector<float> got;
       for (const program::StepResult& result : run_all(device, steps))
         got.insert(got.end(), result.logits.begin(), result.logits.end());
-      EXPECT_LT(test::relative_rms<float>(got, want), rounds ? 1e-2 : 1e-3) << kernels->name;
+      EXPECT_LT(test::relative_rms<float>(got, want), rounds ? 1e-2 + kDeltaRoundings : 1e-3)
+          << kernels->name;
       RecordProperty(kernels->name, fmt::format("{:.1e}", test::relative_rms<float>(got, want)));
     }
   }

@@ -197,7 +197,7 @@ class Delta : public testing::TestWithParam<const Kernels*> {
   }
 
   double bound(const Span& span) const {
-    if (k_.activations == ActivationType::kBF16) return 7 * 0x1p-9;
+    if (k_.activations == ActivationType::kBF16) return kDeltaRoundings;
     return static_cast<double>(span.key_dim + DeltaChunk::max_rows(k_)) * 0x1p-24;
   }
 

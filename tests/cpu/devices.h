@@ -45,6 +45,10 @@ inline std::vector<const Kernels*> all_tables() {
   return tables;
 }
 
+// What rounding the delta rule's operands to bf16 makes of a long span's mixer (delta_test.cpp derives it), and through it of
+// logits and later rows, on tables that take activations in bf16.
+inline constexpr double kDeltaRoundings = 7 * 0x1p-9;
+
 inline bool is_emulated(const Kernels& kernels) {
   return std::string_view(kernels.name).ends_with("emulated");
 }
