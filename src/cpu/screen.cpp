@@ -25,11 +25,15 @@ Floats4 load_part(const float* from, std::size_t n) {
   return values;
 }
 
-// The least bf16 that is no less than `value` ≥ 0.
+// The least fp32 that is no less than `value` ≥ 0. Subnormals, too: no relative slack would make up for their rounding.
+float up_to_float(double value) {
+  const auto rounded = static_cast<float>(value);
+  return static_cast<double>(rounded) < value ? std::nextafter(rounded, HUGE_VALF) : rounded;
+}
+
+// The same in bf16.
 std::uint16_t up_to_bf16(double value) {
-  auto rounded = static_cast<float>(value);
-  if (static_cast<double>(rounded) < value) rounded = std::nextafter(rounded, HUGE_VALF);
-  const auto bits = std::bit_cast<std::uint32_t>(rounded);
+  const auto bits = std::bit_cast<std::uint32_t>(up_to_float(value));
   return static_cast<std::uint16_t>((bits >> 16U) + ((bits & 0xFFFFU) != 0 ? 1 : 0));
 }
 
@@ -120,9 +124,9 @@ void ScreenOperand::set(std::span<const float> x) {
   const double reach = std::sqrt(norm) + std::sqrt(error);
   const double roundings = (n + 12) * kUnit;
   const double gamma = roundings / (1 - roundings);
-  row_.reach = static_cast<float>(kSlack * reach);
-  row_.blur = static_cast<float>(kSlack * (std::sqrt(error) + gamma * reach + 0x1p-126 * std::sqrt(n)));
-  row_.least = static_cast<float>(kSlack * (0x1p-118 + 0x1p-125 * (n + 2) + 0x1p-126 * std::sqrt(n) * reach));
+  row_.reach = up_to_float(kSlack * reach);
+  row_.blur = up_to_float(kSlack * (std::sqrt(error) + gamma * reach + 0x1p-126 * std::sqrt(n)));
+  row_.least = up_to_float(kSlack * (0x1p-118 + 0x1p-125 * (n + 2) + 0x1p-126 * std::sqrt(n) * reach));
 }
 
 ScreenRow ScreenOperand::row() const {

@@ -23,7 +23,7 @@
 //   select     which panels of 16 columns may still hold the answer                 output
 //   recompute  these panels' logits, as `head` computes them                        rows × columns
 //
-// In both cases in the last layer, what only other rows would need is left out.
+// In the last layer, what only other rows would need is left out.
 //
 // A Program holds no positions, slots or tokens: it serves every step of its shape.
 #pragma once

@@ -24,6 +24,7 @@ std::size_t share_of(const Program& program, const Op& op, const Task& task,
     case OpKind::kMlpIn:
     case OpKind::kMlpOut:
     case OpKind::kHead:
+    case OpKind::kScreen:
       return program.tilings[op.tiling][task.part].size();
     case OpKind::kEmbed:
       return program.groups[task.rows].size();
@@ -35,6 +36,8 @@ std::size_t share_of(const Program& program, const Op& op, const Task& task,
     }
     case OpKind::kKvAppend:
     case OpKind::kMixMerge:
+    case OpKind::kSelect:
+    case OpKind::kRecompute:  // what it reads only the step's bounds tell
     case OpKind::kSample:
       return 1;
   }

@@ -74,29 +74,23 @@ class Bench(CliTest):
         self.assertTrue(math.isclose(result["floor_fraction"], speed["median"] / result["floor_tok_s"]))
 
     def test_a_screened_head(self):
-        """Bytes are those of the copy and of what is recomputed; both heads see the same rows."""
-        options = (*quick(p=0, rows="1,5"), "--json")
-        full = self.good_json("bench", self.tiny, *options, "--head", "full")["results"]
-        screened = self.good_json("bench", self.tiny, *options, "--head", "screened")["results"]
+        """Of the bundled model, whose vocabulary is too small for it unless it is asked for. Bytes are those of the copy and of
+        what is recomputed."""
+        options = (*quick(p=0, n=20, rows="1,5"), "--json")
+        full = self.good_json("bench", *options)["results"]
+        screened = self.good_json("bench", *options, "--head", "screened")["results"]
         self.assertEqual([result["head"] for result in full], ["full"] * 2)
-        config = self.good_json("inspect", self.tiny, "--json")["config"]
+        config = self.good_json("inspect", "--json")["config"]
         vocab, hidden = config["vocab_size"], config["hidden_size"]
-        panels = -(-vocab // 16)
-        self.assertEqual(screened[0]["head"], "screened")
-        self.assertEqual(screened[0]["dispatches_per_step"], 1)
-        rows = screened[0]["head_rows_recomputed"]
-        self.assertGreater(rows, 0)
-        self.assertLessEqual(rows, vocab)
-        share = screened[0]["screened_share"]
-        self.assertGreater(share, 0)
-        copy = panels * 16 * (-(-hidden // 4) * 4 + 8)
-        saved = full[0]["bytes_per_step"] - screened[0]["bytes_per_step"]
-        head = vocab * hidden * 2  # bf16
-        self.assertLessEqual(abs(saved - share * (head - copy) + head * rows / vocab), 0.02 * head)
-        self.assertGreater(screened[0]["op_share"]["screen"], 0)
-        self.assertEqual(screened[0]["op_share"]["head"], 0)
-        self.assertEqual(full[0]["op_share"]["screen"], 0)
-        text = self.good("bench", self.tiny, *quick(p=0, rows=1), "--head", "screened").decode()
+        result = screened[0]
+        self.assertEqual((result["head"], result["dispatches_per_step"], result["screened_share"]), ("screened", 1, 1))
+        self.assertTrue(0 < result["head_rows_recomputed"] < vocab, result["head_rows_recomputed"])
+        saved = vocab * (2 * hidden - (hidden + 8) - 2 * hidden * result["head_rows_recomputed"] / vocab)
+        self.assertTrue(math.isclose(full[0]["bytes_per_step"] - result["bytes_per_step"], saved))
+        self.assertEqual(result["flops_per_step"], full[0]["flops_per_step"])
+        self.assertGreater(result["op_share"]["screen"], 0)
+        self.assertEqual((result["op_share"]["head"], full[0]["op_share"]["screen"]), (0, 0))
+        text = self.good("bench", *quick(p=0, rows=1), "--head", "screened").decode()
         self.assertIn("rows recomputed", text)
 
     def test_loading_beside_reading(self):

@@ -10,7 +10,6 @@ from gguf_file import write_known_gguf
 from harness import FAILED, GOLDEN, SOURCE, WRONG_USAGE, CliTest, environment, write_known_model
 
 SHAPE = ("--shape", "qwen3.5-0.8b", "--head", "full")
-PAGES = ("program.md", "screened-head.md")
 LAYER_OPS = {"deltanet": ["mix_in", "mix", "mix_out", "mlp_in", "mlp_out"],
              "attention": ["mix_in", "kv_append", "mix", "mix_out", "mlp_in", "mlp_out"]}
 COSTS = ("weight_bytes", "state_bytes", "kv_bytes", "bytes", "flops")
@@ -137,16 +136,12 @@ class InspectProgram(CliTest):
         for file in sorted(GOLDEN.glob("*/config.json")):
             self.good("inspect", file.parent, "--program", "--dot")
 
-    def test_the_pages_are_what_the_program_prints(self):
-        for name in PAGES:
-            page = (SOURCE / "docs" / name).read_text()
-            blocks = re.findall(r"```console\n\$ sluice ([^\n]*)\n(.*?)```", page, re.DOTALL)
-            self.assertGreater(len(blocks), 0)
-            for command, output in blocks:
-                self.assertEqual(self.good(*shlex.split(command)).decode(), output, command)
-
-    def test_the_picture_is_of_the_graph(self):
+    def test_the_page_is_what_the_program_prints(self):
         page = (SOURCE / "docs" / "program.md").read_text()
+        blocks = re.findall(r"```console\n\$ sluice ([^\n]*)\n(.*?)```", page, re.DOTALL)
+        self.assertGreater(len(blocks), 0)
+        for command, output in blocks:
+            self.assertEqual(self.good(*shlex.split(command)).decode(), output, command)
         command, = re.findall(r"`sluice ([^`>]*) > docs/program.dot`", page)
         dot = self.good(*shlex.split(command)).decode()
         self.assertEqual(dot, (SOURCE / "docs" / "program.dot").read_text())

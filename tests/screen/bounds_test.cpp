@@ -163,9 +163,9 @@ std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n,
   return row;
 }
 
-constexpr const char* kActivations[] = {"gaussian", "signs",        "constant",     "one outlier",
-                                        "huge",     "tiny",         "zero",         "between levels",
-                                        "infinite", "not a number", "whole numbers"};
+constexpr const char* kActivations[] = {"gaussian",  "signs",    "constant",     "one outlier",
+                                        "huge",      "tiny",     "zero",         "between levels",
+                                        "subnormal", "infinite", "not a number", "whole numbers"};
 
 std::vector<float> make_activations(Random& random, std::size_t kind, std::size_t n) {
   std::vector<float> x = gaussian(random, n, 1.0F);
@@ -195,12 +195,15 @@ std::vector<float> make_activations(Random& random, std::size_t kind, std::size_
         x[k] = k == 0 ? static_cast<float>(levels) : 100.5F * sign_of(k);
         break;
       case 8:
-        if (k == n / 2) x[k] = -kInfinity;
+        x[k] *= 1e-39F;
         break;
       case 9:
-        if (k == n / 2) x[k] = std::numeric_limits<float>::quiet_NaN();
+        if (k == n / 2) x[k] = -kInfinity;
         break;
       case 10:
+        if (k == n / 2) x[k] = std::numeric_limits<float>::quiet_NaN();
+        break;
+      case 11:
         x[k] = std::round(x[k] * 40);
         break;
       default:

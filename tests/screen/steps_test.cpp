@@ -18,7 +18,9 @@
 #include "program/screening.h"
 #include "tests/cpu/devices.h"
 #include "tests/oracle/random_model.h"
+#include "tests/support/golden.h"
 #include "tests/support/seed.h"
+#include "tests/support/temp_folder.h"
 
 namespace sluice::cpu {
 namespace {
@@ -313,6 +315,32 @@ TEST_F(ScreenedBackend, IsThereOnDemandOnly) {
   EXPECT_FALSE(backend_->is_screened());
   make(HeadMode::kScreened);
   EXPECT_EQ(backend_->packed_bytes(), bytes + 250 * program::screen_panel_bytes(16));
+}
+
+// A checkpoint's packed file holds the copy, and isn't taken for that of a model without.
+TEST(ScreenedFile, GivesTheSameTokens) {
+  const test::TempFolder folder;
+  const model::Model model = model::load_model(test::golden_folder("nested_tied"));
+  std::vector<std::vector<std::int32_t>> tokens;
+  std::vector<bool> from_cache;
+  for (const HeadMode head : {HeadMode::kFull, HeadMode::kScreened, HeadMode::kScreened, HeadMode::kFull}) {
+    CpuOptions options;
+    options.n_workers = 2;
+    options.head = head;
+    options.cache = folder.path();
+    const auto backend = make_backend(model, 1, 64, options);
+    from_cache.push_back(backend->from_cache());
+    EXPECT_EQ(backend->is_screened(), head == HeadMode::kScreened);
+    std::vector<std::int32_t>& chosen = tokens.emplace_back();
+    program::Choice choice;
+    choice.n_tokens = model.config.vocab_size;
+    for (std::size_t i = 0; i < 40; ++i)
+      chosen.push_back(backend->run({{static_cast<std::int32_t>(i)}, {{0, i, 0, 1}}, {{0, false, choice}}})
+                           .tokens.front());
+    EXPECT_EQ(backend->statistics().screened_steps > 0, head == HeadMode::kScreened);
+  }
+  EXPECT_EQ(from_cache, (std::vector<bool>{false, false, true, true}));
+  for (const std::vector<std::int32_t>& other : tokens) EXPECT_EQ(other, tokens.front());
 }
 
 // Flat logits: everything is recomputed, so screening is tried ever more seldom.

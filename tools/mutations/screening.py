@@ -25,8 +25,6 @@ MUTATIONS = [
     Mutation("residual_rounded_down", "norms rounded to nothing above", BOUNDS, "((bits & 0xFFFFU) != 0 ? 1 : 0)", "0"),
     Mutation("sums_overflow", "activations of 16 bits whatever K is", BOUNDS,
              "std::min(kMostActivation, fitting)", "kMostActivation"),
-    Mutation("infinite_activations_bounded", "infinity and NaN taken for numbers", BOUNDS, "if (!is_finite) {",
-             "if (false) {"),
     Mutation("overflow_bounded", "sums that overflow taken for numbers", DOTS, "reach < all(0x1p+126F)",
              "reach == reach", compile=KERNELS),
     Mutation("weights_taken_as_signed", "what bytes without sign add to the sums not taken off", DOTS, "whole - row.offset",
