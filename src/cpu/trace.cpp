@@ -31,14 +31,16 @@ bool has_constant_cycles() {
 
 }  // namespace
 
-std::uint64_t ticks_now() {
+std::uint64_t ticks_now(Reading how) {
 #if defined(__x86_64__)
   static const bool is_constant = has_constant_cycles();
   if (is_constant) {
+    if (how == Reading::kEarly) return __builtin_ia32_rdtsc();
     unsigned processor = 0;
-    return __builtin_ia32_rdtscp(&processor);  // waits for earlier loads
+    return __builtin_ia32_rdtscp(&processor);
   }
 #endif
+  static_cast<void>(how);
   return static_cast<std::uint64_t>(nanoseconds_now());
 }
 
@@ -68,13 +70,13 @@ bool Trace::begin_step(std::size_t n_workers, const program::Program& program, c
   for (const program::Span& span : step.spans) kept.lengths.push_back(span.position + span.n_rows);
   for (const WorkerTrace& worker : workers_) kept.tasks.emplace_back(worker.next(), 0U);
   if (is_first) first_nanoseconds_ = nanoseconds_now();
-  kept.begin = ticks_now();
+  kept.begin = ticks_now(Reading::kAfterLoads);
   return true;
 }
 
 void Trace::end_step() {
   Step& kept = steps_.back();
-  kept.end = ticks_now();
+  kept.end = ticks_now(Reading::kAfterLoads);
   last_nanoseconds_ = nanoseconds_now();
   for (std::size_t worker = 0; worker < n_workers(); ++worker)
     kept.tasks[worker] = {kept.tasks[worker].data(), workers_[worker].next()};

@@ -71,7 +71,9 @@ void check(const StepTimes& step, std::size_t n_workers) {
   for (const TaskTimes& it : step.tasks) {
     const Task& task = program.tasks[it.task];
     for (std::uint32_t i = task.first_wait; i < task.first_wait + task.n_waits; ++i)
-      if (!program.waits[i].previous_step) EXPECT_GE(it.begin, full[program.waits[i].counter]);
+      if (!program.waits[i].previous_step) {
+        EXPECT_GE(it.begin, full[program.waits[i].counter]);
+      }
   }
 }
 
@@ -177,9 +179,9 @@ TEST(TaskBytes, FollowColumnsAndPositions) {
   for (std::uint32_t i = 0; i < program.tasks.size(); ++i) {
     const Task& task = program.tasks[i];
     const program::Op& op = program.ops[task.op];
-    if (op.kind == program::OpKind::kHead)
+    if (op.kind == program::OpKind::kHead) {
       EXPECT_EQ(bytes[i], program.tilings[op.tiling][task.part].size() * config.hidden_size * 2);
-    if (op.kind == program::OpKind::kMix && op.layer_kind == model::LayerKind::kAttention) {
+    } else if (op.kind == program::OpKind::kMix && op.layer_kind == model::LayerKind::kAttention) {
       constexpr std::size_t kPositions[] = {512, 512, 176, 0};
       EXPECT_EQ(bytes[i], kPositions[task.split] * kv_row) << task.split;
     }
