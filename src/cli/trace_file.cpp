@@ -34,6 +34,17 @@ std::string span_of(std::int64_t begin, std::int64_t end) {
   return fmt::format(R"("ts":{},"dur":{})", microseconds(begin), microseconds(end - begin));
 }
 
+// Of threads in all processes: Perfetto gives those with number 0, or their process's, a meaning of their own.
+constexpr std::size_t kThreadsInProcess = 10'000;
+
+std::size_t steps_thread(std::size_t process) {
+  return process * kThreadsInProcess;
+}
+
+std::size_t worker_thread(std::size_t process, std::size_t worker) {
+  return steps_thread(process) + 1 + worker;
+}
+
 std::string name_of_op(const Op& op) {
   const bool has_layer = op.kind != OpKind::kEmbed && op.kind != OpKind::kHead && op.kind != OpKind::kSample;
   return has_layer ? fmt::format("{} {}", program::name_of(op.kind), op.layer)
@@ -61,8 +72,8 @@ class StepWriter {
     }
   }
 
-  std::vector<std::string> events(std::size_t steps_thread) const {
-    std::vector<std::string> events = {step_event(steps_thread)};
+  std::vector<std::string> events() const {
+    std::vector<std::string> events = {step_event()};
     for (const cpu::TaskTimes& it : step_.tasks) {
       if (rounded(it.begin) > rounded(it.waited_from)) events.push_back(wait_event(it));
       events.push_back(task_event(it));
@@ -77,13 +88,13 @@ class StepWriter {
                        process_, thread, category, name, span_of(begin, end), number_, arguments);
   }
 
-  std::string step_event(std::size_t thread) const {
+  std::string step_event() const {
     const std::size_t bytes = std::accumulate(bytes_.begin(), bytes_.end(), std::size_t{0});
     const std::string arguments = fmt::format(
         R"("rows":{},"tasks":{},"bytes":{},"gb_s":{:.2f})", program_.shape.n_rows(), program_.tasks.size(),
         bytes, static_cast<double>(bytes) / std::max(step_.end - step_.begin, 1.0));
-    return event(thread, fmt::format("step {}", number_), "step", rounded(step_.begin), rounded(step_.end),
-                 arguments);
+    return event(steps_thread(process_), fmt::format("step {}", number_), "step", rounded(step_.begin),
+                 rounded(step_.end), arguments);
   }
 
   std::string task_event(const cpu::TaskTimes& it) const {
@@ -98,7 +109,8 @@ class StepWriter {
     for (const program::Wait& wait : waits_of(program_, task))
       if (!wait.previous_step) counters.push_back(wait.counter);
     arguments += fmt::format(R"(,"waits_for":[{}],"bumps":{})", fmt::join(counters, ","), task.signal);
-    return event(it.worker, program::name_of(op.kind), "task", rounded(it.begin), rounded(it.end), arguments);
+    return event(worker_thread(process_, it.worker), program::name_of(op.kind), "task", rounded(it.begin),
+                 rounded(it.end), arguments);
   }
 
   std::string wait_event(const cpu::TaskTimes& it) const {
@@ -111,7 +123,8 @@ class StepWriter {
     std::vector<std::string> names;
     for (const std::uint32_t op : ops) names.push_back(name_of_op(program_.ops[op]));
     const std::string arguments = fmt::format(R"("task":{},"for":"{}")", it.task, fmt::join(names, ", "));
-    return event(it.worker, "wait", "wait", rounded(it.waited_from), rounded(it.begin), arguments);
+    return event(worker_thread(process_, it.worker), "wait", "wait", rounded(it.waited_from),
+                 rounded(it.begin), arguments);
   }
 
   std::size_t process_;
@@ -137,13 +150,15 @@ TraceFile::TraceFile(const std::filesystem::path& path) : file_(path) {
 void TraceFile::write_steps(std::size_t process, const TracedSteps& series, const model::Weights& weights) {
   const std::size_t n_workers = series.trace->n_workers();
   std::vector<std::string> events = {
-      metadata(process, 0, "process_name", {{"name", series.name}}),
-      metadata(process, n_workers, "thread_name", {{"name", "steps"}}),
-      metadata(process, n_workers, "thread_sort_index", {{"sort_index", 0}}),
+      metadata(process, steps_thread(process), "process_name", {{"name", series.name}}),
+      metadata(process, steps_thread(process), "thread_name", {{"name", "steps"}}),
+      metadata(process, steps_thread(process), "thread_sort_index", {{"sort_index", 0}}),
   };
   for (std::size_t worker = 0; worker < n_workers; ++worker) {
-    events.push_back(metadata(process, worker, "thread_name", {{"name", fmt::format("worker {}", worker)}}));
-    events.push_back(metadata(process, worker, "thread_sort_index", {{"sort_index", worker + 1}}));
+    events.push_back(metadata(process, worker_thread(process, worker), "thread_name",
+                              {{"name", fmt::format("worker {}", worker)}}));
+    events.push_back(
+        metadata(process, worker_thread(process, worker), "thread_sort_index", {{"sort_index", worker + 1}}));
   }
   const auto flush = [&] {
     file_.write(fmt::format("{}\n{}", is_first_ ? "" : ",", fmt::join(events, ",\n")));
@@ -151,7 +166,7 @@ void TraceFile::write_steps(std::size_t process, const TracedSteps& series, cons
   };
   flush();
   for (std::size_t number = 0; number < series.trace->n_kept(); ++number) {
-    events = StepWriter(process, number, series.trace->step(number), weights).events(n_workers);
+    events = StepWriter(process, number, series.trace->step(number), weights).events();
     flush();
   }
 }
