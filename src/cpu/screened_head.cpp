@@ -78,6 +78,7 @@ void Tasks::select(const Task& task) {
     return;
   }
   const auto rule = program::screen_rule(*choice, config_.vocab_size);
+  SLUICE_CHECK(rule.has_value());
   const float threshold = program::screen_threshold(*rule, *choice, {a_.floors.data() + task.rows * n, n});
   const float* const ceilings = a_.ceilings.data() + task.rows * n;
   for (std::size_t panel = 0; panel < n; ++panel)
@@ -127,9 +128,10 @@ void Tasks::recompute(const Op& op, const Task& task) {
     multiply(weights, panels, rows, s_.tile.data(), width);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const std::size_t output = first_output + i;
-      if (!step_.outputs[output].choice) continue;
+      const auto& choice = step_.outputs[output].choice;
+      if (!choice) continue;
       float* const logits = s_.tile.data() + i * width;
-      edit(*step_.outputs[output].choice, run, logits);
+      edit(*choice, run, logits);
       std::copy_n(logits, run.size(), a_.logits.data() + output * config_.vocab_size + run.begin);
       float& best = a_.tile_best[output * n_tiles + task.part];
       best = std::max(best, k_.largest(logits, run.size()));
