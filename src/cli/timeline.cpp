@@ -33,7 +33,7 @@ constexpr double kLineGap = 12;
 constexpr double kNanoPerMicro = 1e3;
 
 // By OpKind; apart from each other and from the waits' red also for the colour-blind, on white and on black.
-constexpr std::array<const char*, cpu::kOpKinds> kColours = {
+constexpr std::array kColours = {
     "#8c6d46",  // embed
     "#3b7dc4",  // mix_in
     "#c774b1",  // kv_append
@@ -43,8 +43,12 @@ constexpr std::array<const char*, cpu::kOpKinds> kColours = {
     "#6b9e3f",  // mlp_in
     "#8a6fc0",  // mlp_out
     "#7d8794",  // head
+    "#a3adb8",  // screen
+    "#5b8a8a",  // select
+    "#b06a5c",  // recompute
     "#4c5560",  // sample
 };
+static_assert(kColours.size() == cpu::kOpKinds);
 constexpr const char* kWaitColour = "#e0311f";
 
 // What workers did in all: nanoseconds and bytes.
@@ -244,13 +248,12 @@ class Picture {
     double free = kLeft;
     for (std::size_t i = 0; i < program_.ops.size(); ++i) {
       const Op& op = program_.ops[i];
-      if ((op.kind != OpKind::kMixIn && op.kind != OpKind::kHead) || begins[i] < from || begins[i] >= to)
-        continue;
+      const bool is_head = op.kind == OpKind::kHead || op.kind == OpKind::kScreen;
+      if ((op.kind != OpKind::kMixIn && !is_head) || begins[i] < from || begins[i] >= to) continue;
       const std::string name =
-          op.kind == OpKind::kHead
-              ? "head"
-              : fmt::format("layer {} {}", op.layer,
-                            op.layer_kind == model::LayerKind::kDeltaNet ? "DeltaNet" : "attention");
+          is_head ? "head"
+                  : fmt::format("layer {} {}", op.layer,
+                                op.layer_kind == model::LayerKind::kDeltaNet ? "DeltaNet" : "attention");
       constexpr double kCharacter = 6.6;
       const double width = kCharacter * static_cast<double>(name.size()) + 10;
       const double x = std::min(x_of(begins[i], from), kWidth - kRight - width);

@@ -33,6 +33,7 @@ class CpuTrace : public testing::Test {
   std::unique_ptr<Backend> backend(std::size_t n_workers) {
     CpuOptions options;
     options.n_workers = n_workers;
+    options.oversubscribe = true;
     return make_backend(model_.model(), 1, 600, options);
   }
 
