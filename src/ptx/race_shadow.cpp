@@ -1,0 +1,87 @@
+#include "ptx/race_shadow.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace sluice::ptx {
+
+std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
+  if (first_key == key) return {&first, false};
+  if (first_key == FlatTable<ReadRecord>::kNoKey) {
+    first_key = key;
+    return {&first, true};
+  }
+  if (!others) others = std::make_unique<FlatTable<ReadRecord>>();
+  return others->find_or_add(key);
+}
+
+void RaceShadow::find_chunk(std::uint64_t number) {
+  std::unique_ptr<Page[]>& chunk = chunks_[number];
+  if (!chunk) chunk = std::make_unique<Page[]>(kChunkPages);
+  last_number_ = number;
+  last_ = chunk.get();
+}
+
+Cells& RaceShadow::cells(Page& page, const Segment& segment) {
+  if (!page.cells) page.cells = std::make_unique<Cells>();
+  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kPageBytes));
+  const std::uint32_t shift = std::min<std::uint32_t>(aligned, segment.shift);
+  if (shift < page.cells->shift) refine(*page.cells, shift);
+  return *page.cells;
+}
+
+void RaceShadow::refine(Cells& cells, std::uint32_t shift) {
+  const std::uint32_t parts = 1U << (cells.shift - shift);
+  std::vector<Cell> finer;
+  finer.reserve(cells.cells.size() * parts);
+  for (const Cell& cell : cells.cells) {
+    for (std::uint32_t part = 0; part < parts; ++part) {
+      finer.push_back(cell);
+      if (part == 0) continue;
+      if (cell.read.thread == Cell::kMany) {
+        finer.back().read.time = static_cast<std::uint32_t>(reads_.size());
+        reads_.push_back(std::make_unique<AccessSet<LaneAccess>>(*reads_[cell.read.time]));
+      }
+      if (cell.strong != 0) {
+        finer.back().strong = static_cast<std::uint32_t>(strong_.size());
+        strong_.push_back(std::make_unique<StrongSet>(*strong_[cell.strong]));
+      }
+    }
+  }
+  cells.cells = std::move(finer);
+  cells.shift = shift;
+}
+
+AccessSet<LaneAccess>& RaceShadow::make_reads(Cell& cell) {
+  const Stamp single = cell.read;
+  std::uint32_t number = static_cast<std::uint32_t>(reads_.size());
+  if (free_reads_.empty()) {
+    reads_.push_back(std::make_unique<AccessSet<LaneAccess>>());
+  } else {
+    number = free_reads_.back();
+    free_reads_.pop_back();
+  }
+  cell.read = {Cell::kMany, number, 0};
+  if (single.time != 0) {
+    reads_[number]->add(single.thread / 32, {1U << (single.thread % 32), single.time, single.pc}, 0);
+  }
+  return *reads_[number];
+}
+
+void RaceShadow::drop_reads(Cell& cell) {
+  if (cell.read.thread == Cell::kMany) {
+    reads_[cell.read.time]->clear();
+    free_reads_.push_back(cell.read.time);
+  }
+  cell.read = {};
+}
+
+StrongSet& RaceShadow::make_strong(Cell& cell) {
+  if (cell.strong == 0) {
+    cell.strong = static_cast<std::uint32_t>(strong_.size());
+    strong_.push_back(std::make_unique<StrongSet>());
+  }
+  return *strong_[cell.strong];
+}
+
+}  // namespace sluice::ptx

@@ -1,0 +1,201 @@
+// What the race detector remembers of memory: for each byte who wrote it last and who has read it since.
+//
+// Memory is cut into pages of 512 bytes. Reads by whole warps of neighbouring lanes, which is how weights and activations are
+// read, are remembered as one record for each warp and page; everything else in cells of four bytes, or of fewer once something
+// narrower was accessed there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ptx/flat_table.h"
+#include "ptx/race_clock.h"
+
+namespace sluice::ptx {
+
+inline constexpr std::uint32_t kPageBytes = 512;
+// A copy in flight writes at a time that nobody knows, not even the lane that issued it.
+inline constexpr std::uint32_t kInFlight = ~std::uint32_t{0};
+
+// One access: which thread, when, which instruction.
+struct Stamp {
+  std::uint32_t thread = 0;
+  std::uint32_t time = 0;  // 0: there was none
+  std::uint32_t pc = 0;
+};
+
+// One access by lanes of one warp. `Set` keeps them by warp.
+struct LaneAccess {
+  std::uint32_t mask = 0, time = 0, pc = 0;
+  bool same_as(const LaneAccess& other) const { return time == other.time; }
+};
+
+// An access with an order (strong, in the memory model's terms) also has a place among the writes of its location: it wrote
+// `write`, or saw all the writes from `seen_from` to `seen_to`.
+struct StrongAccess : LaneAccess {
+  std::uint32_t write = 0, seen_from = 0, seen_to = 0;
+  bool same_as(const StrongAccess& other) const {
+    return time == other.time && write == other.write && seen_from == other.seen_from && seen_to == other.seen_to;
+  }
+};
+
+// The latest access of every lane, by a key that the user makes of its warp.
+template <typename Access>
+class AccessSet {
+ public:
+  // `synced`: up to when the warp's lanes know of each other, so that a later access of one stands for all of them.
+  void add(std::uint32_t key, const Access& access, std::uint32_t synced) {
+    const auto [latest, added] = latest_.find_or_add(key);
+    if (!added && latest->same_as(access)) {
+      latest->mask |= access.mask;
+      latest->pc = access.pc;
+      return;
+    }
+    if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
+    *latest = access;
+  }
+  bool empty() const { return latest_.empty(); }
+  void clear() {
+    latest_.clear();
+    older_.clear();
+  }
+  // Calls visit(key, access) for each.
+  template <typename Visit>
+  void for_each(Visit visit) {
+    latest_.for_each(visit);
+    for (auto& [key, access] : older_) visit(key, access);
+  }
+  Access* find(std::uint32_t key) { return latest_.find(key); }
+
+ private:
+  void set_aside(std::uint32_t key, Access access, std::uint32_t superseded) {
+    for (auto& [older_key, older] : older_) {
+      if (older_key == key) older.mask &= ~(superseded | access.mask);
+    }
+    std::erase_if(older_, [](const auto& older) { return older.second.mask == 0; });
+    access.mask &= ~superseded;
+    if (access.mask != 0) older_.emplace_back(key, access);
+  }
+
+  FlatTable<Access> latest_;
+  std::vector<std::pair<std::uint32_t, Access>> older_;
+};
+
+enum class SeenScope : std::uint8_t { kBlock, kDevice };
+
+// What one block released to whoever acquires from a location.
+struct Release {
+  std::uint32_t block = 0, thread = 0;
+  ClockRef known;
+  bool device = false;  // to other blocks too
+};
+
+// A location that is accessed with an order: who did, and what an acquire would learn.
+struct StrongSet {
+  AccessSet<StrongAccess> accesses;  // key: strong_key()
+  std::uint64_t address = 0;
+  std::uint32_t size = 0;
+  bool narrow = false;  // some access had the block as its scope
+  bool mixed = false;   // accesses overlap in part
+  bool wrote = false;
+
+  // The last write, and the first of the chain of atomic operations that it ends.
+  std::uint32_t last_write = 0, chain_from = 0;
+  std::uint32_t writer = 0;
+  SeenScope writer_scope = SeenScope::kBlock;
+  std::vector<Release> releases;  // one for each block
+  ClockRef device;                // join of those to other blocks
+  double time = 0;                // virtual, of the latest release
+  std::uint32_t event = 0;        // of the critical path: that release
+};
+inline std::uint32_t strong_key(std::uint32_t warp, bool write, bool narrow) {
+  return warp << 2U | static_cast<std::uint32_t>(write) << 1U | static_cast<std::uint32_t>(narrow);
+}
+
+struct Cell {
+  static constexpr std::uint32_t kMany = ~std::uint32_t{0};
+  Stamp write;
+  Stamp read;  // thread kMany: `time` is the number of a set of reads
+  std::uint32_t strong = 0;  // number of a StrongSet; 0: none
+  bool non_coherent = false; // was read by ld.global.nc
+};
+
+// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes.
+struct Segment {
+  static constexpr std::uint8_t kEveryLane = 0xff;
+  std::uint32_t lo = 0, hi = 0;  // bytes of the page
+  std::uint32_t mask = 0;
+  std::uint8_t shift = kEveryLane;
+  std::uint8_t rotation = 0;
+
+  std::uint32_t lanes_at(std::uint32_t byte) const {
+    return shift == kEveryLane ? mask : 1U << (((byte >> shift) + rotation) & 31U);
+  }
+};
+
+struct ReadRecord {
+  std::uint32_t mask = 0, time = 0, pc = 0;
+  std::uint16_t lo = 0, hi = 0;
+  std::uint8_t shift = 0, rotation = 0;
+  bool non_coherent = false;
+
+  Segment segment() const { return {lo, hi, mask, shift, rotation}; }
+};
+
+struct Cells {
+  std::uint32_t shift = 2;  // log2 of a cell's bytes
+  bool written = false;     // some cell has a write, or a strong access
+  std::vector<Cell> cells = std::vector<Cell>(kPageBytes >> 2U);
+};
+
+struct Page {
+  std::unique_ptr<Cells> cells;
+  // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
+  std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
+  ReadRecord first;
+  std::unique_ptr<FlatTable<ReadRecord>> others;
+
+  std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
+  template <typename Visit>
+  void for_each_read(Visit visit) {
+    if (first_key == FlatTable<ReadRecord>::kNoKey) return;
+    visit(first_key, first);
+    if (others) others->for_each(visit);
+  }
+};
+
+// One memory: the device's, or one block's shared memory.
+class RaceShadow {
+ public:
+  Page& page(std::uint64_t address) {
+    const std::uint64_t number = address / kPageBytes / kChunkPages;
+    if (number != last_number_ || last_ == nullptr) find_chunk(number);
+    return last_[address / kPageBytes % kChunkPages];
+  }
+  // The page's cells, fine enough for the segment.
+  Cells& cells(Page& page, const Segment& segment);
+
+  AccessSet<LaneAccess>& reads(const Cell& cell) { return *reads_[cell.read.time]; }
+  // Turns the cell's single read into a set of them.
+  AccessSet<LaneAccess>& make_reads(Cell& cell);
+  void drop_reads(Cell& cell);
+  StrongSet& strong(const Cell& cell) { return *strong_[cell.strong]; }
+  StrongSet& make_strong(Cell& cell);
+
+ private:
+  static constexpr std::uint64_t kChunkPages = 256;
+  void find_chunk(std::uint64_t number);
+  void refine(Cells& cells, std::uint32_t shift);
+
+  std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
+  std::uint64_t last_number_ = 0;
+  Page* last_ = nullptr;
+  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_;
+  std::vector<std::uint32_t> free_reads_;
+  std::vector<std::unique_ptr<StrongSet>> strong_ = std::vector<std::unique_ptr<StrongSet>>(1);
+};
+
+}  // namespace sluice::ptx
