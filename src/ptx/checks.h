@@ -51,11 +51,13 @@ struct Access {
   AccessKind kind = AccessKind::kLoad;
   Order order = Order::kWeak;
   Scope scope = Scope::kNone;
-  std::uint32_t size = 0;  // bytes per lane, a vector's as a whole; naturally aligned
+  std::uint32_t size = 0;     // bytes per lane, a vector's as a whole; naturally aligned
+  std::uint32_t element = 0;  // of them, those of one element of the vector; 0: the same
   std::uint32_t mask = 0;  // lanes that access: a subset of the group's (predicates, mixed generic addresses)
   // [32]. Device address in kGlobal, kConst, offset within the block's shared memory in kShared, within the lane's own
   // in kLocal, within the parameters in kParam.
   const std::uint64_t* addresses = nullptr;
+  std::uint32_t failed = 0;  // lanes whose atom.cas stored nothing: it only read
 };
 
 // One cp.async of a warp: it reads `source` (global) and writes `destination` (shared) at any moment from now until it is
@@ -72,6 +74,7 @@ struct AsyncCopy {
 enum class FindingKind : std::uint8_t {
   kRace,
   kNonCoherentRead,
+  kUninitialised,
   kOutOfBounds,
   kMisaligned,
   kPartialBarrier,
@@ -180,8 +183,8 @@ class Observer {
   virtual ~Observer() = default;
 
   virtual void begin(const LaunchShape& shape) = 0;
-  // Called before the access takes effect, except for loads and atomics with acquire order or relaxed order, which may be
-  // called at either side: nothing else of the launch runs in between.
+  // Called when the addresses have been checked and before the access takes effect, except for loads and atomics with acquire
+  // order or relaxed order, which may be called at either side: nothing else of the launch runs in between.
   virtual void access(Group& group, const Access& access) = 0;
 
   virtual void copy_issued(Group& group, const AsyncCopy& copy) = 0;
