@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 
 class Stream;
 struct Context;
@@ -129,4 +129,4 @@ extern "C" {
 #undef SLUICE_CUDA_FUNCTION
 }
 
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

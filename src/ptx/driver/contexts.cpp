@@ -5,7 +5,7 @@
 
 #include "ptx/driver/state.h"
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 namespace {
 
 constexpr size_t kDefaultStack = 1024;
@@ -129,7 +129,8 @@ CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device) {
   return create(context, flags, device, 3020);
 }
 
-CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int count, unsigned flags, CUdevice device) {
+CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int count, unsigned flags,
+                        CUdevice device) {
   if (affinity != nullptr || count != 0) return CUDA_ERROR_NOT_SUPPORTED;
   return create(context, flags, device, 3020);
 }
@@ -283,4 +284,4 @@ CUresult cuCtxResetPersistingL2Cache() {
 }
 
 }  // extern "C"
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

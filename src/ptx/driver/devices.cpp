@@ -9,7 +9,7 @@
 
 #include "ptx/driver/state.h"
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 namespace {
 
 constexpr int kMaxGridX = 2147483647;
@@ -175,16 +175,17 @@ CUresult cuDeviceGetProperties(CUdevprop* properties, CUdevice device) {
     require(properties != nullptr);
     require_device(device);
     const auto of = [&](CUdevice_attribute attribute) { return attribute_of(state.gpu, attribute); };
-    *properties = {of(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK),
-                   {of(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X), of(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y), kMaxBlockZ},
-                   {kMaxGridX, kMaxGridYZ, kMaxGridYZ},
-                   of(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK),
-                   kConstantBytes,
-                   of(CU_DEVICE_ATTRIBUTE_WARP_SIZE),
-                   of(CU_DEVICE_ATTRIBUTE_MAX_PITCH),
-                   of(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK),
-                   of(CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
-                   of(CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT)};
+    *properties = {
+        of(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK),
+        {of(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X), of(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y), kMaxBlockZ},
+        {kMaxGridX, kMaxGridYZ, kMaxGridYZ},
+        of(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK),
+        kConstantBytes,
+        of(CU_DEVICE_ATTRIBUTE_WARP_SIZE),
+        of(CU_DEVICE_ATTRIBUTE_MAX_PITCH),
+        of(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK),
+        of(CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
+        of(CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT)};
   });
 }
 
@@ -224,4 +225,4 @@ CUresult cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute /*attribute*/
 }
 
 }  // extern "C"
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

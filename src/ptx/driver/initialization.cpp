@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "ptx/driver/state.h"
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 namespace {
 
 constexpr int kVersion = 13000;  // CUDA 13.0
@@ -111,10 +111,11 @@ CUresult cuGetProcAddress(const char* symbol, void** function, int version, cuui
 
 CUresult cuGetExportTable(const void** table, const CUuuid* /*id*/) {
   if (table != nullptr) *table = nullptr;
-  say("cuGetExportTable: the driver's private tables, which the CUDA runtime (libcudart) needs, aren't there: use the driver "
+  say("cuGetExportTable: the driver's private tables, which the CUDA runtime (libcudart) needs, aren't "
+      "there: use the driver "
       "API alone");
   return CUDA_ERROR_NOT_SUPPORTED;
 }
 
 }  // extern "C"
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 namespace {
 
 constexpr const char* kDefaultGpu = "rtx3090";
@@ -24,7 +24,8 @@ std::uint64_t seed_of(std::string_view text) {
   std::uint64_t seed = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
   if (error != std::errc{} || end != text.data() + text.size())
-    throw Error(fmt::format("SLUICE_PTX_SEED is '{}'", text), {}, "give a number from 0 to 18446744073709551615");
+    throw Error(fmt::format("SLUICE_PTX_SEED is '{}'", text), {},
+                "give a number from 0 to 18446744073709551615");
   return seed;
 }
 
@@ -142,7 +143,8 @@ Context& checked_context(Driver& driver, CUcontext context) {
 
 DriverModule& checked_module(Driver& driver, CUmodule module) {
   for (const auto& [_, context] : driver.contexts)
-    if (const auto found = context->modules.find(module); found != context->modules.end()) return *found->second;
+    if (const auto found = context->modules.find(module); found != context->modules.end())
+      return *found->second;
   throw Failure{CUDA_ERROR_INVALID_HANDLE, {}};
 }
 
@@ -166,8 +168,18 @@ Stream& checked_stream(Driver& driver, Context& context, CUstream stream) {
 }
 
 std::vector<CompletionPointer> everything(Context& context) {
+  std::vector<CompletionPointer> all = everything_blocking(context);
+  for (const auto& [_, stream] : context.streams)
+    if (CompletionPointer last = stream->last(); last != nullptr) all.push_back(std::move(last));
+  std::erase_if(context.orphans, [](const CompletionPointer& orphan) { return orphan->finished(); });
+  all.insert(all.end(), context.orphans.begin(), context.orphans.end());
+  return all;
+}
+
+std::vector<CompletionPointer> everything_blocking(Context& context) {
   std::vector<CompletionPointer> all;
   const auto add = [&](const Stream& stream) {
+    if ((stream.flags() & CU_STREAM_NON_BLOCKING) != 0) return;
     if (CompletionPointer last = stream.last(); last != nullptr) all.push_back(std::move(last));
   };
   add(*context.legacy);
@@ -176,23 +188,24 @@ std::vector<CompletionPointer> everything(Context& context) {
   return all;
 }
 
+CompletionPointer enqueue_always(Context& context, Stream& stream, std::function<void()> operation,
+                                 std::vector<CompletionPointer> after) {
+  if (&stream == context.legacy.get()) {
+    for (CompletionPointer& earlier : everything_blocking(context)) after.push_back(std::move(earlier));
+  } else if ((stream.flags() & CU_STREAM_NON_BLOCKING) == 0) {
+    if (CompletionPointer last = context.legacy->last(); last != nullptr) after.push_back(std::move(last));
+  }
+  return stream.enqueue(std::move(operation), std::move(after));
+}
+
 CompletionPointer enqueue(Context& context, Stream& stream, std::function<void()> operation,
                           std::vector<CompletionPointer> after) {
-  const auto add = [&](const Stream& other) {
-    if ((other.flags() & CU_STREAM_NON_BLOCKING) != 0) return;
-    if (CompletionPointer last = other.last(); last != nullptr) after.push_back(std::move(last));
-  };
-  if (&stream == context.legacy.get()) {
-    for (const auto& [_, other] : context.per_thread) add(*other);
-    for (const auto& [_, other] : context.streams) add(*other);
-  } else if ((stream.flags() & CU_STREAM_NON_BLOCKING) == 0) {
-    add(*context.legacy);
-  }
-  return stream.enqueue(
+  return enqueue_always(
+      context, stream,
       [&fault = context.fault, operation = std::move(operation)] {
         if (fault.load() == CUDA_SUCCESS) operation();
       },
       std::move(after));
 }
 
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

@@ -18,7 +18,7 @@
 #include "ptx/driver/stream.h"
 #include "ptx/machine.h"
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 
 // What an API function throws: its result, and, where the result alone doesn't say what to do, a line for stderr.
 struct Failure {
@@ -71,9 +71,10 @@ struct Context {
   unsigned flags = 0;
   bool primary = false;
   unsigned api_version = 0;
-  std::shared_ptr<Stream> legacy;  // the default stream
+  std::shared_ptr<Stream> legacy;                                 // the default stream
   std::map<std::thread::id, std::shared_ptr<Stream>> per_thread;  // CU_STREAM_PER_THREAD
   std::map<const Stream*, std::shared_ptr<Stream>> streams;
+  std::vector<CompletionPointer> orphans;  // of destroyed streams
   std::map<const DriverModule*, std::unique_ptr<DriverModule>> modules;
   std::map<const Event*, std::unique_ptr<Event>> events;
   std::map<CUlimit, size_t> limits;
@@ -147,9 +148,20 @@ Stream& checked_stream(Driver& driver, Context& context, CUstream stream);
 // they wait for it. After a fault nothing but completions happens.
 CompletionPointer enqueue(Context& context, Stream& stream, std::function<void()> operation,
                           std::vector<CompletionPointer> after = {});
+// The same for what must happen after a fault, too.
+CompletionPointer enqueue_always(Context& context, Stream& stream, std::function<void()> operation,
+                                 std::vector<CompletionPointer> after = {});
+// The last operations of all streams, and of those that the default stream waits for, itself included.
 std::vector<CompletionPointer> everything(Context& context);
+std::vector<CompletionPointer> everything_blocking(Context& context);
+
+// Blocks of a kernel that fit on one SM, with so many bytes of dynamic shared memory each.
+int resident_blocks(const Driver& driver, const Function& function, int block_size, size_t dynamic_shared);
+
+// Gives memory back, whoever allocated it.
+void release(Driver& driver, std::uint64_t address, const Owned& owned);
 
 // A line on stderr, for the user of the program.
 void say(std::string_view message);
 
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

@@ -3,7 +3,7 @@
 #include <thread>
 #include <utility>
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 
 void Completion::finish() {
   const std::lock_guard lock(mutex_);
@@ -68,4 +68,4 @@ void Stream::work() {
   }
 }
 
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api

@@ -10,7 +10,7 @@
 #include <mutex>
 #include <vector>
 
-namespace sluice::ptx {
+namespace sluice::ptx::api {
 
 struct Context;
 
@@ -68,4 +68,4 @@ class Stream : public std::enable_shared_from_this<Stream> {
   bool closed_ = false;
 };
 
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::api
