@@ -50,7 +50,8 @@ class FlatTable {
   // Where the key is, or would be.
   std::size_t slot_of(std::uint32_t key) const {
     std::size_t slot = (key * 0x9e3779b9U >> 7U) & (entries_.size() - 1);
-    while (entries_[slot].key != key && entries_[slot].key != kNoKey) slot = (slot + 1) & (entries_.size() - 1);
+    while (entries_[slot].key != key && entries_[slot].key != kNoKey)
+      slot = (slot + 1) & (entries_.size() - 1);
     return slot;
   }
   void grow() {

@@ -34,7 +34,8 @@ std::span<std::uint32_t> RaceClock::row(std::uint32_t block) {
 void RaceClock::learn_warp(std::uint32_t warp_in_grid, std::uint32_t time) {
   std::uint32_t& known = row(warp_in_grid / warps_)[warp_in_grid % warps_];
   known = std::max(known, time);
-  std::erase_if(lanes_, [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
+  std::erase_if(
+      lanes_, [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
 }
 
 void RaceClock::learn_thread(std::uint32_t thread, std::uint32_t time) {
@@ -61,7 +62,8 @@ void RaceClock::join(const RaceClock& other) {
   }
   std::vector<std::pair<std::uint32_t, std::uint32_t>> merged;
   merged.reserve(lanes_.size() + other.lanes_.size());
-  std::merge(lanes_.begin(), lanes_.end(), other.lanes_.begin(), other.lanes_.end(), std::back_inserter(merged));
+  std::merge(lanes_.begin(), lanes_.end(), other.lanes_.begin(), other.lanes_.end(),
+             std::back_inserter(merged));
   lanes_.clear();
   for (const auto& lane : merged) {  // of one thread the later time comes last
     if (lane.second <= warp_time(lane.first / kLanes)) continue;

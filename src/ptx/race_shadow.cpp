@@ -22,6 +22,48 @@ void RaceShadow::find_chunk(std::uint64_t number) {
   last_ = chunk.get();
 }
 
+std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
+                                         const std::uint64_t* addresses) {
+  if (mask == 0) return {};
+  std::size_t used = 0;
+  const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const auto count = static_cast<std::uint32_t>(std::popcount(mask));
+  const std::uint64_t begin = addresses[first];
+  bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
+  for (std::uint32_t i = 1; neighbours && i < count; ++i)
+    neighbours = addresses[first + i] == begin + i * size;
+  if (neighbours) {
+    const std::uint64_t end = begin + count * size;
+    const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
+    for (std::uint64_t at = begin; at < end;) {
+      const std::uint64_t start = at & ~std::uint64_t{kPageBytes - 1};
+      const std::uint64_t stop = std::min(end, start + kPageBytes);
+      Touched& touched = touched_[used++];
+      touched.page = &page(at);
+      touched.segment = {.lo = static_cast<std::uint32_t>(at - start),
+                         .hi = static_cast<std::uint32_t>(stop - start),
+                         .mask = mask,
+                         .shift = static_cast<std::uint8_t>(shift),
+                         .rotation = static_cast<std::uint8_t>((((start - begin) >> shift) + first) & 31U)};
+      touched.whole = true;
+      at = stop;
+    }
+    return {touched_.data(), used};
+  }
+  while (mask != 0) {
+    const std::uint64_t address = addresses[std::countr_zero(mask)];
+    std::uint32_t run = 0;
+    for (; mask != 0 && addresses[std::countr_zero(mask)] == address; mask &= mask - 1)
+      run |= mask & (~mask + 1);
+    Touched& touched = touched_[used++];
+    touched.page = &page(address);
+    const auto lo = static_cast<std::uint32_t>(address % kPageBytes);
+    touched.segment = {.lo = lo, .hi = lo + size, .mask = run, .shift = Segment::kEveryLane, .rotation = 0};
+    touched.whole = used == 1 && mask == 0;
+  }
+  return {touched_.data(), used};
+}
+
 Cells& RaceShadow::cells(Page& page, const Segment& segment) {
   if (!page.cells) page.cells = std::make_unique<Cells>();
   const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kPageBytes));

@@ -5,8 +5,11 @@
 // narrower was accessed there.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -38,7 +41,8 @@ struct LaneAccess {
 struct StrongAccess : LaneAccess {
   std::uint32_t write = 0, seen_from = 0, seen_to = 0;
   bool same_as(const StrongAccess& other) const {
-    return time == other.time && write == other.write && seen_from == other.seen_from && seen_to == other.seen_to;
+    return time == other.time && write == other.write && seen_from == other.seen_from &&
+           seen_to == other.seen_to;
   }
 };
 
@@ -57,7 +61,6 @@ class AccessSet {
     if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
     *latest = access;
   }
-  bool empty() const { return latest_.empty(); }
   void clear() {
     latest_.clear();
     older_.clear();
@@ -68,7 +71,6 @@ class AccessSet {
     latest_.for_each(visit);
     for (auto& [key, access] : older_) visit(key, access);
   }
-  Access* find(std::uint32_t key) { return latest_.find(key); }
 
  private:
   void set_aside(std::uint32_t key, Access access, std::uint32_t superseded) {
@@ -84,43 +86,53 @@ class AccessSet {
   std::vector<std::pair<std::uint32_t, Access>> older_;
 };
 
-enum class SeenScope : std::uint8_t { kBlock, kDevice };
-
 // What one block released to whoever acquires from a location.
 struct Release {
   std::uint32_t block = 0, thread = 0;
-  ClockRef known;
+  ClockRef known;       // what all its threads released
+  ClockRef own;         // what this thread did, the last
   bool device = false;  // to other blocks too
 };
 
-// A location that is accessed with an order: who did, and what an acquire would learn.
+// A location that is accessed with an order: by whom, and what an acquire there would learn.
 struct StrongSet {
-  AccessSet<StrongAccess> accesses;  // key: strong_key()
-  std::uint64_t address = 0;
-  std::uint32_t size = 0;
-  bool narrow = false;  // some access had the block as its scope
-  bool mixed = false;   // accesses overlap in part
-  bool wrote = false;
+  AccessSet<StrongAccess> accesses;  // by strong_key()
+  bool narrow = false;               // some access had the block as its scope
+  static constexpr std::uint32_t kNoShape = ~std::uint32_t{0};
+  std::uint32_t shape = kNoShape;  // of the last access
+  bool mixed = false;              // not all are of that shape
 
-  // The last write, and the first of the chain of atomic operations that it ends.
+  // The last write, the first of the chain of atomic operations that it ends, and who did it. Writes are counted from 1.
   std::uint32_t last_write = 0, chain_from = 0;
-  std::uint32_t writer = 0;
-  SeenScope writer_scope = SeenScope::kBlock;
-  std::vector<Release> releases;  // one for each block
+  std::uint32_t writer = 0, writer_shape = 0;
+  bool writer_narrow = false;
+  std::vector<Release> releases;  // of the chain, one for each block
   ClockRef device;                // join of those to other blocks
-  double time = 0;                // virtual, of the latest release
-  std::uint32_t event = 0;        // of the critical path: that release
+
+  // A plain write came after all of it.
+  void forget() {
+    const std::uint32_t writes = last_write;
+    *this = {};
+    last_write = writes + 1;
+  }
 };
-inline std::uint32_t strong_key(std::uint32_t warp, bool write, bool narrow) {
-  return warp << 2U | static_cast<std::uint32_t>(write) << 1U | static_cast<std::uint32_t>(narrow);
+
+// An access's place within 16 bytes and its size: two strong accesses of different shapes overlap only in part.
+constexpr std::uint32_t strong_shape(std::uint64_t address, std::uint32_t size) {
+  return static_cast<std::uint32_t>(address & 15U) << 3U | static_cast<std::uint32_t>(std::countr_zero(size));
+}
+// What the set of strong accesses is kept by. There is room for 2^23 warps.
+constexpr std::uint32_t strong_key(std::uint32_t warp, std::uint32_t shape, bool write, bool narrow) {
+  return warp << 9U | shape << 2U | static_cast<std::uint32_t>(write) << 1U |
+         static_cast<std::uint32_t>(narrow);
 }
 
 struct Cell {
   static constexpr std::uint32_t kMany = ~std::uint32_t{0};
   Stamp write;
-  Stamp read;  // thread kMany: `time` is the number of a set of reads
-  std::uint32_t strong = 0;  // number of a StrongSet; 0: none
-  bool non_coherent = false; // was read by ld.global.nc
+  Stamp read;                 // thread kMany: `time` is the number of a set of reads
+  std::uint32_t strong = 0;   // number of a StrongSet; 0: none
+  bool non_coherent = false;  // was read by ld.global.nc
 };
 
 // Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes.
@@ -140,6 +152,7 @@ struct ReadRecord {
   std::uint32_t mask = 0, time = 0, pc = 0;
   std::uint16_t lo = 0, hi = 0;
   std::uint8_t shift = 0, rotation = 0;
+  std::uint32_t version = 0;  // of the page when the read was checked
   bool non_coherent = false;
 
   Segment segment() const { return {lo, hi, mask, shift, rotation}; }
@@ -152,6 +165,7 @@ struct Cells {
 };
 
 struct Page {
+  std::uint32_t version = 0;  // counts writes and strong accesses
   std::unique_ptr<Cells> cells;
   // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
   std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
@@ -167,6 +181,13 @@ struct Page {
   }
 };
 
+// The part of one page that an instruction touches. `whole`: its lanes touch memory as one pattern, of which this is a part.
+struct Touched {
+  Page* page = nullptr;
+  Segment segment;
+  bool whole = false;
+};
+
 // One memory: the device's, or one block's shared memory.
 class RaceShadow {
  public:
@@ -175,6 +196,9 @@ class RaceShadow {
     if (number != last_number_ || last_ == nullptr) find_chunk(number);
     return last_[address / kPageBytes % kChunkPages];
   }
+  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, else runs of lanes at one address.
+  // Valid until the next call.
+  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
   // The page's cells, fine enough for the segment.
   Cells& cells(Page& page, const Segment& segment);
 
@@ -193,7 +217,10 @@ class RaceShadow {
   std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
   std::uint64_t last_number_ = 0;
   Page* last_ = nullptr;
-  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_;
+  std::array<Touched, 33> touched_;
+  // Sets by number, from 1.
+  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_ =
+      std::vector<std::unique_ptr<AccessSet<LaneAccess>>>(1);
   std::vector<std::uint32_t> free_reads_;
   std::vector<std::unique_ptr<StrongSet>> strong_ = std::vector<std::unique_ptr<StrongSet>>(1);
 };

@@ -1,0 +1,179 @@
+// The race detector's view of accesses with an order: atomic operations, ld and st with .relaxed, .acquire, .release or
+// .volatile. Which of them synchronise is the PTX ISA's "release pattern" and "acquire pattern".
+#include <algorithm>
+#include <bit>
+
+#include "ptx/race_detector.h"
+
+namespace sluice::ptx {
+
+void RaceDetector::strong(const Access& access, const Actor& actor) {
+  RaceWarp& warp = actor.warp;
+  const bool atomic = access.kind == AccessKind::kAtomic || access.kind == AccessKind::kReduction;
+  const bool both = access.order == Order::kAcquireRelease || access.order == Order::kSequential;
+  StrongOp op{};
+  op.reads = access.kind != AccessKind::kStore;
+  op.writes = atomic || access.kind == AccessKind::kStore;
+  op.reduction = access.kind == AccessKind::kReduction;
+  op.acquires = op.reads && !op.reduction && (both || access.order == Order::kAcquire);
+  op.releases = op.writes && (both || access.order == Order::kRelease);
+  // Only its block reaches shared memory, whatever the scope says; .volatile is relaxed at system scope.
+  op.narrow = access.space == Space::kGlobal && access.order != Order::kVolatile &&
+              (access.scope == Scope::kBlock || access.scope == Scope::kCluster);
+  op.size = access.element != 0 ? access.element : access.size;
+  const std::uint32_t elements = access.size / op.size;
+  for_each_lane(access.mask, [&](std::uint32_t lane) {
+    StrongOp of_lane = op;
+    of_lane.lane = lane;
+    if ((access.failed >> lane & 1U) != 0) of_lane.writes = of_lane.releases = false;
+    for (std::uint32_t i = 0; i < elements; ++i) {
+      of_lane.address = access.addresses[lane] + i * op.size;
+      strong_lane(actor, of_lane);
+    }
+  });
+  if (op.releases) ++warp.time;
+}
+
+void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
+  RaceWarp& warp = actor.warp;
+  Page& page = actor.shadow.page(op.address);
+  const auto lo = static_cast<std::uint32_t>(op.address % kPageBytes);
+  const Segment segment{lo, lo + op.size, 1U << op.lane};
+  Cells& cells = actor.shadow.cells(page, segment);
+  StrongSet& set = actor.shadow.make_strong(cells.cells[lo >> cells.shift]);
+  const RaceWarp::Poll poll{&set, set.last_write, actor.time, segment.mask, actor.pc};
+  if (!op.writes && warp.poll == poll) return;
+  if (actor.space == Space::kShared && op.reads) check_initialised(actor, page, segment);
+  cells.written = true;
+  ++page.version;
+  if (op.writes) check_reads(actor, page, segment, false);
+  const std::uint32_t shape = strong_shape(op.address, op.size);
+  for (std::uint32_t byte = lo; byte < segment.hi; byte += 1U << cells.shift) {
+    Cell& cell = cells.cells[byte >> cells.shift];
+    check_last_write(actor, cell, segment.mask);
+    if (op.writes) check_cell_reads(actor, cell, segment.mask);
+    StrongSet& part = actor.shadow.make_strong(cell);
+    check_against_strong(actor, part, op);
+
+    const bool link = linked(warp, part, op);
+    StrongAccess access{{segment.mask, actor.time, actor.pc}, 0, 0, 0};
+    if (op.writes) {
+      access.write = ++part.last_write;
+      if (!op.reads || !link) part.chain_from = part.last_write;
+    }
+    if (op.reads && !op.reduction && (link || op.writes) && part.chain_from != 0) {
+      access.seen_from = part.chain_from;
+      access.seen_to = part.last_write;
+    }
+    part.accesses.add(strong_key(warp.warp_in_grid, shape, op.writes, op.narrow), access, warp.synced);
+    part.narrow |= op.narrow;
+    if (byte == lo) {  // the first part stands for the location
+      if (link) acquire(warp, part, op);
+      if (op.writes) {
+        if (op.reads && !link) {
+          part.releases.clear();
+          part.device.reset();
+        }
+        release(warp, part, op);
+      }
+    }
+    if (op.writes) {
+      part.writer = warp.warp_in_grid * kLanes + op.lane;
+      part.writer_shape = shape;
+      part.writer_narrow = op.narrow;
+    }
+  }
+  if (!op.writes) warp.poll = poll;
+}
+
+// Whether the last write and this operation are morally strong, so that the one is read by the other in the model's sense.
+bool RaceDetector::linked(const RaceWarp& warp, const StrongSet& set, const StrongOp& op) const {
+  if (set.chain_from == 0 || set.writer_shape != strong_shape(op.address, op.size)) return false;
+  const std::uint32_t writer_warp = set.writer / kLanes;
+  return (!set.writer_narrow && !op.narrow) || same_block(warp, writer_warp);
+}
+
+void RaceDetector::check_against_strong(const Actor& actor, StrongSet& set, const StrongOp& op) {
+  const std::uint32_t shape = strong_shape(op.address, op.size);
+  if (set.shape != shape) {
+    set.mixed |= set.shape != StrongSet::kNoShape;
+    set.shape = shape;
+  }
+  if (!set.mixed && !set.narrow && !op.narrow) return;
+  set.accesses.for_each([&](std::uint32_t key, const StrongAccess& access) {
+    if (!op.writes && access.write == 0) return;
+    const bool partial = (key >> 2U & 0x7fU) != shape;
+    const bool apart = ((key & 1U) != 0 || op.narrow) && !same_block(actor.warp, key >> 9U);
+    if (!partial && !apart) return;
+    for_each_lane(access.mask, [&](std::uint32_t lane) {
+      const Stamp stamp{(key >> 9U) * kLanes + lane, access.time, access.pc};
+      if (actor.knowledge.unknowing(actor.warp.warp_in_grid, 1U << op.lane, stamp.thread, stamp.time) == 0)
+        return;
+      race(actor, op.lane, access.write != 0 ? "store or atomic" : "load", stamp,
+           partial ? "they overlap only in part, so their order settles nothing"
+                   : "the scope of one is a block, and the other is in another");
+    });
+  });
+}
+
+void RaceDetector::acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) {
+  if (!op.reads || op.reduction) return;
+  const auto mine = std::find_if(set.releases.begin(), set.releases.end(),
+                                 [&](const Release& release) { return release.block == warp.block; });
+  const ClockRef block = mine == set.releases.end() ? nullptr : mine->known;
+  if (!block && !set.device) return;
+  if (op.acquires) {
+    warp.learn(op.lane, block);
+    if (!op.narrow) warp.learn(op.lane, set.device);
+  }
+  // A fence, or an acquire here, can still make more of it.
+  std::vector<Observed>& observed = warp.fence_of(op.lane).observed;
+  const auto here = std::find_if(observed.begin(), observed.end(),
+                                 [&](const Observed& other) { return other.address == op.address; });
+  if (here == observed.end()) {
+    if (!op.acquires || op.narrow) observed.push_back({op.address, block, set.device});
+    return;
+  }
+  if (op.acquires) {
+    warp.learn(op.lane, here->block);
+    if (!op.narrow) warp.learn(op.lane, here->device);
+  }
+  join_ref(here->block, block);
+  join_ref(here->device, set.device);
+}
+
+void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const {
+  const std::uint32_t thread = warp.warp_in_grid * kLanes + op.lane;
+  if (!op.reads) {  // a store ends the chain, but its own thread's release goes on
+    std::erase_if(set.releases, [&](const Release& release) { return release.thread != thread; });
+    set.device.reset();
+    for (Release& release : set.releases) {  // one at most
+      release.known = release.own;
+      if (release.device) set.device = release.own;
+    }
+  }
+  ClockRef block;
+  ClockRef device;
+  if (op.releases) {
+    block = threads_.clock_of(warp, op.lane);
+    if (!op.narrow) device = block;
+  } else if (warp.fences) {
+    const LaneFences& fences = (*warp.fences)[op.lane];
+    if (fences.block.known) block = threads_.clock_of(warp, op.lane, fences.block);
+    if (fences.device.known && !op.narrow) device = threads_.clock_of(warp, op.lane, fences.device);
+  }
+  if (!block) return;
+  const auto mine = std::find_if(set.releases.begin(), set.releases.end(),
+                                 [&](const Release& release) { return release.block == warp.block; });
+  if (mine == set.releases.end()) {
+    set.releases.push_back({warp.block, thread, block, block, device != nullptr});
+  } else {
+    join_ref(mine->known, block);
+    mine->own = block;
+    mine->device = device != nullptr;
+    mine->thread = thread;
+  }
+  join_ref(set.device, device);
+}
+
+}  // namespace sluice::ptx
