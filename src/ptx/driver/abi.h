@@ -1,5 +1,5 @@
 // The part of the CUDA driver API's ABI that the library speaks, declared by itself: it is built where no CUDA toolkit is.
-// Handles point to objects of ours. tests/ptx/driver/abi_test.cpp compares all of it with NVIDIA's cuda.h where there is one.
+// Handles point to objects of ours. tests/ptx/driver/abi_check.cpp compares all of it with NVIDIA's cuda.h where there is one.
 #pragma once
 
 #include <cstddef>
@@ -122,11 +122,5 @@ struct CUlaunchConfig {
 using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* data);
 using CUhostFn = void (*)(void* data);
 using CUoccupancyB2DSize = size_t (*)(int block_size);
-
-extern "C" {
-#define SLUICE_CUDA_FUNCTION(name, suffix, since, parameters) CUresult name##suffix parameters;
-#include "ptx/driver/functions.inc"
-#undef SLUICE_CUDA_FUNCTION
-}
 
 }  // namespace sluice::ptx::api

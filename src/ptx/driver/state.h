@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "ptx/driver/abi.h"
+#include "ptx/driver/api.h"
 #include "ptx/driver/stream.h"
 #include "ptx/machine.h"
 
