@@ -295,15 +295,15 @@ void RaceDetector::check_strong(const Actor& actor, const Cell& cell, std::uint3
 // Causality order: a write comes before what follows a strong read that saw it, even without an acquire.
 bool RaceDetector::has_seen(const Actor& actor, StrongSet& set, std::uint32_t write,
                             std::uint32_t lane) const {
-  bool seen = false;
-  set.accesses.for_each([&](std::uint32_t key, const StrongAccess& access) {
-    if (seen || access.seen_from == 0 || write < access.seen_from || write > access.seen_to) return;
-    for_each_lane(access.mask, [&](std::uint32_t reader) {
-      seen |= actor.knowledge.unknowing(actor.warp.warp_in_grid, 1U << lane, (key >> 9U) * kLanes + reader,
-                                        access.time) == 0;
-    });
+  bool result = false;
+  set.seen.for_each([&](std::uint32_t thread, const Seen& seen) {
+    for (const Seen::Range& range : seen.ranges) {
+      if (result) return;
+      result = range.time != 0 && write >= range.from && write <= range.to &&
+               actor.knowledge.unknowing(actor.warp.warp_in_grid, 1U << lane, thread, range.time) == 0;
+    }
   });
-  return seen;
+  return result;
 }
 
 void RaceDetector::race(const Actor& actor, std::uint32_t lane, std::string_view other_verb,

@@ -36,13 +36,28 @@ struct LaneAccess {
   bool same_as(const LaneAccess& other) const { return time == other.time; }
 };
 
-// An access with an order (strong, in the memory model's terms) also has a place among the writes of its location: it wrote
-// `write`, or saw all the writes from `seen_from` to `seen_to`.
+// An access with an order (strong, in the memory model's terms). Writes have a place among those of their location; `write` is 0
+// for a load.
 struct StrongAccess : LaneAccess {
-  std::uint32_t write = 0, seen_from = 0, seen_to = 0;
-  bool same_as(const StrongAccess& other) const {
-    return time == other.time && write == other.write && seen_from == other.seen_from &&
-           seen_to == other.seen_to;
+  std::uint32_t write = 0;
+  bool same_as(const StrongAccess& other) const { return time == other.time && write == other.write; }
+};
+
+// Which writes of a location a thread has seen, and when: all from one to another. The last few times suffice.
+struct Seen {
+  struct Range {
+    std::uint32_t time = 0, from = 0, to = 0;
+  };
+  std::array<Range, 8> ranges;
+  std::uint32_t used = 0;  // as a ring
+
+  void add(const Range& range) {
+    Range& last = ranges[(used - 1) % ranges.size()];
+    if (used != 0 && last.time == range.time && last.from == range.from) {
+      last.to = range.to;
+    } else {
+      ranges[used++ % ranges.size()] = range;
+    }
   }
 };
 
@@ -97,6 +112,7 @@ struct Release {
 // A location that is accessed with an order: by whom, and what an acquire there would learn.
 struct StrongSet {
   AccessSet<StrongAccess> accesses;  // by strong_key()
+  FlatTable<Seen> seen;              // by thread
   bool narrow = false;               // some access had the block as its scope
   static constexpr std::uint32_t kNoShape = ~std::uint32_t{0};
   std::uint32_t shape = kNoShape;  // of the last access

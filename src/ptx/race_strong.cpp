@@ -46,6 +46,8 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
   if (actor.space == Space::kShared && op.reads) check_initialised(actor, page, segment);
   cells.written = true;
   ++page.version;
+  // An acquire comes after what it acquires, in this location too.
+  if (linked(warp, set, op)) acquire(warp, set, op);
   if (op.writes) check_reads(actor, page, segment, false);
   const std::uint32_t shape = strong_shape(op.address, op.size);
   for (std::uint32_t byte = lo; byte < segment.hi; byte += 1U << cells.shift) {
@@ -56,26 +58,23 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
     check_against_strong(actor, part, op);
 
     const bool link = linked(warp, part, op);
-    StrongAccess access{{segment.mask, actor.time, actor.pc}, 0, 0, 0};
+    StrongAccess access{{segment.mask, actor.time, actor.pc}, 0};
+    if (op.reads && !op.reduction && link) {
+      const std::uint32_t thread = warp.warp_in_grid * kLanes + op.lane;
+      part.seen.find_or_add(thread).first->add({actor.time, part.chain_from, part.last_write});
+    }
     if (op.writes) {
       access.write = ++part.last_write;
       if (!op.reads || !link) part.chain_from = part.last_write;
     }
-    if (op.reads && !op.reduction && (link || op.writes) && part.chain_from != 0) {
-      access.seen_from = part.chain_from;
-      access.seen_to = part.last_write;
-    }
     part.accesses.add(strong_key(warp.warp_in_grid, shape, op.writes, op.narrow), access, warp.synced);
     part.narrow |= op.narrow;
-    if (byte == lo) {  // the first part stands for the location
-      if (link) acquire(warp, part, op);
-      if (op.writes) {
-        if (op.reads && !link) {
-          part.releases.clear();
-          part.device.reset();
-        }
-        release(warp, part, op);
+    if (op.writes && byte == lo) {  // the first part stands for the location
+      if (op.reads && !link) {
+        part.releases.clear();
+        part.device.reset();
       }
+      release(warp, part, op);
     }
     if (op.writes) {
       part.writer = warp.warp_in_grid * kLanes + op.lane;
@@ -109,6 +108,7 @@ void RaceDetector::check_against_strong(const Actor& actor, StrongSet& set, cons
       const Stamp stamp{(key >> 9U) * kLanes + lane, access.time, access.pc};
       if (actor.knowledge.unknowing(actor.warp.warp_in_grid, 1U << op.lane, stamp.thread, stamp.time) == 0)
         return;
+      if (access.write != 0 && has_seen(actor, set, access.write, op.lane)) return;
       race(actor, op.lane, access.write != 0 ? "store or atomic" : "load", stamp,
            partial ? "they overlap only in part, so their order settles nothing"
                    : "the scope of one is a block, and the other is in another");
