@@ -92,7 +92,7 @@ class RaceDetector {
     return other_warp / shape_.warps == warp.block;
   }
   bool linked(const RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
-  static void acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op);
+  void acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
   void release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const;
 
   void race(const Actor& actor, std::uint32_t lane, std::string_view other_verb, const Stamp& other,

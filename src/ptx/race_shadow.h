@@ -101,12 +101,16 @@ class AccessSet {
   std::vector<std::pair<std::uint32_t, Access>> older_;
 };
 
-// What one block released to whoever acquires from a location.
-struct Release {
-  std::uint32_t block = 0, thread = 0;
-  ClockRef known;       // what all its threads released
-  ClockRef own;         // what this thread did, the last
-  bool device = false;  // to other blocks too
+// What threads of one block released, for an acquire whose scope is their block.
+struct BlockRelease {
+  std::uint32_t block = 0;
+  ClockRef known;
+};
+
+// A thread's own release operations at a location, which its later strong writes there go on with.
+struct OwnRelease {
+  std::uint32_t shape = 0;  // see strong_shape()
+  ClockRef block, device;   // by scope
 };
 
 // A location that is accessed with an order: by whom, and what an acquire there would learn.
@@ -122,14 +126,16 @@ struct StrongSet {
   std::uint32_t last_write = 0, chain_from = 0;
   std::uint32_t writer = 0, writer_shape = 0;
   bool writer_narrow = false;
-  std::vector<Release> releases;  // of the chain, one for each block
-  ClockRef device;                // join of those to other blocks
+  std::vector<BlockRelease> blocks;  // what the chain carries, of each block
+  ClockRef device;                   // and what of it is for all
+  FlatTable<OwnRelease> own;         // by thread
 
   // A plain write came after all of it.
   void forget() {
-    const std::uint32_t writes = last_write;
-    *this = {};
-    last_write = writes + 1;
+    StrongSet fresh;
+    fresh.last_write = last_write + 1;
+    fresh.own = std::move(own);
+    *this = std::move(fresh);
   }
 };
 

@@ -47,7 +47,7 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
   cells.written = true;
   ++page.version;
   // An acquire comes after what it acquires, in this location too.
-  if (linked(warp, set, op)) acquire(warp, set, op);
+  if (op.reads && !op.reduction) acquire(warp, set, op);
   if (op.writes) check_reads(actor, page, segment, false);
   const std::uint32_t shape = strong_shape(op.address, op.size);
   for (std::uint32_t byte = lo; byte < segment.hi; byte += 1U << cells.shift) {
@@ -70,8 +70,8 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
     part.accesses.add(strong_key(warp.warp_in_grid, shape, op.writes, op.narrow), access, warp.synced);
     part.narrow |= op.narrow;
     if (op.writes && byte == lo) {  // the first part stands for the location
-      if (op.reads && !link) {
-        part.releases.clear();
+      if (!op.reads || !link) {     // a new chain begins
+        part.blocks.clear();
         part.device.reset();
       }
       release(warp, part, op);
@@ -116,62 +116,66 @@ void RaceDetector::check_against_strong(const Actor& actor, StrongSet& set, cons
   });
 }
 
-void RaceDetector::acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) {
-  if (!op.reads || op.reduction) return;
-  const auto mine = std::find_if(set.releases.begin(), set.releases.end(),
-                                 [&](const Release& release) { return release.block == warp.block; });
-  const ClockRef block = mine == set.releases.end() ? nullptr : mine->known;
-  if (!block && !set.device) return;
-  if (op.acquires) {
-    warp.learn(op.lane, block);
-    if (!op.narrow) warp.learn(op.lane, set.device);
+void RaceDetector::acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) const {
+  ClockRef block;
+  ClockRef device;
+  if (linked(warp, set, op)) {
+    const auto mine = std::find_if(set.blocks.begin(), set.blocks.end(),
+                                   [&](const BlockRelease& release) { return release.block == warp.block; });
+    if (mine != set.blocks.end()) block = mine->known;
+    device = set.device;
   }
-  // A fence, or an acquire here, can still make more of it.
+  const bool anything = block || device;
+  if (!warp.fences && !anything) return;
+  // What was read here before, and what a later fence or acquire can still make of it.
   std::vector<Observed>& observed = warp.fence_of(op.lane).observed;
-  const auto here = std::find_if(observed.begin(), observed.end(),
-                                 [&](const Observed& other) { return other.address == op.address; });
-  if (here == observed.end()) {
-    if (!op.acquires || op.narrow) observed.push_back({op.address, block, set.device});
-    return;
+  const std::uint32_t shape = strong_shape(op.address, op.size);
+  auto here = std::find_if(observed.begin(), observed.end(), [&](const Observed& other) {
+    return other.location == &set && other.shape == shape;
+  });
+  if (anything && here == observed.end()) {
+    observed.push_back({&set, shape, block, device});
+    here = observed.end() - 1;
+  } else if (anything) {
+    join_ref(here->block, block);
+    join_ref(here->device, device);
   }
-  if (op.acquires) {
-    warp.learn(op.lane, here->block);
-    if (!op.narrow) warp.learn(op.lane, here->device);
-  }
-  join_ref(here->block, block);
-  join_ref(here->device, set.device);
+  if (!op.acquires || here == observed.end()) return;
+  warp.learn(op.lane, here->block);
+  if (op.narrow) return;
+  warp.learn(op.lane, here->device);
+  observed.erase(here);
 }
 
 void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const {
   const std::uint32_t thread = warp.warp_in_grid * kLanes + op.lane;
-  if (!op.reads) {  // a store ends the chain, but its own thread's release goes on
-    std::erase_if(set.releases, [&](const Release& release) { return release.thread != thread; });
-    set.device.reset();
-    for (Release& release : set.releases) {  // one at most
-      release.known = release.own;
-      if (release.device) set.device = release.own;
-    }
-  }
+  const std::uint32_t shape = strong_shape(op.address, op.size);
   ClockRef block;
   ClockRef device;
   if (op.releases) {
     block = threads_.clock_of(warp, op.lane);
-    if (!op.narrow) device = block;
-  } else if (warp.fences) {
+    OwnRelease& own = *set.own.find_or_add(thread).first;
+    if (own.shape != shape) own = {};
+    own.shape = shape;
+    own.block = block;
+    if (!op.narrow) own.device = block;
+    device = own.device;
+  } else if (const OwnRelease* own = set.own.find(thread); own != nullptr && own->shape == shape) {
+    block = own->block;
+    device = own->device;
+  }
+  if (warp.fences && (!op.releases || op.narrow)) {
     const LaneFences& fences = (*warp.fences)[op.lane];
-    if (fences.block.known) block = threads_.clock_of(warp, op.lane, fences.block);
-    if (fences.device.known && !op.narrow) device = threads_.clock_of(warp, op.lane, fences.device);
+    if (fences.block.known) join_ref(block, threads_.clock_of(warp, op.lane, fences.block));
+    if (fences.device.known) join_ref(device, threads_.clock_of(warp, op.lane, fences.device));
   }
   if (!block) return;
-  const auto mine = std::find_if(set.releases.begin(), set.releases.end(),
-                                 [&](const Release& release) { return release.block == warp.block; });
-  if (mine == set.releases.end()) {
-    set.releases.push_back({warp.block, thread, block, block, device != nullptr});
+  const auto mine = std::find_if(set.blocks.begin(), set.blocks.end(),
+                                 [&](const BlockRelease& release) { return release.block == warp.block; });
+  if (mine == set.blocks.end()) {
+    set.blocks.push_back({warp.block, block});
   } else {
     join_ref(mine->known, block);
-    mine->own = block;
-    mine->device = device != nullptr;
-    mine->thread = thread;
   }
   join_ref(set.device, device);
 }

@@ -55,7 +55,8 @@ struct ReleaseView {
 
 // What a lane read from strongly and a fence, or an acquire at the same place, would make it know.
 struct Observed {
-  std::uint64_t address = 0;
+  const StrongSet* location = nullptr;
+  std::uint32_t shape = 0;
   ClockRef block, device;  // what its own block released there, and what any did
 };
 
