@@ -167,8 +167,9 @@ CUresult cuCtxPopCurrent_v2(CUcontext* context) {
 
 CUresult cuCtxSetCurrent(CUcontext context) {
   return call([&](Driver& state) {
+    Context* const next = context == nullptr ? nullptr : &checked_context(state, context);
     if (!context_stack().empty()) context_stack().pop_back();
-    if (context != nullptr) context_stack().push_back(&checked_context(state, context));
+    if (next != nullptr) context_stack().push_back(next);
   });
 }
 

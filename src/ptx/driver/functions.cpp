@@ -6,7 +6,7 @@
 #include "ptx/driver/modules.h"
 
 namespace sluice::ptx::api {
-int attribute_of(const Driver& state, const Function& function, CUfunction_attribute attribute) {
+int function_attribute(const Driver& state, const Function& function, CUfunction_attribute attribute) {
   const Kernel& kernel = *function.kernel;
   const std::array<std::uint32_t, 3>& bounds =
       kernel.required_threads[0] != 0 ? kernel.required_threads : kernel.max_threads;
