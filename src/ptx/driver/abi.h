@@ -55,12 +55,17 @@ using CUsharedconfig = int;
 using CUstreamCaptureStatus = int;
 using CUdriverProcAddressQueryResult = int;
 struct CUexecAffinityParam;
-struct CUctxCreateParams;
 
 enum CudaConstant : int {
 #define SLUICE_CUDA_CONSTANT(name, value) name = value,
 #include "ptx/driver/constants.inc"
 #undef SLUICE_CUDA_CONSTANT
+};
+
+struct CUctxCreateParams {
+  CUexecAffinityParam* execAffinityParams;
+  int numExecAffinityParams;
+  void* cigParams;
 };
 
 struct CUuuid {

@@ -136,7 +136,8 @@ CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int c
 }
 
 CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* parameters, unsigned flags, CUdevice device) {
-  if (parameters != nullptr) return CUDA_ERROR_NOT_SUPPORTED;
+  if (parameters != nullptr && (parameters->numExecAffinityParams != 0 || parameters->cigParams != nullptr))
+    return CUDA_ERROR_NOT_SUPPORTED;
   return create(context, flags, device, 3020);
 }
 

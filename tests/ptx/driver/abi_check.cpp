@@ -74,6 +74,8 @@ SLUICE_CUDA_FUNCTION(cuMemAlloc, _v2, 3020, (CUdeviceptr * address, unsigned byt
 #define SAME_FIELD(type, field) \
   static_assert(offsetof(api::type, field) == offsetof(::type, field) && sizeof(api::type) == sizeof(::type))
 SAME_FIELD(CUuuid, bytes);
+SAME_FIELD(CUctxCreateParams, numExecAffinityParams);
+SAME_FIELD(CUctxCreateParams, cigParams);
 SAME_FIELD(CUdevprop, maxThreadsDim);
 SAME_FIELD(CUdevprop, maxGridSize);
 SAME_FIELD(CUdevprop, sharedMemPerBlock);

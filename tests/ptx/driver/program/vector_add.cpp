@@ -53,7 +53,8 @@ int main(int, char** arguments) {
   CHECK(cuDeviceGetName(name, sizeof(name), device));
   CUcontext context;
 #if CUDA_VERSION >= 13000
-  CHECK(cuCtxCreate(&context, nullptr, 0, device));
+  CUctxCreateParams nothing_special = {};
+  CHECK(cuCtxCreate(&context, &nothing_special, 0, device));
 #else
   CHECK(cuCtxCreate(&context, 0, device));
 #endif
