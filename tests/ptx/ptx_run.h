@@ -13,11 +13,11 @@
 
 namespace sluice::ptx {
 
-// The first kernel of the text takes one pointer, to `bytes` zeros.
+// The first kernel of the text takes one pointer, to memory that begins with zeros; the rest is poison.
 struct PtxRun {
   std::string text;
   std::uint32_t blocks = 1, threads = 32;
-  std::uint32_t bytes = 4096;
+  std::uint32_t bytes = 4096, zeros = 4096;
   std::uint64_t max_warp_instructions = 200000;
 
   LaunchResult operator()(std::uint64_t seed) const {
@@ -25,7 +25,7 @@ struct PtxRun {
     Memory memory(std::uint64_t{1} << 24U);
     const LoadedModule module(parse(text, "test.ptx"), memory, gpu);
     const std::uint64_t buffer = memory.allocate(bytes, AllocationKind::kDevice, "buffer");
-    std::ranges::fill(memory.bytes(buffer, bytes), std::byte{0});
+    std::ranges::fill(memory.bytes(buffer, zeros), std::byte{0});
     LaunchOptions options;
     options.grid[0] = blocks;
     options.block[0] = threads;
