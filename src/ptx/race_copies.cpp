@@ -50,9 +50,8 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
                      .time = warp.time,
                      .verb = "cp.async's read"};
   const auto read_source = [&](std::uint32_t lanes, std::uint32_t size) {
-    for (const Touched& at : global_.cut(lanes, size, copy.source)) {
-      read_in_flight(reader, *at.page, at.segment, at.whole);
-    }
+    for_each_page(global_.cut(lanes, size, copy.source),
+                  [&](std::span<const Touched> touched) { read_in_flight(reader, touched); });
   };
   std::uint32_t whole = 0;
   for_each_lane(mask, [&](std::uint32_t lane) {
@@ -82,18 +81,12 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
   if (copy.mask == 0) copies_.erase(found);
 }
 
-void RaceDetector::read_in_flight(const Actor& actor, Page& page, const Segment& segment, bool whole) {
-  if (page.cells && page.cells->written) {
-    const Cells& cells = actor.shadow.cells(page, segment);
-    for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
-      const Cell& cell = cells.cells[byte >> cells.shift];
-      check_last_write(actor, cell, segment.lanes_at(byte));
-      if (cell.strong != 0) check_strong(actor, cell, segment.lanes_at(byte), false);
-    }
-  }
+void RaceDetector::read_in_flight(const Actor& actor, std::span<const Touched> touched) {
+  Page& page = *touched.front().page;
+  for (const Touched& at : touched) check_read(actor, page, at.segment);
   // From here on it is a read of the lanes that waited.
   const Actor waited{actor.warp, actor.warp, actor.shadow, actor.space, actor.pc, actor.time, actor.verb};
-  record(waited, page, segment, whole);
+  record(waited, page, touched);
 }
 
 }  // namespace sluice::ptx

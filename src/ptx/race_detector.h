@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
@@ -22,6 +23,10 @@
 #include "ptx/race_threads.h"
 
 namespace sluice::ptx {
+
+inline constexpr std::string_view kNonCoherent =
+    ".nc load of memory that is written during the launch: the read-only cache may hold what was there "
+    "before";
 
 class RaceDetector {
  public:
@@ -71,19 +76,34 @@ class RaceDetector {
 
   RaceShadow& shadow_of(Space space, std::uint32_t block);
 
-  void read(const Actor& actor, Page& page, const Segment& segment, bool whole);
-  // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
-  void read_in_flight(const Actor& actor, Page& page, const Segment& segment, bool whole);
-  void record(const Actor& actor, Page& page, const Segment& segment, bool whole);
-  void record_read(const Actor& actor, Page& page, const Segment& segment);
-  void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time, std::uint32_t pc);
+  void read(const Actor& actor, std::span<const Touched> touched);
+  void check_read(const Actor& actor, Page& page, const Segment& segment);
   void write(const Actor& actor, Page& page, const Segment& segment);
   void check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes);
-  void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);
-  void check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes);
   void check_strong(const Actor& actor, const Cell& cell, std::uint32_t lanes, bool writes);
   bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane) const;
-  void check_initialised(const Actor& actor, Page& page, const Segment& segment);
+  void uninitialised(const Actor& actor, std::uint32_t lanes);
+  // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
+  void read_in_flight(const Actor& actor, std::span<const Touched> touched);
+
+  // race_records.cpp
+  struct Reads {
+    std::uint32_t warp, time, pc;
+    bool non_coherent;
+  };
+  bool is_recorded(const Actor& actor, Page& page, std::span<const Touched> touched) const;
+  void record(const Actor& actor, Page& page, std::span<const Touched> touched);
+  void record_whole(const Actor& actor, Page& page, const Segment& segment);
+  void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static void record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
+                              std::uint32_t pc, bool non_coherent);
+  static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time,
+                       std::uint32_t pc);
+  void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);
+  template <typename LanesAt>
+  void check_record(const Actor& actor, const Segment& segment, std::uint32_t lo, std::uint32_t hi,
+                    const Reads& reads, LanesAt lanes_at);
+  void check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes);
 
   void strong(const Access& access, const Actor& actor);
   void strong_lane(const Actor& actor, const StrongOp& op);

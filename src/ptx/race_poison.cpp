@@ -1,7 +1,7 @@
 // Reads of memory that nothing has written: global memory is poisoned when it is allocated, shared memory when a block starts.
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <string>
 
 #include "ptx/race_detector.h"
 
@@ -48,20 +48,10 @@ void RaceDetector::check_poison(const Group& group, const Access& access) {
   });
 }
 
-void RaceDetector::check_initialised(const Actor& actor, Page& page, const Segment& segment) {
-  const auto found = [&](std::uint32_t byte) {
-    report(FindingKind::kUninitialised, actor.pc,
-           actor.warp.warp_in_grid * kLanes +
-               static_cast<std::uint32_t>(std::countr_zero(segment.lanes_at(byte))),
-           0, std::string(actor.verb) + " of shared memory that nothing has written");
-  };
-  if (!page.cells || !page.cells->written) return found(segment.lo);
-  const Cells& cells = actor.shadow.cells(page, segment);
-  for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
-    const Cell& cell = cells.cells[byte >> cells.shift];
-    if (cell.write.time == 0 && (cell.strong == 0 || actor.shadow.strong(cell).last_write == 0))
-      return found(byte);
-  }
+void RaceDetector::uninitialised(const Actor& actor, std::uint32_t lanes) {
+  report(FindingKind::kUninitialised, actor.pc,
+         actor.warp.warp_in_grid * kLanes + static_cast<std::uint32_t>(std::countr_zero(lanes)), 0,
+         std::string(actor.verb) + " of shared memory that nothing has written");
 }
 
 }  // namespace sluice::ptx

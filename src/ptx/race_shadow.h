@@ -16,6 +16,7 @@
 
 #include "ptx/flat_table.h"
 #include "ptx/race_clock.h"
+#include "ptx/race_reads.h"
 
 namespace sluice::ptx {
 
@@ -193,8 +194,13 @@ struct Page {
   std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
   ReadRecord first;
   std::unique_ptr<FlatTable<ReadRecord>> others;
+  std::unique_ptr<ScatteredReads> scattered;
 
   std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
+  const ReadRecord* find(std::uint32_t key) const {
+    if (first_key == key) return &first;
+    return others ? others->find(key) : nullptr;
+  }
   template <typename Visit>
   void for_each_read(Visit visit) {
     if (first_key == FlatTable<ReadRecord>::kNoKey) return;
@@ -209,6 +215,17 @@ struct Touched {
   Segment segment;
   bool whole = false;
 };
+
+// Calls visit(span) for each run in one page.
+template <typename Visit>
+void for_each_page(std::span<const Touched> touched, Visit visit) {
+  for (std::size_t begin = 0; begin < touched.size();) {
+    std::size_t end = begin + 1;
+    while (end < touched.size() && touched[end].page == touched[begin].page) ++end;
+    visit(touched.subspan(begin, end - begin));
+    begin = end;
+  }
+}
 
 // One memory: the device's, or one block's shared memory.
 class RaceShadow {

@@ -43,7 +43,6 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
   StrongSet& set = actor.shadow.make_strong(cells.cells[lo >> cells.shift]);
   const RaceWarp::Poll poll{&set, set.last_write, actor.time, segment.mask, actor.pc};
   if (!op.writes && warp.poll == poll) return;
-  if (actor.space == Space::kShared && op.reads) check_initialised(actor, page, segment);
   cells.written = true;
   ++page.version;
   // An acquire comes after what it acquires, in this location too.
@@ -55,6 +54,9 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
     check_last_write(actor, cell, segment.mask);
     if (op.writes) check_cell_reads(actor, cell, segment.mask);
     StrongSet& part = actor.shadow.make_strong(cell);
+    if (actor.space == Space::kShared && op.reads && cell.write.time == 0 && part.last_write == 0) {
+      uninitialised(actor, segment.mask);
+    }
     check_against_strong(actor, part, op);
 
     const bool link = linked(warp, part, op);

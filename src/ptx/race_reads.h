@@ -1,0 +1,85 @@
+// Reads of one page by warps whose lanes touch it in no simple pattern: fragments for mma, strides, parts of a row. One record
+// for each warp and time says which four-byte cells were read and by which lanes.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "ptx/flat_table.h"
+
+namespace sluice::ptx {
+
+// Cells of a page, one bit each.
+struct CellBits {
+  std::array<std::uint64_t, 2> words{};
+
+  static CellBits range(std::uint32_t first, std::uint32_t end) {
+    const auto below = [](std::uint32_t n) {
+      return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << n) - 1;
+    };
+    CellBits bits;
+    bits.words[0] = below(end) & ~below(first);
+    bits.words[1] = below(end > 64 ? end - 64 : 0) & ~below(first > 64 ? first - 64 : 0);
+    return bits;
+  }
+  bool empty() const { return (words[0] | words[1]) == 0; }
+  bool has(std::uint32_t cell) const { return (words[cell / 64] >> cell % 64 & 1U) != 0; }
+  void add(std::uint32_t cell) { words[cell / 64] |= std::uint64_t{1} << cell % 64; }
+  void remove(std::uint32_t cell) { words[cell / 64] &= ~(std::uint64_t{1} << cell % 64); }
+  CellBits operator&(const CellBits& other) const {
+    return {{words[0] & other.words[0], words[1] & other.words[1]}};
+  }
+  void remove(const CellBits& other) {
+    words[0] &= ~other.words[0];
+    words[1] &= ~other.words[1];
+  }
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    for (std::uint32_t word = 0; word < 2; ++word) {
+      for (std::uint64_t rest = words[word]; rest != 0; rest &= rest - 1) {
+        visit(word * 64 + static_cast<std::uint32_t>(std::countr_zero(rest)));
+      }
+    }
+  }
+};
+
+class ScatteredReads {
+ public:
+  struct Record {
+    std::uint32_t warp = 0, time = 0, pc = 0;
+    std::uint32_t version = 0;  // of the page when the last read was checked
+    bool non_coherent = false;
+    CellBits cells;
+    std::uint32_t older = 0;                // number of the warp's record before, from 1
+    std::array<std::uint8_t, 128> lanes{};  // by cell: a lane, or 32 + number of a mask
+    std::array<std::uint32_t, 8> masks{};
+
+    std::uint32_t lanes_of(std::uint32_t cell) const {
+      return lanes[cell] < 32 ? 1U << lanes[cell] : masks[lanes[cell] - 32U];
+    }
+    // False if there is no room for one more set of lanes.
+    bool add(std::uint32_t cell, std::uint32_t mask);
+  };
+
+  // The warp's record of this time.
+  Record& record(std::uint32_t warp, std::uint32_t time, std::uint32_t pc, bool non_coherent);
+  // Null if there is none.
+  const Record* find(std::uint32_t warp, std::uint32_t time, bool non_coherent);
+  // The reads of these cells that a record says stand for those of older ones. `synced`: up to when the warp's lanes know of
+  // each other.
+  void supersede(const Record& record, const CellBits& cells, std::uint32_t synced);
+  template <typename Visit>
+  void for_each(Visit visit) {
+    for (Record& record : records_) {
+      if (!record.cells.empty()) visit(record);
+    }
+  }
+
+ private:
+  FlatTable<std::uint32_t> newest_;  // by warp << 1 | non_coherent: number of a record, from 1
+  std::vector<Record> records_;
+};
+
+}  // namespace sluice::ptx
