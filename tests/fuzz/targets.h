@@ -24,8 +24,9 @@ struct Target {
 };
 
 inline constexpr std::array kTargets = {
-    Target{"safetensors", safetensors}, Target{"gguf", gguf}, Target{"tokenizer_json", tokenizer_json},
-    Target{"config_json", config_json}, Target{"chat_messages", chat_messages},
-    Target{"ptx", ptx},                 Target{"fat_binary", fat_binary}};
+    Target{"safetensors", safetensors},       Target{"gguf", gguf},
+    Target{"tokenizer_json", tokenizer_json}, Target{"config_json", config_json},
+    Target{"chat_messages", chat_messages},   Target{"ptx", ptx},
+    Target{"fat_binary", fat_binary}};
 
 }  // namespace sluice::fuzz

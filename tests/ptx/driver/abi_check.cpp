@@ -10,8 +10,8 @@
 
 // Older forms that CUDA 13's header leaves out and its driver still has.
 extern "C" CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device);
-extern "C" CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int count, unsigned flags,
-                                   CUdevice device);
+extern "C" CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int count,
+                                   unsigned flags, CUdevice device);
 
 namespace sluice::ptx::api {
 namespace {
@@ -50,8 +50,9 @@ template <typename... Ours, typename... Theirs>
 struct SameFunction<api::CUresult(Ours...), ::CUresult (*)(Theirs...)>
     : std::bool_constant<(same_abi<Ours, Theirs>() && ...)> {};
 
-#define SLUICE_CUDA_FUNCTION(name, suffix, since, parameters) \
-  static_assert(SameFunction<api::CUresult parameters, PFN_##name##_v##since>::value, #name " of " #since " differs");
+#define SLUICE_CUDA_FUNCTION(name, suffix, since, parameters)                         \
+  static_assert(SameFunction<api::CUresult parameters, PFN_##name##_v##since>::value, \
+                #name " of " #since " differs");
 #include "ptx/driver/functions.inc"
 #ifdef SLUICE_ABI_MISTAKE
 SLUICE_CUDA_FUNCTION(cuMemAlloc, _v2, 3020, (CUdeviceptr * address, unsigned bytes))

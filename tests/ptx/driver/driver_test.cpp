@@ -116,7 +116,8 @@ TEST_F(DriverTest, VectorAdd) {
   EXPECT_GOOD(cuLaunchKernel(add, 8, 1, 1, 128, 1, 1, 0, nullptr, nullptr, extra));
   EXPECT_EQ(host<float>(out, kCount), sums);
   bytes = 8;
-  EXPECT_RESULT(cuLaunchKernel(add, 8, 1, 1, 128, 1, 1, 0, nullptr, nullptr, extra), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuLaunchKernel(add, 8, 1, 1, 128, 1, 1, 0, nullptr, nullptr, extra),
+                CUDA_ERROR_INVALID_VALUE);
 }
 
 TEST_F(DriverTest, ModulesTellWhatTheyHold) {
@@ -153,18 +154,21 @@ TEST_F(DriverTest, ImagesThatCannotBeUsed) {
   void* values[] = {log.data(), reinterpret_cast<void*>(log.size())};
   testing::internal::CaptureStderr();
   const CUresult result = cuModuleLoadDataEx(
-      &module, ".version 8.0\n.target sm_75\n.address_size 64\n.entry k() { frobnicate.u32 %r1; }\n", 2, options, values);
+      &module, ".version 8.0\n.target sm_75\n.address_size 64\n.entry k() { frobnicate.u32 %r1; }\n", 2,
+      options, values);
   EXPECT_STREQ(name_of(result), "CUDA_ERROR_INVALID_PTX");
   EXPECT_THAT(log.data(), HasSubstr("frobnicate"));
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(values[1]), std::strlen(log.data()));
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("frobnicate"));
 
   testing::internal::CaptureStderr();
-  EXPECT_RESULT(cuModuleLoadData(&module, "\x7f"
-                                          "ELF and so on"),
+  EXPECT_RESULT(cuModuleLoadData(&module,
+                                 "\x7f"
+                                 "ELF and so on"),
                 CUDA_ERROR_NO_BINARY_FOR_GPU);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("cubin"));
-  EXPECT_RESULT(cuModuleLoadData(&module, ".version 9.0\n.target sm_90\n.address_size 64\n"), CUDA_ERROR_INVALID_PTX);
+  EXPECT_RESULT(cuModuleLoadData(&module, ".version 9.0\n.target sm_90\n.address_size 64\n"),
+                CUDA_ERROR_INVALID_PTX);
   EXPECT_RESULT(cuModuleLoad(&module, "/no/such/file"), CUDA_ERROR_FILE_NOT_FOUND);
 }
 
@@ -179,7 +183,8 @@ TEST_F(DriverTest, LibrariesAndLinks) {
   void* parameters[] = {&out};
   EXPECT_GOOD(cuLaunchKernel(found, 1, 1, 1, 64, 1, 1, 64 * 4, nullptr, parameters, nullptr));
   // A kernel stands for its function, as in NVIDIA's driver.
-  EXPECT_GOOD(cuLaunchKernel(reinterpret_cast<CUfunction>(kernel), 2, 1, 1, 33, 1, 1, 64 * 4, nullptr, parameters, nullptr));
+  EXPECT_GOOD(cuLaunchKernel(reinterpret_cast<CUfunction>(kernel), 2, 1, 1, 33, 1, 1, 64 * 4, nullptr,
+                             parameters, nullptr));
   EXPECT_EQ(host<std::uint32_t>(out, 2), (std::vector<std::uint32_t>{528, 528}));  // 0 + ... + 32
   EXPECT_GOOD(cuLibraryUnload(library));
   EXPECT_RESULT(cuKernelGetFunction(&found, kernel), CUDA_ERROR_INVALID_HANDLE);
@@ -189,7 +194,8 @@ TEST_F(DriverTest, LibrariesAndLinks) {
   size_t bytes = 0;
   EXPECT_GOOD(cuLinkCreate_v2(0, nullptr, nullptr, &link));
   std::string text = kVectorAdd;
-  EXPECT_GOOD(cuLinkAddData_v2(link, CU_JIT_INPUT_PTX, text.data(), text.size() + 1, "a", 0, nullptr, nullptr));
+  EXPECT_GOOD(
+      cuLinkAddData_v2(link, CU_JIT_INPUT_PTX, text.data(), text.size() + 1, "a", 0, nullptr, nullptr));
   EXPECT_GOOD(cuLinkComplete(link, &image, &bytes));
   CUmodule module = nullptr;
   EXPECT_GOOD(cuModuleLoadData(&module, image));
@@ -223,10 +229,10 @@ TEST_F(DriverTest, SharedMemoryLimitsAndOccupancy) {
     EXPECT_GOOD(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, sum, threads, shared));
     return blocks;
   };
-  EXPECT_EQ(resident(1024, 0), 1);   // 1536 threads
-  EXPECT_EQ(resident(512, 0), 3);    // 1536 threads
-  EXPECT_EQ(resident(32, 0), 16);    // 16 blocks
-  EXPECT_EQ(resident(32, 49152), 2); // 100 KB less 1 KB for each block
+  EXPECT_EQ(resident(1024, 0), 1);    // 1536 threads
+  EXPECT_EQ(resident(512, 0), 3);     // 1536 threads
+  EXPECT_EQ(resident(32, 0), 16);     // 16 blocks
+  EXPECT_EQ(resident(32, 49152), 2);  // 100 KB less 1 KB for each block
   EXPECT_EQ(resident(32, 99 * 1024), 1);
   size_t bytes = 0;
   EXPECT_GOOD(cuOccupancyAvailableDynamicSMemPerBlock(&bytes, sum, 2, 32));
@@ -283,11 +289,13 @@ TEST_F(DriverTest, WrongHandlesAreErrors) {
   EXPECT_RESULT(cuModuleGetFunction(&found, static_cast<CUmodule>(nonsense), "k"), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_RESULT(cuStreamSynchronize(static_cast<CUstream>(nonsense)), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_RESULT(cuEventSynchronize(static_cast<CUevent>(nonsense)), CUDA_ERROR_INVALID_HANDLE);
-  EXPECT_RESULT(cuLaunchKernel(static_cast<CUfunction>(nonsense), 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
-                CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_RESULT(
+      cuLaunchKernel(static_cast<CUfunction>(nonsense), 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+      CUDA_ERROR_INVALID_HANDLE);
   EXPECT_RESULT(cuCtxSetCurrent(static_cast<CUcontext>(nonsense)), CUDA_ERROR_INVALID_CONTEXT);
   const CUfunction add = function(kVectorAdd, "vector_add");
-  EXPECT_RESULT(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuLaunchKernel(add, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+                CUDA_ERROR_INVALID_VALUE);
 }
 
 // What a kernel does wrong is on stderr and in the report, and ends the context.
@@ -307,7 +315,8 @@ TEST_P(FaultTest, IsReportedByTheNextCallThatWaits) {
   CUdeviceptr word = device(std::vector<std::uint32_t>(16));
   void* parameters[] = {&word};
   testing::internal::CaptureStderr();
-  EXPECT_GOOD(cuLaunchKernel(faulty, GetParam().blocks, 1, 1, GetParam().threads, 1, 1, 0, nullptr, parameters, nullptr));
+  EXPECT_GOOD(cuLaunchKernel(faulty, GetParam().blocks, 1, 1, GetParam().threads, 1, 1, 0, nullptr,
+                             parameters, nullptr));
   EXPECT_STREQ(name_of(cuCtxSynchronize()), GetParam().result);
   const std::string said = testing::internal::GetCapturedStderr();
   EXPECT_THAT(said, HasSubstr(std::string("kernel ") + GetParam().kernel));
@@ -324,14 +333,13 @@ TEST_P(FaultTest, IsReportedByTheNextCallThatWaits) {
   EXPECT_FALSE(std::getline(lines, line));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Kernels, FaultTest,
-    testing::Values(Fault{"out_of_bounds", 1, 1, "CUDA_ERROR_ILLEGAL_ADDRESS", ""},
-                    Fault{"misaligned", 1, 1, "CUDA_ERROR_MISALIGNED_ADDRESS", ""},
-                    Fault{"race", 2, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
-                    Fault{"traps", 1, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
-                    Fault{"waits_for_nobody", 1, 64, "CUDA_ERROR_LAUNCH_TIMEOUT", ""}),
-    [](const auto& info) { return std::string(info.param.kernel); });
+INSTANTIATE_TEST_SUITE_P(Kernels, FaultTest,
+                         testing::Values(Fault{"out_of_bounds", 1, 1, "CUDA_ERROR_ILLEGAL_ADDRESS", ""},
+                                         Fault{"misaligned", 1, 1, "CUDA_ERROR_MISALIGNED_ADDRESS", ""},
+                                         Fault{"race", 2, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
+                                         Fault{"traps", 1, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
+                                         Fault{"waits_for_nobody", 1, 64, "CUDA_ERROR_LAUNCH_TIMEOUT", ""}),
+                         [](const auto& info) { return std::string(info.param.kernel); });
 
 TEST_F(DriverTest, AnotherContextGoesOnAfterAFault) {
   CUcontext other = nullptr;

@@ -127,11 +127,13 @@ TEST_F(DriverTest, PinnedAndRegisteredMemory) {
   CUdeviceptr out = address;
   unsigned count = 64;
   void* parameters[] = {&mapped, &mapped, &out, &count};
-  EXPECT_GOOD(cuLaunchKernel(function(kVectorAdd, "vector_add"), 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
+  EXPECT_GOOD(
+      cuLaunchKernel(function(kVectorAdd, "vector_add"), 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
   EXPECT_GOOD(cuCtxSynchronize());
   EXPECT_EQ(static_cast<float*>(pinned)[63], 3.0F);
   EXPECT_GOOD(cuMemHostUnregister(own.data()));
-  EXPECT_RESULT(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, mapped), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, mapped),
+                CUDA_ERROR_INVALID_VALUE);
   testing::internal::CaptureStderr();
   EXPECT_RESULT(cuMemHostUnregister(own.data()), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
   EXPECT_RESULT(cuMemFreeHost(own.data()), CUDA_ERROR_INVALID_VALUE);

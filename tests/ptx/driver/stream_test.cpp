@@ -91,7 +91,8 @@ TEST_F(StreamTest, AnEventOrdersTwoStreams) {
   EXPECT_GOOD(cuStreamSynchronize(second));
   EXPECT_EQ(host<std::uint32_t>(word, 1)[0], 2);
   float milliseconds = 0;
-  EXPECT_RESULT(cuEventElapsedTime(&milliseconds, between, between), CUDA_ERROR_INVALID_HANDLE);  // it takes no time
+  EXPECT_RESULT(cuEventElapsedTime(&milliseconds, between, between),
+                CUDA_ERROR_INVALID_HANDLE);  // it takes no time
 }
 
 TEST_F(StreamTest, TheDefaultStreamWaitsForBlockingStreamsOnly) {
@@ -120,7 +121,10 @@ TEST_F(StreamTest, HostFunctionsTakeTheirTurn) {
   const Held held(wait_for_host(), on);
   EXPECT_GOOD(cuLaunchHostFunc(on, [](void* data) { ++*static_cast<std::atomic<int>*>(data); }, &calls));
   EXPECT_GOOD(cuStreamAddCallback(
-      on, [](CUstream, CUresult status, void* data) { *static_cast<std::atomic<int>*>(data) += status == CUDA_SUCCESS ? 10 : 0; },
+      on,
+      [](CUstream, CUresult status, void* data) {
+        *static_cast<std::atomic<int>*>(data) += status == CUDA_SUCCESS ? 10 : 0;
+      },
       &calls, 0));
   held.wait_until_running();
   EXPECT_EQ(calls, 0);
@@ -136,7 +140,8 @@ TEST_F(StreamTest, EventsTellTime) {
   float milliseconds = -1;
   EXPECT_RESULT(cuEventElapsedTime(&milliseconds, begin, end), CUDA_ERROR_INVALID_HANDLE);  // not recorded
   EXPECT_GOOD(cuEventRecord(begin, on));
-  EXPECT_GOOD(cuLaunchHostFunc(on, [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, nullptr));
+  EXPECT_GOOD(cuLaunchHostFunc(
+      on, [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }, nullptr));
   EXPECT_GOOD(cuEventRecord(end, on));
   EXPECT_GOOD(cuEventSynchronize(end));
   EXPECT_GOOD(cuEventElapsedTime(&milliseconds, begin, end));

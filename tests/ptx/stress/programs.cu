@@ -1,4 +1,4 @@
-// Control flow and arithmetic that ordinary code has: switches, calls, recursion, local arrays, tables, divergence, all widths.
+// Control flow and arithmetic that ordinary code has: switches, calls, local arrays, tables, divergence, all widths.
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -42,15 +42,21 @@ __device__ __noinline__ unsigned collatz(uint64_t value) {
   return steps;
 }
 
-__device__ __noinline__ unsigned ackermann(unsigned m, unsigned n) {
-  if (m == 0) return n + 1;
-  if (n == 0) return ackermann(m - 1, 1);
-  return ackermann(m - 1, ackermann(m, n - 1));
+__device__ __noinline__ unsigned digits(uint64_t value) {
+  unsigned sum = 0;
+  for (; value != 0; value /= 10) sum += static_cast<unsigned>(value % 10);
+  return sum;
 }
 
+__device__ __noinline__ unsigned both(uint64_t value) { return collatz(value) + digits(value); }
+
+using OfNumber = unsigned (*)(uint64_t);
+__device__ OfNumber const table[3] = {collatz, digits, both};
+
+// A direct call and one through a pointer that differs within the warp.
 extern "C" __global__ void calls(uint32_t* out, unsigned count) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < count) out[i] = collatz(i + 1) * 1000 + ackermann(i % 3, i % 4);
+  if (i < count) out[i] = both(i + 1) * 1000 + table[i % 3](i + 7);
 }
 
 // Results that are exact or correctly rounded, so that the host's must be equal bit for bit.

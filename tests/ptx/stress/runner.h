@@ -49,7 +49,8 @@ class Buffer {
 // One module on one GPU, and how to launch its kernels. An argument is a Buffer or a number of the parameter's type.
 class Runner {
  public:
-  Runner(const std::string& file, std::string_view gpu) : gpu_(&gpu_named(gpu)), memory_(std::uint64_t{1} << 28U) {
+  Runner(const std::string& file, std::string_view gpu)
+      : gpu_(&gpu_named(gpu)), memory_(std::uint64_t{1} << 28U) {
     std::ifstream stream(file);
     EXPECT_TRUE(stream) << file;
     const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
@@ -83,7 +84,8 @@ class Runner {
 
  private:
   template <typename T>
-  static void pack(std::vector<std::byte>& packed, const KernelParameter& parameter, const Buffer<T>& buffer) {
+  static void pack(std::vector<std::byte>& packed, const KernelParameter& parameter,
+                   const Buffer<T>& buffer) {
     pack(packed, parameter, buffer.address());
   }
   template <typename T>

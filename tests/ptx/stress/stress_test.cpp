@@ -66,7 +66,8 @@ class Stress : public testing::TestWithParam<Target> {
   std::vector<float> whole_floats(std::size_t count, int limit) {
     std::vector<float> values(count);
     for (float& value : values)
-      value = static_cast<float>(static_cast<int>(random_() % (2 * static_cast<unsigned>(limit) + 1)) - limit);
+      value =
+          static_cast<float>(static_cast<int>(random_() % (2 * static_cast<unsigned>(limit) + 1)) - limit);
     return values;
   }
 
@@ -76,7 +77,8 @@ class Stress : public testing::TestWithParam<Target> {
 
 std::vector<std::uint16_t> bf16_of(const std::vector<float>& values) {
   std::vector<std::uint16_t> bits;
-  for (const float value : values) bits.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16U));
+  for (const float value : values)
+    bits.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16U));
   return bits;  // exact: the values are small whole numbers
 }
 
@@ -95,12 +97,13 @@ std::vector<std::uint16_t> fp16_of(const std::vector<float>& values) {
 }
 
 // C = A B with A of rows x k and B of columns x k.
-std::vector<float> product_transposed(const std::vector<float>& a, const std::vector<float>& b, int rows, int columns,
-                                      int k) {
+std::vector<float> product_transposed(const std::vector<float>& a, const std::vector<float>& b, int rows,
+                                      int columns, int k) {
   std::vector<float> c;
   for (int row = 0; row < rows; ++row)
     for (int column = 0; column < columns; ++column)
-      c.push_back(std::inner_product(a.begin() + row * k, a.begin() + (row + 1) * k, b.begin() + column * k, 0.0F));
+      c.push_back(
+          std::inner_product(a.begin() + row * k, a.begin() + (row + 1) * k, b.begin() + column * k, 0.0F));
   return c;
 }
 
@@ -123,7 +126,8 @@ TEST_P(Stress, Reductions) {
         const Buffer<std::uint32_t> arrived(machine->memory(), Words{0});
         LaunchOptions shared = options;
         shared.dynamic_shared = 64 * sizeof(float);
-        machine->run("reduce_last_block", {blocks, 1, 1}, {64, 1, 1}, shared, floats, count, parts, arrived, sum);
+        machine->run("reduce_last_block", {blocks, 1, 1}, {64, 1, 1}, shared, floats, count, parts, arrived,
+                     sum);
         EXPECT_EQ(sum.values()[0], std::accumulate(whole.begin(), whole.end(), 0.0F));
         EXPECT_EQ(arrived.values(), Words{0});
       });
@@ -142,7 +146,8 @@ TEST_P(Stress, ScanWithLookBack) {
         const Buffer<std::uint32_t> out(machine->memory(), Words(count));
         const Buffer<std::uint64_t> states(machine->memory(), std::vector<std::uint64_t>(count / 64 + 1));
         const Buffer<std::uint32_t> ticket(machine->memory(), Words{0});
-        machine->run("scan_look_back", {blocks, 1, 1}, {64, 1, 1}, options, values, out, count, states, ticket);
+        machine->run("scan_look_back", {blocks, 1, 1}, {64, 1, 1}, options, values, out, count, states,
+                     ticket);
         EXPECT_EQ(out.values(), expected);
       });
   }
@@ -152,7 +157,8 @@ TEST_P(Stress, Histogram) {
   const auto machine = runner("reduce");
   constexpr unsigned kCount = 10'007;
   std::vector<std::uint8_t> in;
-  for (const std::uint32_t value : words(kCount, 100)) in.push_back(static_cast<std::uint8_t>(value * value / 40));
+  for (const std::uint32_t value : words(kCount, 100))
+    in.push_back(static_cast<std::uint8_t>(value * value / 40));
   Words expected(256);
   for (const std::uint8_t value : in) ++expected[value];
   const Buffer<std::uint8_t> values(machine->memory(), in);
@@ -169,7 +175,8 @@ TEST_P(Stress, Compaction) {
   constexpr unsigned kCount = 3'001;
   const Words in = words(kCount);
   Words expected;
-  std::copy_if(in.begin(), in.end(), std::back_inserter(expected), [](std::uint32_t value) { return value % 2 == 1; });
+  std::copy_if(in.begin(), in.end(), std::back_inserter(expected),
+               [](std::uint32_t value) { return value % 2 == 1; });
   std::sort(expected.begin(), expected.end());
   const Buffer<std::uint32_t> values(machine->memory(), in);
   for (const std::uint32_t blocks : {1U, 5U})
@@ -191,7 +198,8 @@ TEST_P(Stress, Sort) {
     constexpr std::uint32_t kBlocks = 3;
     const Words in = words(kBlocks * per_block, 1000);
     Words expected = in;
-    for (auto block = expected.begin(); block != expected.end(); block += per_block) std::sort(block, block + per_block);
+    for (auto block = expected.begin(); block != expected.end(); block += per_block)
+      std::sort(block, block + per_block);
     for_seeds([&](LaunchOptions options) {
       const Buffer<std::uint32_t> keys(machine->memory(), in);
       options.dynamic_shared = per_block * static_cast<unsigned>(sizeof(std::uint32_t));
@@ -207,13 +215,14 @@ TEST_P(Stress, Transpose) {
     const std::vector<float> in = whole_floats(std::size_t{rows} * columns, 10000);
     std::vector<float> expected(in.size());
     for (unsigned row = 0; row < rows; ++row)
-      for (unsigned column = 0; column < columns; ++column) expected[column * rows + row] = in[row * columns + column];
+      for (unsigned column = 0; column < columns; ++column)
+        expected[column * rows + row] = in[row * columns + column];
     const Buffer<float> values(machine->memory(), in);
     for (const std::uint32_t height : {8U, 32U})
       for_seeds([&](const LaunchOptions& options) {
         const Buffer<float> out(machine->memory(), std::vector<float>(in.size()));
-        machine->run("transpose", {(columns + 31) / 32, (rows + 31) / 32, 1}, {32, height, 1}, options, values, out, rows,
-                     columns);
+        machine->run("transpose", {(columns + 31) / 32, (rows + 31) / 32, 1}, {32, height, 1}, options,
+                     values, out, rows, columns);
         EXPECT_EQ(out.values(), expected);
       });
   }
@@ -235,8 +244,8 @@ TEST_P(Stress, MatrixProducts) {
   for_seeds([&](const LaunchOptions& options) {
     for (const std::string name : {"product_plain", "product_shared"}) {
       const Buffer<float> out(machine->memory(), std::vector<float>(expected.size()));
-      machine->run(name, {(kColumns + 15) / 16, (kRows + 15) / 16, 1}, {16, 16, 1}, options, left, right, out, kRows,
-                   kColumns, kInner);
+      machine->run(name, {(kColumns + 15) / 16, (kRows + 15) / 16, 1}, {16, 16, 1}, options, left, right, out,
+                   kRows, kColumns, kInner);
       EXPECT_EQ(out.values(), expected) << name;
     }
   });
@@ -254,7 +263,8 @@ TEST_P(Stress, TensorCoreProduct) {
   const Buffer<std::uint16_t> right(machine->memory(), fp16_of(b));
   for_seeds([&](const LaunchOptions& options) {
     const Buffer<float> out(machine->memory(), std::vector<float>(expected.size()));
-    machine->run("product_mma", {kColumns / 8, kRows / 16, 1}, {32, 1, 1}, options, left, right, out, kColumns, kInner);
+    machine->run("product_mma", {kColumns / 8, kRows / 16, 1}, {32, 1, 1}, options, left, right, out,
+                 kColumns, kInner);
     EXPECT_EQ(out.values(), expected);
   });
 }
@@ -322,7 +332,8 @@ std::uint32_t permuted(std::uint32_t a, std::uint32_t b, std::uint32_t selector)
 }
 
 std::uint32_t interpreted(const std::vector<std::uint8_t>& code, std::uint32_t i) {
-  constexpr std::array<std::uint32_t, 16> kPrimes = {2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53};
+  constexpr std::array<std::uint32_t, 16> kPrimes = {2,  3,  5,  7,  11, 13, 17, 19,
+                                                     23, 29, 31, 37, 41, 43, 47, 53};
   Words stack = {i, 12345, 7, 1, 2, 3, 4, 5};
   unsigned top = i % 3;
   for (unsigned at = 0; at < code.size(); ++at) {
@@ -357,7 +368,8 @@ TEST_P(Stress, Interpreter) {
   const Buffer<std::uint8_t> program(machine->memory(), code);
   for_seeds([&](const LaunchOptions& options) {
     const Buffer<std::uint32_t> out(machine->memory(), Words(kCount));
-    machine->run("interpreter", {3, 1, 1}, {128, 1, 1}, options, program, static_cast<unsigned>(code.size()), out, kCount);
+    machine->run("interpreter", {3, 1, 1}, {128, 1, 1}, options, program, static_cast<unsigned>(code.size()),
+                 out, kCount);
     EXPECT_EQ(out.values(), expected);
   });
 }
@@ -368,14 +380,20 @@ std::uint32_t collatz(std::uint64_t value) {
   return steps;
 }
 
+std::uint32_t digits(std::uint64_t value) {
+  std::uint32_t sum = 0;
+  for (; value != 0; value /= 10) sum += static_cast<std::uint32_t>(value % 10);
+  return sum;
+}
+
 TEST_P(Stress, Calls) {
   const auto machine = runner("programs");
   constexpr unsigned kCount = 100;
   Words expected;
   for (unsigned i = 0; i < kCount; ++i) {
-    const unsigned n = i % 4;
-    const std::uint32_t ackermann = i % 3 == 0 ? n + 1 : i % 3 == 1 ? n + 2 : 2 * n + 3;
-    expected.push_back(collatz(i + 1) * 1000 + ackermann);
+    const auto both = [](std::uint64_t value) { return collatz(value) + digits(value); };
+    const std::uint32_t other = i % 3 == 0 ? collatz(i + 7) : i % 3 == 1 ? digits(i + 7) : both(i + 7);
+    expected.push_back(both(i + 1) * 1000 + other);
   }
   for_seeds([&](const LaunchOptions& options) {
     const Buffer<std::uint32_t> out(machine->memory(), Words(kCount));
@@ -423,7 +441,8 @@ TEST_P(Stress, ExactArithmetic) {
                                             rounded_to(a, 7),
                                             std::nearbyint(a),
                                             std::trunc(b)};
-    for (unsigned j = 0; j < expected.size(); ++j) EXPECT_EQ(found[i * 10 + j], expected[j]) << j << ": " << a << ' ' << b;
+    for (unsigned j = 0; j < expected.size(); ++j)
+      EXPECT_EQ(found[i * 10 + j], expected[j]) << j << ": " << a << ' ' << b;
     EXPECT_EQ(found_wide[i * 3], double{a} / double{b});
     EXPECT_EQ(found_wide[i * 3 + 1], std::fma(double{a}, double{b}, -1.0));
     EXPECT_EQ(found_wide[i * 3 + 2], std::sqrt(std::fabs(double{a})));
@@ -444,13 +463,15 @@ TEST_P(Stress, MathsLibrary) {
   const std::vector<float> found = out.values();
   for (unsigned i = 0; i < kCount; ++i) {
     const double a = x[i];
-    const std::array<double, 6> expected = {std::exp(a),  std::log(std::fabs(a)),        std::sin(a),
-                                            std::tanh(a), 1 / std::sqrt(std::fabs(a)), std::pow(std::fabs(a), 1.5)};
+    const std::array<double, 6> expected = {
+        std::exp(a),  std::log(std::fabs(a)),      std::sin(a),
+        std::tanh(a), 1 / std::sqrt(std::fabs(a)), std::pow(std::fabs(a), 1.5)};
     // Units in the last place: CUDA C++ Programming Guide, "Mathematical Functions", single precision.
     const std::array<double, 6> bounds = {2, 1, 2, 2, 2, 4};
     for (unsigned j = 0; j < expected.size(); ++j) {
       const double ulp = std::ldexp(1.0, std::ilogb(expected[j]) - 23);
-      EXPECT_LE(std::fabs(double{found[i * 6 + j]} - expected[j]), (bounds[j] + 0.5) * ulp) << j << " of " << a;
+      EXPECT_LE(std::fabs(double{found[i * 6 + j]} - expected[j]), (bounds[j] + 0.5) * ulp)
+          << j << " of " << a;
     }
   }
 }
@@ -491,7 +512,9 @@ TEST_P(Stress, Matches) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, Stress, testing::Values(Target{75, "t4"}, Target{80, "a100"}),
-                         [](const auto& info) { return "Compute" + std::to_string(info.param.architecture); });
+                         [](const auto& info) {
+                           return "Compute" + std::to_string(info.param.architecture);
+                         });
 
 // What compute_75 lacks: asynchronous copies, bf16 in tensor cores, redux.
 class StressFrom80 : public Stress {};
@@ -501,13 +524,15 @@ TEST_P(StressFrom80, RingsOfAsynchronousCopies) {
   for (const auto& [rows, columns] : {std::pair{1U, 128U}, std::pair{37U, 384U}}) {
     const std::vector<float> matrix = whole_floats(std::size_t{rows} * columns, 8);
     const std::vector<float> vector = whole_floats(columns, 8);
-    const std::vector<float> expected = product_transposed(matrix, vector, static_cast<int>(rows), 1, static_cast<int>(columns));
+    const std::vector<float> expected =
+        product_transposed(matrix, vector, static_cast<int>(rows), 1, static_cast<int>(columns));
     const Buffer<float> left(machine->memory(), matrix);
     const Buffer<float> right(machine->memory(), vector);
     for (const std::uint32_t blocks : {1U, 3U})
       for_seeds([&](const LaunchOptions& options) {
         const Buffer<float> out(machine->memory(), std::vector<float>(rows));
-        machine->run("matrix_vector_ring", {blocks, 1, 1}, {128, 1, 1}, options, left, right, out, rows, columns);
+        machine->run("matrix_vector_ring", {blocks, 1, 1}, {128, 1, 1}, options, left, right, out, rows,
+                     columns);
         EXPECT_EQ(out.values(), expected);
       });
   }
@@ -525,8 +550,8 @@ TEST_P(StressFrom80, PipelinedTensorCoreProduct) {
   const Buffer<std::uint16_t> right(machine->memory(), bf16_of(b));
   for_seeds([&](const LaunchOptions& options) {
     const Buffer<float> out(machine->memory(), std::vector<float>(expected.size()));
-    machine->run("product_pipeline", {kColumns / 8, kRows / 64, 1}, {128, 1, 1}, options, left, right, out, kColumns,
-                 kInner);
+    machine->run("product_pipeline", {kColumns / 8, kRows / 64, 1}, {128, 1, 1}, options, left, right, out,
+                 kColumns, kInner);
     EXPECT_EQ(out.values(), expected);
   });
 }
@@ -551,7 +576,8 @@ TEST_P(StressFrom80, WarpReductions) {
   const auto machine = runner("pipeline");
   constexpr unsigned kCount = 1'003;
   std::vector<std::int32_t> in;
-  for (const std::uint32_t value : words(kCount)) in.push_back(static_cast<std::int32_t>(value | 0x40U) / 3 | 0x100);
+  for (const std::uint32_t value : words(kCount))
+    in.push_back(static_cast<std::int32_t>(value | 0x40U) / 3 | 0x100);
   std::uint32_t sum = 0;
   for (const std::int32_t value : in) sum += static_cast<std::uint32_t>(value);
   std::uint32_t common = 0xffffffff;
@@ -559,7 +585,8 @@ TEST_P(StressFrom80, WarpReductions) {
   const Buffer<std::int32_t> values(machine->memory(), in);
   for_seeds([&](const LaunchOptions& options) {
     const Buffer<std::uint32_t> total(machine->memory(), Words{0});
-    const Buffer<std::int32_t> least(machine->memory(), std::vector<std::int32_t>{std::numeric_limits<std::int32_t>::max()});
+    const Buffer<std::int32_t> least(machine->memory(),
+                                     std::vector<std::int32_t>{std::numeric_limits<std::int32_t>::max()});
     const Buffer<std::uint32_t> all(machine->memory(), Words{0xffffffff});
     machine->run("reduce_redux", {3, 1, 1}, {64, 1, 1}, options, values, kCount, total, least, all);
     EXPECT_EQ(total.values(), Words{sum});
@@ -568,8 +595,9 @@ TEST_P(StressFrom80, WarpReductions) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, StressFrom80, testing::Values(Target{80, "a100"}),
-                         [](const auto& info) { return "Compute" + std::to_string(info.param.architecture); });
+INSTANTIATE_TEST_SUITE_P(Targets, StressFrom80, testing::Values(Target{80, "a100"}), [](const auto& info) {
+  return "Compute" + std::to_string(info.param.architecture);
+});
 
 }  // namespace
 }  // namespace sluice::ptx::test
