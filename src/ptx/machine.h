@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -68,6 +69,8 @@ struct LaunchOptions {
   bool cooperative = false;              // then all blocks must fit on the GPU at once
   std::uint64_t seed = 0;
   bool checks = true;  // false: no observer
+  // How long a launch that only polls memory waits for the host, or a copy of it, to change something before that is livelock.
+  std::chrono::milliseconds host_patience{0};
   // Ends the launch with a finding (kLimit) after so many warp instructions; 0: never.
   std::uint64_t max_warp_instructions = 0;
 };

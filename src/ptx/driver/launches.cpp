@@ -1,6 +1,7 @@
 // Launches: NVIDIA, "CUDA Driver API", section Execution Control. A kernel runs on its stream's thread, one kernel at a time; what
 // it did wrong goes to stderr, to the report and, as a result that stays, to the context.
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +23,8 @@ struct Shape {
   bool cooperative = false;
 };
 
+// A kernel that waits for the host waits so long before that is called livelock.
+constexpr std::chrono::seconds kHostPatience{10};
 constexpr std::array<std::uint64_t, 3> kMaxGrid = {2147483647, 65535, 65535};
 constexpr std::array<std::uint64_t, 3> kMaxBlock = {1024, 1024, 64};
 
@@ -149,6 +152,7 @@ CUresult start(CUfunction function, const Shape& shape, CUstream stream, void** 
     const std::uint64_t number = state.launches++;
     options.seed = state.seed + number;
     options.checks = state.checks;
+    options.host_patience = kHostPatience;
     enqueue(context, on,
             [&state, &context, module = checked.module->loaded, kernel = checked.kernel,
              packed = packed_parameters(*checked.kernel, parameters, extra), options,
