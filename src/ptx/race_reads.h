@@ -1,5 +1,5 @@
 // Reads of one page by warps whose lanes touch it in no simple pattern: fragments for mma, strides, parts of a row. One record
-// for each warp and time says which four-byte cells were read and by which lanes.
+// for each warp says which four-byte cells were read last by which lanes, when and where.
 #pragma once
 
 #include <array>
@@ -27,7 +27,6 @@ struct CellBits {
   bool empty() const { return (words[0] | words[1]) == 0; }
   bool has(std::uint32_t cell) const { return (words[cell / 64] >> cell % 64 & 1U) != 0; }
   void add(std::uint32_t cell) { words[cell / 64] |= std::uint64_t{1} << cell % 64; }
-  void remove(std::uint32_t cell) { words[cell / 64] &= ~(std::uint64_t{1} << cell % 64); }
   CellBits operator&(const CellBits& other) const {
     return {{words[0] & other.words[0], words[1] & other.words[1]}};
   }
@@ -47,29 +46,31 @@ struct CellBits {
 
 class ScatteredReads {
  public:
+  static constexpr std::uint32_t kMaxPc = 0xffff;
   struct Record {
-    std::uint32_t warp = 0, time = 0, pc = 0;
-    std::uint32_t version = 0;  // of the page when the last read was checked
+    std::uint32_t warp = 0;
+    std::uint32_t version = 0;  // of the page when the last reads were checked
     bool non_coherent = false;
     CellBits cells;
-    std::uint32_t older = 0;                // number of the warp's record before, from 1
-    std::array<std::uint8_t, 128> lanes{};  // by cell: a lane, or 32 + number of a mask
+    std::uint32_t latest = 0;  // of the times
+    // By cell.
+    std::array<std::uint32_t, 128> times{};
+    std::array<std::uint16_t, 128> pcs{};
+    std::array<std::uint8_t, 128> lanes{};  // a lane, or 32 + number of a mask
     std::array<std::uint32_t, 8> masks{};
 
     std::uint32_t lanes_of(std::uint32_t cell) const {
       return lanes[cell] < 32 ? 1U << lanes[cell] : masks[lanes[cell] - 32U];
     }
     // False if there is no room for one more set of lanes.
-    bool add(std::uint32_t cell, std::uint32_t mask);
+    bool set(std::uint32_t cell, std::uint32_t mask, std::uint32_t time, std::uint32_t pc);
+    void remove(const CellBits& gone);
   };
 
-  // The warp's record of this time.
-  Record& record(std::uint32_t warp, std::uint32_t time, std::uint32_t pc, bool non_coherent);
+  // The warp's record, a new one if it has none. Valid until the next call.
+  Record& record(std::uint32_t warp, bool non_coherent);
   // Null if there is none.
-  const Record* find(std::uint32_t warp, std::uint32_t time, bool non_coherent);
-  // The reads of these cells that a record says stand for those of older ones. `synced`: up to when the warp's lanes know of
-  // each other.
-  void supersede(const Record& record, const CellBits& cells, std::uint32_t synced);
+  const Record* find(std::uint32_t warp, bool non_coherent);
   template <typename Visit>
   void for_each(Visit visit) {
     for (Record& record : records_) {
@@ -78,7 +79,10 @@ class ScatteredReads {
   }
 
  private:
-  FlatTable<std::uint32_t> newest_;  // by warp << 1 | non_coherent: number of a record, from 1
+  static std::uint32_t key_of(std::uint32_t warp, bool non_coherent) {
+    return warp << 1U | static_cast<std::uint32_t>(non_coherent);
+  }
+  FlatTable<std::uint32_t> numbers_;
   std::vector<Record> records_;
 };
 

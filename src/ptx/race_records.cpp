@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint32_t kCellBytes = 4;
 // From how many cells of a page on an instruction's reads get a record rather than stamps in cells.
-constexpr std::uint32_t kScattered = 16;
+constexpr std::uint32_t kScattered = 8;
 
 bool in_cells(const Segment& segment) {
   return (segment.lo | segment.hi) % kCellBytes == 0;
@@ -29,12 +29,15 @@ bool RaceDetector::is_recorded(const Actor& actor, Page& page, std::span<const T
            record->non_coherent == actor.non_coherent;
   }
   if (!page.scattered) return false;
-  const ScatteredReads::Record* record = page.scattered->find(warp, actor.time, actor.non_coherent);
+  const ScatteredReads::Record* record = page.scattered->find(warp, actor.non_coherent);
   if (record == nullptr || record->version != page.version) return false;
   return std::all_of(touched.begin(), touched.end(), [&](const Touched& at) {
     if (!in_cells(at.segment)) return false;
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      if (!record->cells.has(cell) || (at.segment.mask & ~record->lanes_of(cell)) != 0) return false;
+      if (!record->cells.has(cell) || record->times[cell] != actor.time ||
+          (at.segment.mask & ~record->lanes_of(cell)) != 0) {
+        return false;
+      }
     }
     return true;
   });
@@ -51,7 +54,7 @@ void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touche
     bytes += at.segment.hi - at.segment.lo;
     cells &= in_cells(at.segment);
   }
-  if (cells && bytes >= kScattered * kCellBytes) {
+  if (cells && bytes >= kScattered * kCellBytes && actor.pc <= ScatteredReads::kMaxPc) {
     record_scattered(actor, page, touched);
     return;
   }
@@ -93,21 +96,26 @@ void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& s
 
 void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched) {
   if (!page.scattered) page.scattered = std::make_unique<ScatteredReads>();
-  ScatteredReads::Record& record =
-      page.scattered->record(actor.warp.warp_in_grid, actor.time, actor.pc, actor.non_coherent);
+  ScatteredReads::Record& record = page.scattered->record(actor.warp.warp_in_grid, actor.non_coherent);
   record.version = page.version;
-  CellBits added;
   for (const Touched& at : touched) {
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      if (record.add(cell, at.segment.mask)) {
-        added.add(cell);
-      } else {
-        const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, at.segment.mask};
-        record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
+      std::uint32_t lanes = at.segment.mask;
+      if (record.cells.has(cell)) {
+        const std::uint32_t before = record.lanes_of(cell);
+        if (record.times[cell] == actor.time) {
+          lanes |= before;
+        } else if (record.times[cell] > actor.knowledge.synced && (before & ~lanes) != 0) {
+          // Other lanes read it at another time, and the warp hasn't met since: neither read stands for the other.
+          const Segment old{cell * kCellBytes, (cell + 1) * kCellBytes, before & ~lanes};
+          record_in_cells(actor, page, old, record.times[cell], record.pcs[cell], actor.non_coherent);
+        }
       }
+      if (record.set(cell, lanes, actor.time, actor.pc)) continue;
+      const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, at.segment.mask};
+      record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
     }
   }
-  page.scattered->supersede(record, added, actor.knowledge.synced);
 }
 
 void RaceDetector::record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
@@ -164,13 +172,16 @@ void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& se
   page.scattered->for_each([&](ScatteredReads::Record& record) {
     const CellBits both = record.cells & touched;
     if (both.empty()) return;
-    const Reads reads{record.warp, record.time, record.pc, record.non_coherent};
-    both.for_each([&](std::uint32_t cell) {
-      const std::uint32_t lo = std::max(segment.lo, cell * kCellBytes);
-      const std::uint32_t hi = std::min(segment.hi, (cell + 1) * kCellBytes);
-      check_record(actor, segment, lo, hi, reads, [&](std::uint32_t) { return record.lanes_of(cell); });
-    });
-    if (forget) record.cells.remove(covered);
+    if (record.non_coherent ||
+        !actor.knowledge.all_know(actor.warp.warp_in_grid, record.warp, record.latest)) {
+      both.for_each([&](std::uint32_t cell) {
+        const std::uint32_t lo = std::max(segment.lo, cell * kCellBytes);
+        const std::uint32_t hi = std::min(segment.hi, (cell + 1) * kCellBytes);
+        const Reads reads{record.warp, record.times[cell], record.pcs[cell], record.non_coherent};
+        check_record(actor, segment, lo, hi, reads, [&](std::uint32_t) { return record.lanes_of(cell); });
+      });
+    }
+    if (forget) record.remove(covered);
   });
 }
 

@@ -251,6 +251,7 @@ class RaceShadow {
  private:
   static constexpr std::uint64_t kChunkPages = 256;
   void find_chunk(std::uint64_t number);
+  void group_by_page(std::size_t used);
   void refine(Cells& cells, std::uint32_t shift);
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
