@@ -36,7 +36,7 @@ std::uint32_t distinct(std::span<std::uint64_t> values) {
 }
 
 std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
-  return static_cast<std::uint32_t>(std::popcount(mask)) * size;
+  return (mask == ~0U ? kLanes : static_cast<std::uint32_t>(std::popcount(mask))) * size;
 }
 
 }  // namespace
@@ -64,15 +64,18 @@ std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std
   const std::uint32_t lanes_at_once = kLanes / words;
   std::uint32_t wavefronts = 0;
   for (std::uint32_t part = 0; part < words; ++part) {
-    std::array<std::uint64_t, kLanes> touched{};
-    std::size_t used = 0;
+    std::array<std::uint32_t, 32> of_bank{};
+    std::uint64_t touched[32][32];  // by bank: which words; as many as of_bank says
     for (std::uint32_t lane = part * lanes_at_once; lane < (part + 1) * lanes_at_once; ++lane) {
       if ((mask >> lane & 1U) == 0) continue;
-      for (std::uint32_t word = 0; word < words; ++word) touched[used++] = addresses[lane] / 4 + word;
+      for (std::uint32_t i = 0; i < words; ++i) {
+        const std::uint64_t word = addresses[lane] / 4 + i;
+        const std::size_t bank = word % of_bank.size();
+        if (std::find(touched[bank], touched[bank] + of_bank[bank], word) == touched[bank] + of_bank[bank]) {
+          touched[bank][of_bank[bank]++] = word;
+        }
+      }
     }
-    std::array<std::uint32_t, 32> of_bank{};
-    const std::uint32_t count = distinct({touched.data(), used});
-    for (std::uint32_t i = 0; i < count; ++i) ++of_bank[touched[i] % of_bank.size()];
     wavefronts += *std::max_element(of_bank.begin(), of_bank.end());
   }
   return wavefronts;

@@ -69,7 +69,6 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
   RaceShadow& shared = shadow_of(Space::kShared, group.block);
   for (const Touched& at : shared.cut(mask, copy.size, copy.destination)) {
     Cells& cells = shared.cells(*at.page, at.segment);
-    ++at.page->version;
     for (std::uint32_t byte = at.segment.lo; byte < at.segment.hi; byte += 1U << cells.shift) {
       Stamp& stamp = cells.cells[byte >> cells.shift].write;
       if (stamp.time == kInFlight && stamp.pc == copy.pc && stamp.thread / kLanes == warp.warp_in_grid) {

@@ -71,9 +71,11 @@ void RaceDetector::access(const Group& group, const Access& access) {
 // What one instruction reads of one page.
 void RaceDetector::read(const Actor& actor, std::span<const Touched> touched) {
   Page& page = *touched.front().page;
-  if (is_recorded(actor, page, touched)) return;  // and nothing has happened since
-  for (const Touched& at : touched) check_read(actor, page, at.segment);
-  record(actor, page, touched);
+  const Known known = this->known(actor, page, touched);
+  if (!known.checked) {
+    for (const Touched& at : touched) check_read(actor, page, at.segment);
+  }
+  if (!known.recorded) record(actor, page, touched);
 }
 
 void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& segment) {
@@ -102,7 +104,6 @@ void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& seg
 void RaceDetector::write(const Actor& actor, Page& page, const Segment& segment) {
   Cells& cells = actor.shadow.cells(page, segment);
   cells.written = true;
-  ++page.version;
   check_reads(actor, page, segment, true);
   for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
     Cell& cell = cells.cells[byte >> cells.shift];

@@ -91,7 +91,10 @@ class RaceDetector {
     std::uint32_t warp, time, pc;
     bool non_coherent;
   };
-  bool is_recorded(const Actor& actor, Page& page, std::span<const Touched> touched) const;
+  struct Known {
+    bool checked = false, recorded = false;
+  };
+  Known known(const Actor& actor, Page& page, std::span<const Touched> touched) const;
   void record(const Actor& actor, Page& page, std::span<const Touched> touched);
   void record_whole(const Actor& actor, Page& page, const Segment& segment);
   void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);

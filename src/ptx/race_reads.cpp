@@ -16,6 +16,7 @@ bool ScatteredReads::Record::set(std::uint32_t cell, std::uint32_t mask, std::ui
     lanes[cell] = static_cast<std::uint8_t>(32 + (place - masks.begin()));
   }
   cells.add(cell);
+  checked.add(cell);
   times[cell] = time;
   pcs[cell] = static_cast<std::uint16_t>(pc);
   latest = std::max(latest, time);

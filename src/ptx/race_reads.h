@@ -49,9 +49,9 @@ class ScatteredReads {
   static constexpr std::uint32_t kMaxPc = 0xffff;
   struct Record {
     std::uint32_t warp = 0;
-    std::uint32_t version = 0;  // of the page when the last reads were checked
     bool non_coherent = false;
     CellBits cells;
+    CellBits checked;          // of them, those that nothing has been written to since
     std::uint32_t latest = 0;  // of the times
     // By cell.
     std::array<std::uint32_t, 128> times{};

@@ -17,30 +17,32 @@ bool in_cells(const Segment& segment) {
 
 }  // namespace
 
-// Whether a record of this time already says that these lanes read these places, and nothing has been written since.
-bool RaceDetector::is_recorded(const Actor& actor, Page& page, std::span<const Touched> touched) const {
+// What the warp's records say of these reads: that the same lanes read there before and nothing has been written since, so
+// that they need no check; and that it was at this time.
+RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page,
+                                        std::span<const Touched> touched) const {
   const std::uint32_t warp = actor.warp.warp_in_grid;
   if (touched.front().whole) {
     const Segment& segment = touched.front().segment;
     const ReadRecord* record = page.find(warp << 2U | segment.lo >> 7U);
-    return record != nullptr && record->version == page.version && record->time == actor.time &&
-           record->lo <= segment.lo && record->hi >= segment.hi && record->mask == segment.mask &&
-           record->shift == segment.shift && record->rotation == segment.rotation &&
-           record->non_coherent == actor.non_coherent;
+    const bool checked = record != nullptr && record->checked && record->lo <= segment.lo &&
+                         record->hi >= segment.hi && record->mask == segment.mask &&
+                         record->shift == segment.shift && record->rotation == segment.rotation &&
+                         record->non_coherent == actor.non_coherent;
+    return {checked, checked && record->time == actor.time};
   }
-  if (!page.scattered) return false;
-  const ScatteredReads::Record* record = page.scattered->find(warp, actor.non_coherent);
-  if (record == nullptr || record->version != page.version) return false;
-  return std::all_of(touched.begin(), touched.end(), [&](const Touched& at) {
-    if (!in_cells(at.segment)) return false;
+  const ScatteredReads::Record* record =
+      page.scattered ? page.scattered->find(warp, actor.non_coherent) : nullptr;
+  if (record == nullptr) return {};
+  Known known{true, true};
+  for (const Touched& at : touched) {
+    if (!in_cells(at.segment)) return {};
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      if (!record->cells.has(cell) || record->times[cell] != actor.time ||
-          (at.segment.mask & ~record->lanes_of(cell)) != 0) {
-        return false;
-      }
+      if (!record->checked.has(cell) || (at.segment.mask & ~record->lanes_of(cell)) != 0) return {};
+      known.recorded &= record->times[cell] == actor.time;
     }
-    return true;
-  });
+  }
+  return known;
 }
 
 void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touched> touched) {
@@ -72,7 +74,6 @@ void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& s
     if (same_lanes && record->time == actor.time && segment.lo <= record->hi && record->lo <= segment.hi) {
       record->lo = static_cast<std::uint16_t>(std::min<std::uint32_t>(record->lo, segment.lo));
       record->hi = static_cast<std::uint16_t>(std::max<std::uint32_t>(record->hi, segment.hi));
-      record->version = page.version;
       record->pc = actor.pc;
       return;
     }
@@ -90,14 +91,13 @@ void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& s
              static_cast<std::uint16_t>(segment.hi),
              segment.shift,
              segment.rotation,
-             page.version,
+             true,
              actor.non_coherent};
 }
 
 void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched) {
   if (!page.scattered) page.scattered = std::make_unique<ScatteredReads>();
   ScatteredReads::Record& record = page.scattered->record(actor.warp.warp_in_grid, actor.non_coherent);
-  record.version = page.version;
   for (const Touched& at : touched) {
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
       std::uint32_t lanes = at.segment.mask;
@@ -112,6 +112,7 @@ void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<co
         }
       }
       if (record.set(cell, lanes, actor.time, actor.pc)) continue;
+      record.checked.remove(CellBits::range(cell, cell + 1));
       const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, at.segment.mask};
       record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
     }
@@ -151,6 +152,7 @@ void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& se
     const std::uint32_t lo = std::max<std::uint32_t>(record.lo, segment.lo);
     const std::uint32_t hi = std::min<std::uint32_t>(record.hi, segment.hi);
     if (lo < hi) {
+      record.checked = false;
       const Reads reads{key >> 2U, record.time, record.pc, record.non_coherent};
       const Segment of_record = record.segment();
       check_record(actor, segment, lo, hi, reads,
@@ -172,6 +174,7 @@ void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& se
   page.scattered->for_each([&](ScatteredReads::Record& record) {
     const CellBits both = record.cells & touched;
     if (both.empty()) return;
+    record.checked.remove(both);
     if (record.non_coherent ||
         !actor.knowledge.all_know(actor.warp.warp_in_grid, record.warp, record.latest)) {
       both.for_each([&](std::uint32_t cell) {

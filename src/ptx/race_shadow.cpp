@@ -27,7 +27,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
   if (mask == 0) return {};
   std::size_t used = 0;
   const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
-  const auto count = static_cast<std::uint32_t>(std::popcount(mask));
+  const std::uint32_t count = mask == ~0U ? 32 : static_cast<std::uint32_t>(std::popcount(mask));
   const std::uint64_t begin = addresses[first];
   bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
   for (std::uint32_t i = 1; neighbours && i < count; ++i)

@@ -175,7 +175,7 @@ struct ReadRecord {
   std::uint32_t mask = 0, time = 0, pc = 0;
   std::uint16_t lo = 0, hi = 0;
   std::uint8_t shift = 0, rotation = 0;
-  std::uint32_t version = 0;  // of the page when the read was checked
+  bool checked = false;  // nothing has been written there since
   bool non_coherent = false;
 
   Segment segment() const { return {lo, hi, mask, shift, rotation}; }
@@ -188,7 +188,6 @@ struct Cells {
 };
 
 struct Page {
-  std::uint32_t version = 0;  // counts writes and strong accesses
   std::unique_ptr<Cells> cells;
   // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
   std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;

@@ -44,7 +44,6 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
   const RaceWarp::Poll poll{&set, set.last_write, actor.time, segment.mask, actor.pc};
   if (!op.writes && warp.poll == poll) return;
   cells.written = true;
-  ++page.version;
   // An acquire comes after what it acquires, in this location too.
   if (op.reads && !op.reduction) acquire(warp, set, op);
   if (op.writes) check_reads(actor, page, segment, false);
