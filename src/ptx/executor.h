@@ -116,7 +116,6 @@ class Executor {
   std::uint64_t next_copy = 1;
   std::uint64_t changes = 0;    // of memory, barriers, exits: what others may wait for
   bool clock_was_read = false;  // since the last change
-  std::uint64_t atomics_rotation = 0;
 
  private:
   void start_block(std::uint32_t slot, std::uint64_t index);

@@ -16,12 +16,7 @@ inline constexpr unsigned kLaneBits<U8> = 8;
 template <>
 inline constexpr unsigned kLaneBits<S8> = 8;
 
-// The smallest and largest value, in the type that computes.
-template <class D, class W>
-constexpr W lowest() {
-  return kSignedLane<D> ? static_cast<W>(-1 - static_cast<W>(~std::uint64_t{0} >> (65 - kLaneBits<D>)))
-                        : W{0};
-}
+// The largest value.
 template <class D>
 constexpr std::uint64_t highest() {
   return ~std::uint64_t{0} >> (64 - kLaneBits<D> + (kSignedLane<D> ? 1 : 0));
@@ -163,8 +158,6 @@ inline void list_conversions(FormTable& t) {
     t.add(name, "", "f32", form<decltype(f), float, float>(f));
     t.add(name, "", "f64", form<decltype(f), double, double>(f));
   };
-  const auto floats = [](float /*tag*/) {};
-  static_cast<void>(floats);
   integral("cvt.rni", [](auto a) {
     if constexpr (sizeof(a) == 4)
       return __builtin_rintf(a);

@@ -140,8 +140,24 @@ inline void list_single_and_double(FormTable& t) {
   real<1, false, true>(t, "neg", kNever, [](auto a) { return -a; });
   real<2, false, true>(t, "min", kNever, [](auto a, auto b) { return smaller<false>(a, b); });
   real<2, false, true>(t, "max", kNever, [](auto a, auto b) { return larger<false>(a, b); });
-  real<2, false, false>(t, "min.NaN", kNever, [](float a, float b) { return smaller<true>(a, b); });
-  real<2, false, false>(t, "max.NaN", kNever, [](float a, float b) { return larger<true>(a, b); });
+  const auto extreme = [&](const char* name, const char* flushed_name, auto f) {  // .ftz comes first
+    using F = decltype(f);
+    t.add(name, "", "f32", form<F, float, float, float>(f));
+    t.add(flushed_name, "", "f32", form<Modified<F, true, false>, float, float, float>({}));
+  };
+  extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
+  extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
+  // The sign of the product of both, the magnitude of the one that is chosen by magnitude.
+  const auto signed_by_both = [](float chosen, float a, float b) {
+    const std::uint32_t sign =
+        (std::bit_cast<std::uint32_t>(a) ^ std::bit_cast<std::uint32_t>(b)) & 0x80000000U;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(chosen) | sign);
+  };
+  using SignedByBoth = decltype(signed_by_both);
+  extreme("min.xorsign.abs", "min.ftz.xorsign.abs",
+          [](float a, float b) { return SignedByBoth{}(smaller<false>(absolute(a), absolute(b)), a, b); });
+  extreme("max.xorsign.abs", "max.ftz.xorsign.abs",
+          [](float a, float b) { return SignedByBoth{}(larger<false>(absolute(a), absolute(b)), a, b); });
   // The sign of a, the magnitude of b: in this order copysign(a, b) has b's magnitude.
   const auto copysign32 = [](std::uint32_t a, std::uint32_t b) {
     return (a & 0x80000000U) | (b & 0x7fffffffU);
@@ -181,13 +197,6 @@ inline double narrow_fma(float a, float b, float c) {
 template <class T>
 T relu(T x) {
   return x > 0 || x != x ? x : T{0};
-}
-
-// NAME for f16, f16x2, bf16, bf16x2; with .sat for the first two.
-template <int N, class F, class... T>
-void narrow(FormTable& t, const char* name, List<T...> types, F f,
-            Form::Rounds rounds = Form::Rounds::kNever) {
-  same<N>(t, name, types, f, rounds);
 }
 
 template <class F>
@@ -239,11 +248,14 @@ inline void list_half(FormTable& t) {
   half<2>(t, "sub", [](float a, float b) { return a - b; });
   half<2>(t, "mul", [](float a, float b) { return narrow_product(a, b); });
   half<3>(t, "fma", [](float a, float b, float c) { return narrow_fma(a, b, c); });
-  const auto extreme = [&](const char* name, auto f) { same<2>(t, name, Halves{}, f); };
-  extreme("min", [](float a, float b) { return smaller<false>(a, b); });
-  extreme("max", [](float a, float b) { return larger<false>(a, b); });
-  extreme("min.NaN", [](float a, float b) { return smaller<true>(a, b); });
-  extreme("max.NaN", [](float a, float b) { return larger<true>(a, b); });
+  const auto extreme = [&](const char* name, const char* flushed_name, auto f) {
+    same<2>(t, name, Halves{}, f);
+    same<2>(t, flushed_name, List<F16, Pair<F16>>{}, FlushedHalf<decltype(f)>{});
+  };
+  extreme("min", "min.ftz", [](float a, float b) { return smaller<false>(a, b); });
+  extreme("max", "max.ftz", [](float a, float b) { return larger<false>(a, b); });
+  extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
+  extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
   const auto sign = [&](const char* name, auto f) {  // bits alone: a NaN keeps its own
     const auto one = [&]<class T>(const char* type, Type kind) {
       Form entry = form<decltype(f), T, T>(f);
@@ -277,8 +289,6 @@ inline void list_comparisons(FormTable& t) {
   const auto compare = [&](const char* name, auto f) {
     integers(name, Integers{}, f);
     integers(name, List<F16, BF16, float, double>{}, f);
-    using Flushed = Modified<decltype(f), false, false>;
-    static_cast<void>(sizeof(Flushed));
     const auto flushed = [](float a, float b) { return decltype(f){}(flush(a), flush(b)); };
     t.add("setp", name, "ftz.f32", form<decltype(flushed), Bit, float, float>(flushed));
   };

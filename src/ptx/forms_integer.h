@@ -228,6 +228,28 @@ void with_carry(const Operation& op, const Rows& rows, std::uint32_t mask) {
   store_predicate(rows, op.rows[4], carries, mask);
 }
 
+// bmsk: `width` ones from bit `position` on. With kClamp, what leaves the word is cut off; else both count modulo 32.
+template <bool kClamp>
+std::uint32_t bit_mask(std::uint32_t position, std::uint32_t width) {
+  const std::uint32_t from = position & 31U;
+  const std::uint32_t n = width & 31U;
+  const std::uint32_t above = ~0U << from;
+  const bool open = from + n >= 32 || (kClamp && width >= 32);
+  const std::uint32_t below = open ? ~0U : ~(~0U << ((from + n) & 31U));
+  return (kClamp && position >= 32) || (n == 0 && !open) ? 0U : above & below;
+}
+
+// szext: the low `width` bits, extended by zeros or by their sign.
+template <class T, bool kClamp>
+T extend_low(T a, std::uint32_t width) {
+  const std::uint32_t n = width & 31U;
+  const bool whole = kClamp && width >= 32;
+  const std::uint32_t low = whole ? ~0U : ~(~0U << n);
+  const auto bits = static_cast<std::uint32_t>(a);
+  const bool sign = std::is_signed_v<T> && n != 0 && !whole && ((bits >> ((n - 1) & 31U)) & 1U) != 0;
+  return static_cast<T>((bits & low) | (sign ? ~low : 0U));
+}
+
 inline void list_integer(FormTable& t) {
   wrapping<2>(t, "add", [](auto a, auto b) { return a + b; });
   wrapping<2>(t, "sub", [](auto a, auto b) { return a - b; });
@@ -325,6 +347,15 @@ inline void list_integer(FormTable& t) {
   word3("shf.r.wrap", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) >> (c & 31U); });
   word3("shf.l.clamp", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) << (c < 32 ? c : 32U) >> 32U; });
   word3("shf.r.clamp", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) >> (c < 32 ? c : 32U); });
+  const auto masks = [&]<bool kClamp>(const char* mode) {
+    const auto bmsk = [](B32 a, B32 b) { return bit_mask<kClamp>(a, b); };
+    t.add("bmsk", mode, "b32", form<decltype(bmsk), B32, B32, B32>(bmsk));
+    const auto szext = [](auto a, B32 b) { return extend_low<decltype(a), kClamp>(a, b); };
+    t.add("szext", mode, "u32", form<decltype(szext), B32, B32, B32>(szext));
+    t.add("szext", mode, "s32", form<decltype(szext), std::int32_t, std::int32_t, B32>(szext));
+  };
+  masks.operator()<true>(".clamp");
+  masks.operator()<false>(".wrap");
   // The mode of prmt and the table of lop3 are the operation's immediate.
   word3("prmt", "b32", [](const Operation& op, B32 a, B32 b, B32 c) {
     const std::uint32_t selector = permute_selector(static_cast<std::uint32_t>(op.immediate), c);

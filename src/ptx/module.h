@@ -56,13 +56,13 @@ struct SourceLine {
 struct Operand {
   enum class Kind : std::uint8_t { kName, kInteger, kFloat, kAddress, kVector, kSink };
   Kind kind = Kind::kName;
-  std::string name = {};          // kName, kAddress; empty for [integer]
+  std::string name = {};     // kName, kAddress; empty for [integer]
   std::int64_t integer = 0;  // kInteger; offset of kName and kAddress
   // kFloat: its value, and the bits that 0f (32) or 0d (64) gave in `integer`; 0 for a decimal fraction.
   double real = 0;
   std::uint32_t real_bits = 0;
-  bool negated = false;  // !p
-  std::string second = {};    // p|q of setp, shfl, match, elect: the name of q
+  bool negated = false;     // !p
+  std::string second = {};  // p|q of setp, shfl, match, elect: the name of q
   std::vector<Operand> elements = {};
 };
 
@@ -85,7 +85,7 @@ struct Variable {
   std::uint64_t size = 0;  // bytes; 0 for `.extern .shared x[]`
   bool external = false;
   std::vector<std::byte> initial = {};  // of `size` bytes or empty (zeros)
-  struct Address {                 // an address within `initial`: of a variable or function
+  struct Address {                      // an address within `initial`: of a variable or function
     std::uint64_t offset = 0;
     std::string symbol = {};
     std::int64_t addend = 0;
@@ -136,8 +136,8 @@ struct Function {
 
 struct Module {
   std::string name = {};                 // the file, for messages
-  std::uint32_t version = 0;        // 8.4 is 84
-  std::uint32_t target = 0;         // sm_75 is 75
+  std::uint32_t version = 0;             // 8.4 is 84
+  std::uint32_t target = 0;              // sm_75 is 75
   std::vector<Variable> variables = {};  // .global, .const, .shared
   std::vector<Function> functions = {};
   std::map<std::uint32_t, std::string> files;  // of .file

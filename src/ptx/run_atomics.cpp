@@ -2,6 +2,8 @@
 #include <bit>
 #include <type_traits>
 
+#define SLUICE_PTX_ISA scalar
+#include "ptx/forms_core.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx::run {
@@ -19,12 +21,24 @@ T value_of(std::uint64_t bits) {
 // f of what is found and b, both of type T.
 template <class T, class F>
 std::uint64_t change(std::uint64_t old, std::uint64_t b, std::uint64_t /*c*/) {
-  return std::bit_cast<BitsOf<T>>(static_cast<T>(F{}(value_of<T>(old), value_of<T>(b))));
+  return std::bit_cast<BitsOf<T>>(scalar::to_lane<T>(F{}(value_of<T>(old), value_of<T>(b))));
 }
 
 template <class T, class F>
 Change change_by(F /*f*/) {
   return &change<T, F>;
+}
+
+// Sums of halves, one or two in a word.
+template <class T, unsigned kCount>
+std::uint64_t add_halves(std::uint64_t old, std::uint64_t b, std::uint64_t /*c*/) {
+  std::uint64_t sums = 0;
+  for (unsigned i = 0; i < 16 * kCount; i += 16) {
+    const float x = scalar::widen(T{static_cast<std::uint16_t>(old >> i)});
+    const float y = scalar::widen(T{static_cast<std::uint16_t>(b >> i)});
+    sums |= std::uint64_t{scalar::to_lane<T>(x + y).bits} << i;
+  }
+  return sums;
 }
 
 // The table: one operation for the types that it has.
@@ -71,6 +85,10 @@ Change change_named(std::string_view operation, Type type) {
   if (operation != "add") return nullptr;
   if (type == Type::kF32) return change_by<float>([](float a, float b) { return a + b; });
   if (type == Type::kF64) return change_by<double>([](double a, double b) { return a + b; });
+  if (type == Type::kF16) return &add_halves<scalar::F16, 1>;
+  if (type == Type::kF16x2) return &add_halves<scalar::F16, 2>;
+  if (type == Type::kBF16) return &add_halves<scalar::BF16, 1>;
+  if (type == Type::kBF16x2) return &add_halves<scalar::BF16, 2>;
   return nullptr;
 }
 

@@ -188,6 +188,30 @@ bool scatter(const Operation& op, const Rows& rows, const Place& place) {
   return changed;
 }
 
+// Read, change, write. True if memory has changed; `failed` gets the lanes whose compare-and-swap stored nothing.
+template <class M>
+bool exchange(const Operation& op, const Rows& rows, const Place& place, std::uint32_t& failed) {
+  const bool swaps = op.sign_extend;
+  const M* b = rows.at<const M>(op.rows[2]);
+  const M* c = swaps ? rows.at<const M>(op.rows[3]) : b;
+  M found[kLanes];
+  bool changed = false;
+  each_lane(place.mask, [&](std::uint32_t i) {
+    auto* to = reinterpret_cast<M*>(place.of(i));
+    M old = __atomic_load_n(to, __ATOMIC_SEQ_CST);
+    M next = 0;
+    do {  // the host may write meanwhile
+      next = static_cast<M>(op.change(old, b[i], c[i]));
+    } while (!__atomic_compare_exchange_n(to, &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    found[i] = old;
+    changed = changed || next != old;
+    if (swaps && old != b[i]) failed |= 1U << i;
+  });
+  M* d = rows.at<M>(op.rows[0]);
+  each_lane(place.mask, [&](std::uint32_t i) { d[i] = found[i]; });
+  return changed;
+}
+
 // A poll may wait for another warp: often, its turn ends.
 bool goes_on_after_poll(Executor& executor, const Operation& op) {
   return op.order == Order::kWeak || (executor.random() & 1U) != 0;
@@ -308,7 +332,7 @@ bool store(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
   return goes_on_after_poll(executor, op);
 }
 
-// Lanes take their turns one after the other, from any lane on.
+// Lanes take their turns in ascending order.
 bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   const Rows& rows = lanes.of->rows;
   with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, op.element, op.element,
@@ -316,29 +340,8 @@ bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
                 Access access = access_of(op, place, op.element);
                 bool changed = false;
                 with_size(op.element, [&](auto m) {
-                  using M = decltype(m);
-                  if constexpr (sizeof(M) > 1) {
-                    M* d = rows.at<M>(op.rows[0]);
-                    const M* b = rows.at<const M>(op.rows[2]);
-                    const M* c = op.sign_extend ? rows.at<const M>(op.rows[3]) : b;
-                    M found[kLanes];
-                    const auto first = static_cast<std::uint32_t>(executor.random() % kLanes);
-                    for (std::uint32_t n = 0; n < kLanes; ++n) {
-                      const std::uint32_t i = (first + n) % kLanes;
-                      if (((place.mask >> i) & 1U) == 0) continue;
-                      auto* to = reinterpret_cast<M*>(place.of(i));
-                      M old = __atomic_load_n(to, __ATOMIC_SEQ_CST);
-                      M next = 0;
-                      do {
-                        next = static_cast<M>(op.change(old, b[i], c[i]));
-                      } while (!__atomic_compare_exchange_n(to, &old, next, false, __ATOMIC_SEQ_CST,
-                                                            __ATOMIC_SEQ_CST));
-                      found[i] = old;
-                      changed = changed || next != old;
-                      if (op.sign_extend && old != b[i]) access.failed |= 1U << i;
-                    }
-                    each_lane(place.mask, [&](std::uint32_t i) { d[i] = found[i]; });
-                  }
+                  if constexpr (sizeof(m) > 1)
+                    changed = exchange<decltype(m)>(op, rows, place, access.failed);
                 });
                 if (executor.observer != nullptr) executor.observer->access(lanes, access);
                 executor.changes += changed ? 1 : 0;
