@@ -16,7 +16,7 @@
 
 namespace sluice::ptx::test {
 
-using namespace sluice::ptx::api;  // NOLINT(google-build-using-namespace): its names are those of cuda.h
+using namespace sluice::ptx::api;  // names of cuda.h
 
 inline const char* name_of(CUresult result) {
   const char* name = nullptr;

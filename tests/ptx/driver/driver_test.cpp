@@ -303,7 +303,6 @@ struct Fault {
   const char* kernel;
   unsigned blocks, threads;
   const char* result;
-  const char* kind;
 };
 class FaultTest : public DriverTest, public testing::WithParamInterface<Fault> {};
 
@@ -334,11 +333,11 @@ TEST_P(FaultTest, IsReportedByTheNextCallThatWaits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, FaultTest,
-                         testing::Values(Fault{"out_of_bounds", 1, 1, "CUDA_ERROR_ILLEGAL_ADDRESS", ""},
-                                         Fault{"misaligned", 1, 1, "CUDA_ERROR_MISALIGNED_ADDRESS", ""},
-                                         Fault{"race", 2, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
-                                         Fault{"traps", 1, 1, "CUDA_ERROR_LAUNCH_FAILED", ""},
-                                         Fault{"waits_for_nobody", 1, 64, "CUDA_ERROR_LAUNCH_TIMEOUT", ""}),
+                         testing::Values(Fault{"out_of_bounds", 1, 1, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+                                         Fault{"misaligned", 1, 1, "CUDA_ERROR_MISALIGNED_ADDRESS"},
+                                         Fault{"race", 2, 1, "CUDA_ERROR_LAUNCH_FAILED"},
+                                         Fault{"traps", 1, 1, "CUDA_ERROR_LAUNCH_FAILED"},
+                                         Fault{"waits_for_nobody", 1, 64, "CUDA_ERROR_LAUNCH_TIMEOUT"}),
                          [](const auto& info) { return std::string(info.param.kernel); });
 
 TEST_F(DriverTest, AnotherContextGoesOnAfterAFault) {
