@@ -25,6 +25,7 @@ using std::size_t;
 using CUcontext = Context*;
 using CUevent = Event*;
 using CUfunction = Function*;
+using CUgreenCtx = struct GreenContext*;  // there are none
 using CUkernel = LibraryKernel*;
 using CUlibrary = Library*;
 using CUlinkState = Link*;

@@ -112,6 +112,11 @@ CUresult cuStreamGetCtx(CUstream stream, CUcontext* result) {
   });
 }
 
+CUresult cuStreamGetCtx_v2(CUstream stream, CUcontext* result, CUgreenCtx* green) {
+  if (green != nullptr) *green = nullptr;
+  return cuStreamGetCtx(stream, result);
+}
+
 CUresult cuStreamGetId(CUstream stream, unsigned long long* id) {
   return in_context([&](Driver& state, Context& context) {
     require(id != nullptr);

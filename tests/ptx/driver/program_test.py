@@ -5,6 +5,7 @@ Needs nvcc and its cuda.h (tools/get_nvcc.sh). PTX_LIBRARY is the folder of libc
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,20 @@ class Program(unittest.TestCase):
                  self.folder / "check.o")
         self.compile(*check)
         self.assertIn("cuMemAlloc of 3020 differs", self.compile("-DSLUICE_ABI_MISTAKE", *check, fails=True))
+
+    def test_the_newest_form_of_each_function_is_there(self):
+        """A program that asks for it must not get an older one."""
+        includes = self.compile(HERE / "abi_check.cpp", "-I", SOURCE / "src", "-M")
+        typedefs = re.search(r"\S+/cudaTypedefs\.h", includes).group(0)
+        newest = {}
+        for name, version in re.findall(r"\*PFN_(cu\w+?)_v(\d+)\)", pathlib.Path(typedefs).read_text()):
+            newest[name] = max(newest.get(name, 0), int(version))
+        ours = {}
+        for name, version in re.findall(r"FUNCTION\((cu\w+), \w*, (\d+),",
+                                        (SOURCE / "src" / "ptx" / "driver" / "functions.inc").read_text()):
+            ours[name] = max(ours.get(name, 0), int(version))
+        self.assertGreater(len(ours), 150)
+        self.assertEqual({name: newest[name] for name in ours}, ours)
 
     def test_only_the_api_is_exported(self):
         symbols = subprocess.run(["nm", "-D", "--defined-only", LIBRARY / "libcuda.so.1"], check=True, text=True,
