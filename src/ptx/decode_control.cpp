@@ -317,7 +317,16 @@ RowPlan FunctionDecoder::run(std::uint32_t begin) {
       node.uses.push_back({&made.more[r], r < made.n_more_defined});
     node.uses.push_back({&made.op.guard, false});
   }
+  // Liveness takes a bit for each register and branch; a warp's registers take memory.
+  constexpr std::size_t kMaxPairs = std::size_t{1} << 32U;
+  constexpr std::uint32_t kMaxBytes = 1U << 22U;
+  const auto branches = static_cast<std::size_t>(
+      std::ranges::count_if(flow, [](const FlowOperation& node) { return !node.targets.empty(); }));
+  now_ = nullptr;
+  if ((branches + function_.labels.size() + 1) * widths_.size() > kMaxPairs)
+    fail("too many registers and branches");
   const RowPlan plan = assign_rows(flow, widths_, begin);
+  if (plan.end - begin > kMaxBytes) fail("more registers at once than any GPU has");
   for (Built& made : built_) {
     program_.code.lines.push_back(
         {made.instruction != nullptr ? made.instruction->ptx_line : function_.ptx_line,

@@ -11,6 +11,7 @@
 namespace sluice::ptx {
 namespace {
 
+constexpr std::uint64_t kResidentBytes = std::uint64_t{2} << 30U;
 constexpr std::uint64_t kPatience =
     1U << 17U;  // warp instructions without any change before a livelock is looked for
 
@@ -33,7 +34,14 @@ Executor::Executor(const Kernel& kernel_to_run, const LaunchShape& launch_shape,
   for (int i = 0; i < 8; ++i) random();
   const Gpu& gpu = *shape.gpu;
   blocks_per_sm_ = std::max(1U, blocks_per_sm(kernel, gpu, shape.threads, options.dynamic_shared));
-  blocks_.resize(std::min<std::uint64_t>(shape.blocks, std::uint64_t{blocks_per_sm_} * gpu.sms));
+  // As many blocks at once as the GPU would hold, but for blocks that would fill the host's memory.
+  const std::uint64_t warp_bytes =
+      program.frames[kernel.function].register_bytes + std::uint64_t{kernel.local_bytes} * kLanes;
+  const std::uint64_t block_bytes = std::max<std::uint64_t>(shape.shared_bytes + warp_bytes * shape.warps, 1);
+  std::uint64_t resident = std::uint64_t{blocks_per_sm_} * gpu.sms;
+  if (!options.cooperative)
+    resident = std::min(resident, std::max<std::uint64_t>(kResidentBytes / block_bytes, 1));
+  blocks_.resize(std::min(shape.blocks, resident));
 }
 
 // xorshift128+

@@ -171,6 +171,12 @@ void Program::decode_functions() {
       names[i][result.name] = {Space::kLocal, at, result.size};
       frames[i].returns.push_back(at);
     }
+    constexpr std::uint32_t kMaxLocal = 512U << 10U;  // CUDA C++ Programming Guide: of a thread
+    if (local.end() > kMaxLocal) {
+      throw Error(fmt::format("function {} needs {} bytes of local memory, a thread has {}", function.name,
+                              local.end(), kMaxLocal),
+                  fmt::format("{}:{}", module.name, function.ptx_line));
+    }
     frames[i].local_bytes = local.end();
     shared_end[i] = shared.end();
   };
