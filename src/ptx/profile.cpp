@@ -12,10 +12,14 @@ namespace {
 constexpr std::uint32_t kSectorBytes = 32;
 constexpr std::uint32_t kWavefrontBytes = 128;
 
+std::uint32_t lane_count(std::uint32_t mask) {
+  return mask == ~0U ? kLanes : static_cast<std::uint32_t>(std::popcount(mask));
+}
+
 // Whether the lanes' accesses lie side by side, without gaps.
 bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
   const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
-  const auto count = static_cast<std::uint32_t>(std::popcount(mask));
+  const std::uint32_t count = lane_count(mask);
   if (mask >> first != (count == kLanes ? ~0U : (1U << count) - 1U)) return false;
   bool result = true;
   for (std::uint32_t i = 0; i < count; ++i) result &= addresses[first + i] == addresses[first] + i * size;
@@ -36,7 +40,7 @@ std::uint32_t distinct(std::span<std::uint64_t> values) {
 }
 
 std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
-  return (mask == ~0U ? kLanes : static_cast<std::uint32_t>(std::popcount(mask))) * size;
+  return lane_count(mask) * size;
 }
 
 }  // namespace

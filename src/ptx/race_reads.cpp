@@ -4,22 +4,12 @@
 
 namespace sluice::ptx {
 
-bool ScatteredReads::Record::set(std::uint32_t cell, std::uint32_t mask, std::uint32_t time,
-                                 std::uint32_t pc) {
-  if (std::has_single_bit(mask)) {
-    lanes[cell] = static_cast<std::uint8_t>(std::countr_zero(mask));
-  } else {
-    const auto place = std::find_if(masks.begin(), masks.end(),
-                                    [&](std::uint32_t other) { return other == mask || other == 0; });
-    if (place == masks.end()) return false;
-    *place = mask;
-    lanes[cell] = static_cast<std::uint8_t>(32 + (place - masks.begin()));
-  }
-  cells.add(cell);
-  checked.add(cell);
-  times[cell] = time;
-  pcs[cell] = static_cast<std::uint16_t>(pc);
-  latest = std::max(latest, time);
+bool ScatteredReads::Record::set_many(std::uint32_t cell, std::uint32_t mask) {
+  const auto place = std::find_if(masks.begin(), masks.end(),
+                                  [&](std::uint32_t other) { return other == mask || other == 0; });
+  if (place == masks.end()) return false;
+  *place = mask;
+  lanes[cell] = static_cast<std::uint8_t>(32 + (place - masks.begin()));
   return true;
 }
 

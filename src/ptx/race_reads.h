@@ -2,6 +2,7 @@
 // for each warp says which four-byte cells were read last by which lanes, when and where.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -63,7 +64,20 @@ class ScatteredReads {
       return lanes[cell] < 32 ? 1U << lanes[cell] : masks[lanes[cell] - 32U];
     }
     // False if there is no room for one more set of lanes.
-    bool set(std::uint32_t cell, std::uint32_t mask, std::uint32_t time, std::uint32_t pc);
+    bool set(std::uint32_t cell, std::uint32_t mask, std::uint32_t time, std::uint32_t pc) {
+      if (std::has_single_bit(mask)) {
+        lanes[cell] = static_cast<std::uint8_t>(std::countr_zero(mask));
+      } else if (!set_many(cell, mask)) {
+        return false;
+      }
+      cells.add(cell);
+      checked.add(cell);
+      times[cell] = time;
+      pcs[cell] = static_cast<std::uint16_t>(pc);
+      latest = std::max(latest, time);
+      return true;
+    }
+    bool set_many(std::uint32_t cell, std::uint32_t mask);
     void remove(const CellBits& gone);
   };
 

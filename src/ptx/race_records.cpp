@@ -38,7 +38,9 @@ RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page,
   for (const Touched& at : touched) {
     if (!in_cells(at.segment)) return {};
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      if (!record->checked.has(cell) || (at.segment.mask & ~record->lanes_of(cell)) != 0) return {};
+      if (!record->checked.has(cell) ||
+          (at.segment.lanes_at(cell * kCellBytes) & ~record->lanes_of(cell)) != 0)
+        return {};
       known.recorded &= record->times[cell] == actor.time;
     }
   }
@@ -100,7 +102,8 @@ void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<co
   ScatteredReads::Record& record = page.scattered->record(actor.warp.warp_in_grid, actor.non_coherent);
   for (const Touched& at : touched) {
     for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      std::uint32_t lanes = at.segment.mask;
+      const std::uint32_t now = at.segment.lanes_at(cell * kCellBytes);
+      std::uint32_t lanes = now;
       if (record.cells.has(cell)) {
         const std::uint32_t before = record.lanes_of(cell);
         if (record.times[cell] == actor.time) {
@@ -113,7 +116,7 @@ void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<co
       }
       if (record.set(cell, lanes, actor.time, actor.pc)) continue;
       record.checked.remove(CellBits::range(cell, cell + 1));
-      const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, at.segment.mask};
+      const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, now};
       record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
     }
   }

@@ -50,17 +50,38 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
     }
     return {touched_.data(), used};
   }
-  while (mask != 0) {
-    const std::uint64_t address = addresses[std::countr_zero(mask)];
-    std::uint32_t run = 0;
-    for (; mask != 0 && addresses[std::countr_zero(mask)] == address; mask &= mask - 1)
-      run |= mask & (~mask + 1);
+  // Neighbours in part, as rows of a tile are, and lanes at one address stay together.
+  const auto shift = static_cast<std::uint8_t>(std::countr_zero(size));
+  std::uint32_t last_lane = 0;
+  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<std::uint32_t>(std::countr_zero(rest));
+    const std::uint64_t address = addresses[lane];
+    const auto lo = static_cast<std::uint32_t>(address % kPageBytes);
+    if (used != 0) {
+      Segment& before = touched_[used - 1].segment;
+      const bool one = before.shift == Segment::kEveryLane;
+      const bool same_address = one && address == addresses[last_lane];
+      const bool next = lo != 0 && lane == last_lane + 1 && address == addresses[last_lane] + size &&
+                        (!one || std::has_single_bit(before.mask));
+      if (same_address || next) {
+        if (next && one) {
+          before.shift = shift;
+          before.rotation = static_cast<std::uint8_t>((last_lane - (before.lo >> shift)) & 31U);
+        }
+        before.mask |= 1U << lane;
+        before.hi = lo + size;
+        last_lane = lane;
+        continue;
+      }
+    }
     Touched& touched = touched_[used++];
     touched.page = &page(address);
-    const auto lo = static_cast<std::uint32_t>(address % kPageBytes);
-    touched.segment = {.lo = lo, .hi = lo + size, .mask = run, .shift = Segment::kEveryLane, .rotation = 0};
-    touched.whole = used == 1 && mask == 0;
+    touched.segment = {
+        .lo = lo, .hi = lo + size, .mask = 1U << lane, .shift = Segment::kEveryLane, .rotation = 0};
+    touched.whole = false;
+    last_lane = lane;
   }
+  touched_[0].whole = used == 1;
   group_by_page(used);
   return {touched_.data(), used};
 }
