@@ -104,6 +104,7 @@ TEST_F(StreamTest, TheDefaultStreamWaitsForBlockingStreamsOnly) {
     const Held held(wait_for_host(), other);
     EXPECT_GOOD(cuMemsetD32_v2(word, 1, 1));  // does not wait
     held.let_go();
+    EXPECT_GOOD(cuStreamSynchronize(other));  // one kernel runs at a time
   }
   const Held held(wait_for_host(), blocking);
   EXPECT_GOOD(cuEventRecord(of_default, nullptr));
