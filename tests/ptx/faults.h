@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,10 @@ struct FaultCase {
   std::string_view text;
   std::string_view mended_from, mended_to;  // the same without the fault: replace the first by the second
 };
+
+inline void PrintTo(const FaultCase& fault, std::ostream* out) {
+  *out << fault.name;
+}  // GoogleTest's
 
 std::span<const FaultCase> faults();
 

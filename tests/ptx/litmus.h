@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,10 @@ struct Litmus {
   std::string_view why;
   std::vector<LitmusWarp> warps;
 };
+
+inline void PrintTo(const Litmus& litmus, std::ostream* out) {
+  *out << litmus.name;
+}  // GoogleTest's
 
 std::span<const Litmus> litmus_tests();
 // A module with one kernel that takes the address of 4096 bytes.
