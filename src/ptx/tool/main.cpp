@@ -75,9 +75,12 @@ struct Run {
     launch_options.checks = options.checks;
     launch_options.max_warp_instructions = options.max_instructions;
     result = launch(*kernel, memory, gpu, parameters, launch_options);
-    for (const Finding& finding : result.findings)
-      fmt::print("{}: {}{}\n", name_of(finding.kind), finding.message,
-                 finding.count > 1 ? fmt::format(" ({} times)", finding.count) : "");
+    for (const Finding& finding : result.findings) {
+      const std::string_view name = name_of(finding.kind);
+      const std::string kind = finding.message.starts_with(name) ? "" : fmt::format("{}: ", name);
+      const std::string times = finding.count > 1 ? fmt::format(" ({} times)", finding.count) : "";
+      fmt::print("{}{}{}\n", kind, finding.message, times);
+    }
   }
 
   const Gpu& gpu;
