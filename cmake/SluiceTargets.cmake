@@ -37,11 +37,11 @@ function(sluice_library name)
   target_include_directories(sluice_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
 endfunction()
 
-# sluice_test(FOLDER LINK DEPENDENCY... [FILES FILE...] [LABELS LABEL...]): the program test_FOLDER of all
-# tests/FOLDER/*_test.cpp, or of the FILES.
+# sluice_test(FOLDER LINK DEPENDENCY... [FILES FILE...] [LABELS LABEL...] [FIXTURES FIXTURE...]): the program test_FOLDER of
+# all tests/FOLDER/*_test.cpp, or of the FILES; its tests need what ctest's FIXTURES set up.
 # Tests with the label `slow` are left out of sanitizer runs.
 function(sluice_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "LINK;FILES;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "" "LINK;FILES;LABELS;FIXTURES")
   set(sources ${test_FILES})
   if(NOT sources)
     file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cpp)
@@ -53,5 +53,6 @@ function(sluice_test name)
   if(NOT name MATCHES "^(cpu|portable|program|screen)$")  # these compute
     sluice_quickly_compiled(test_${name})
   endif()
-  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${test_LABELS}")
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
+                       PROPERTIES LABELS "${test_LABELS}" FIXTURES_REQUIRED "${test_FIXTURES}")
 endfunction()

@@ -8,7 +8,7 @@ minutes=${1:-2}
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || { echo "usage: $0 MINUTES [TARGET...], from 1 minute" >&2; exit 2; }
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(safetensors gguf tokenizer_json config_json chat_messages)
+[ ${#targets[@]} -gt 0 ] || targets=(safetensors gguf tokenizer_json config_json chat_messages ptx fat_binary)
 jobs=${JOBS:-$(nproc)}
 
 cmake --preset fuzz >/dev/null

@@ -5,7 +5,7 @@
 set -eu
 
 build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev"
-test="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 libgtest-dev libgmock-dev libbenchmark-dev python3"
+test="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 libgtest-dev libgmock-dev libbenchmark-dev python3 python3-venv"
 arm64="g++-aarch64-linux-gnu qemu-user-static libgtest-dev"
 
 packages=""

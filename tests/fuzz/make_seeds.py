@@ -116,10 +116,86 @@ def chat_messages():
     yield "image.json", json_bytes([message("user", [{"type": "image", "image": "x.png"}])])
 
 
+PTX_HEADER = ".version 9.0\n.target sm_80\n.address_size 64\n"
+
+
+def ptx_kernel(name, registers, body, parameters=".param .u64 p", before="", after=""):
+    """A kernel whose first lines put p, a pointer to global memory, into %rd1."""
+    body = "\n\t".join(line.strip() for line in body.strip().splitlines())
+    return (f"{PTX_HEADER}{before}.visible .entry {name}({parameters}){after}\n{{\n\t{registers}\n"
+            f"\tld.param.u64 %rd1, [p];\n\tcvta.to.global.u64 %rd1, %rd1;\n\t{body}\n\tret;\n}}\n").encode()
+
+
+def ptx():
+    registers = ".reg .pred %p<4>; .reg .b16 %rs<8>; .reg .b32 %r<16>; .reg .f32 %f<12>; .reg .f64 %fd<4>; .reg .b64 %rd<8>;"
+    yield "good_loop.ptx", ptx_kernel("loop", registers, """
+        .loc 1 3 5
+        mov.u32 %r1, %tid.x; mov.u32 %r2, %ctaid.x; mov.u32 %r3, %ntid.x;
+        mad.lo.s32 %r4, %r2, %r3, %r1;
+        mul.wide.u32 %rd2, %r4, 4; add.s64 %rd3, %rd1, %rd2;
+        mov.u32 %r5, 0;
+        $L1: ld.global.f32 %f1, [%rd3]; fma.rn.f32 %f2, %f1, 0f40000000, 0f3F800000; st.global.f32 [%rd3], %f2;
+        add.s32 %r5, %r5, 1; setp.lt.s32 %p1, %r5, %r1;
+        @%p1 bra $L1;
+        cvt.rn.f16.f32 %rs1, %f2; cvt.rzi.s32.f32 %r6, %f2; cvt.f64.f32 %fd1, %f2;
+        div.rn.f64 %fd2, %fd1, 0d4008000000000000; rsqrt.approx.f32 %f3, %f2;""", after=" .maxntid 128, 1, 1") + (
+            b'.file 1 "kernel.cu"\n')
+    yield "good_shared.ptx", ptx_kernel("shared", registers, """
+        mov.u32 %r1, %tid.x; shl.b32 %r2, %r1, 2; mov.u32 %r3, tile; add.s32 %r4, %r3, %r2;
+        st.shared.u32 [%r4], %r1; bar.sync 0; xor.b32 %r5, %r4, 4; ld.shared.u32 %r6, [%r5];
+        shfl.sync.bfly.b32 %r7|%p1, %r6, 1, 31, -1; vote.sync.ballot.b32 %r8, %p1, -1;
+        atom.shared.add.u32 %r9, [tile], 1; red.release.gpu.global.add.u32 [%rd1], %r9;
+        ld.acquire.gpu.global.u32 %r10, [%rd1]; fence.acq_rel.gpu; barrier.sync.aligned 1, 64;
+        prmt.b32 %r11, %r9, %r10, 0x3210; lop3.b32 %r12, %r9, %r10, %r11, 0x96; bfe.u32 %r13, %r12, 3, 5;""",
+                                         before=".shared .align 16 .b8 tile[256];\n")
+    yield "good_tensor.ptx", ptx_kernel("tensor", registers, """
+        mov.u32 %r1, tile; cp.async.cg.shared.global [%r1], [%rd1], 16; cp.async.commit_group; cp.async.wait_group 0;
+        bar.sync 0; ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r2, %r3, %r4, %r5}, [%r1];
+        mov.f32 %f1, 0f00000000;
+        mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f2, %f3, %f4, %f5}, {%r2, %r3, %r4, %r5}, {%r2, %r3},
+        {%f1, %f1, %f1, %f1};
+        st.global.v4.f32 [%rd1], {%f2, %f3, %f4, %f5};""", before=".extern .shared .align 16 .b8 tile[];\n")
+    yield "good_calls.ptx", ptx_kernel("calls", registers, """
+        .local .align 8 .b8 own[32]; .reg .b64 %SP;
+        mov.u64 %SP, own; cvta.local.u64 %rd2, %SP; st.u32 [%rd2+4], 7;
+        mov.u32 %r1, %tid.x; and.b32 %r2, %r1, 1;
+        $T: .branchtargets $A, $B;
+        brx.idx %r2, $T;
+        $A: ld.const.u32 %r3, [table+4]; bra.uni $C;
+        $B: ld.global.u32 %r3, [counter];
+        $C: { .param .b32 in; st.param.b32 [in], %r3; .param .b32 out; call.uni (out), twice, (in);
+        ld.param.b32 %r4, [out]; }
+        st.global.u32 [%rd1], %r4; @!%p2 exit; trap;""", before=(
+            ".const .align 4 .u32 table[3] = {1, 2, 0x30};\n.global .align 4 .u32 counter = 5;\n"
+            ".func (.param .b32 r) twice(.param .b32 a)\n{\n\t.reg .b32 %r<3>;\n\tld.param.u32 %r1, [a];\n"
+            "\tadd.s32 %r2, %r1, %r1;\n\tst.param.b32 [r], %r2;\n\tret;\n}\n"))
+    yield "no_kernel.ptx", PTX_HEADER.encode()
+    yield "unknown.ptx", ptx_kernel("unknown", registers, "tex.2d.v4.f32.s32 {%f1, %f2, %f3, %f4}, [t, {%r1, %r2}];")
+
+
+def fat_binary():
+    """Headers as nvcc 13 writes them (src/ptx/fat_binary.cpp); the text is not compressed, or by LZ4."""
+    def entry(kind, architecture, payload, flags=0x11, compressed=0, text=0):
+        return struct.pack("<HHIQIIHHIQQQQQQ", kind, 0x101, 80, len(payload), compressed, 0x40, 0, 9, architecture, 0, flags, 0,
+                           text, 0x48, 0) + payload
+
+    def binary(*entries):
+        body = b"".join(entries)
+        return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+    plain = PTX_HEADER.encode() + b"\0" * 3
+    yield "good_plain.fatbin", binary(entry(2, 86, b"\x7fELF"), entry(1, 75, plain), entry(1, 80, plain))
+    # "abcd" as it is, then 8 bytes from 4 back, then the rest.
+    packed = bytes([0x44, *b"abcd", 4, 0, 0x30]) + b"end"
+    yield "good_lz4.fatbin", binary(entry(1, 80, packed, 0x2011, len(packed), 15))
+    yield "newer.fatbin", binary(entry(1, 90, plain))
+    yield "empty.fatbin", binary()
+
+
 def main():
     check = "--check" in sys.argv[1:]
     wrong, size = [], 0
-    for make in (safetensors, gguf, tokenizer_json, config_json, chat_messages):
+    for make in (safetensors, gguf, tokenizer_json, config_json, chat_messages, ptx, fat_binary):
         folder = HERE / "seeds" / make.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in make():

@@ -15,6 +15,8 @@ bool gguf(std::string_view input);            // container, tensors, config, wei
 bool tokenizer_json(std::string_view input);  // and some text through the tokenizer
 bool config_json(std::string_view input);     // beside the weights in seeds/safetensors/good_tiny
 bool chat_messages(std::string_view input);   // and the rendered conversation
+bool ptx(std::string_view input);             // and its kernels, for a while
+bool fat_binary(std::string_view input);      // and the PTX in it
 
 struct Target {
   std::string_view name;  // of its folder under seeds/
@@ -22,7 +24,9 @@ struct Target {
 };
 
 inline constexpr std::array kTargets = {
-    Target{"safetensors", safetensors}, Target{"gguf", gguf}, Target{"tokenizer_json", tokenizer_json},
-    Target{"config_json", config_json}, Target{"chat_messages", chat_messages}};
+    Target{"safetensors", safetensors},       Target{"gguf", gguf},
+    Target{"tokenizer_json", tokenizer_json}, Target{"config_json", config_json},
+    Target{"chat_messages", chat_messages},   Target{"ptx", ptx},
+    Target{"fat_binary", fat_binary}};
 
 }  // namespace sluice::fuzz

@@ -1,0 +1,211 @@
+// What the executor tells whoever watches a launch: one call for each warp instruction that touches memory or orders it.
+// With checks off there is no observer and nothing of this is computed.
+//
+// The machine itself finds, with or without an observer: accesses out of bounds or misaligned, barriers reached by part of a
+// warp, shuffles from absent lanes, exits with copies in flight, deadlock and livelock, traps. An observer finds what needs
+// history (races, `.nc` reads of data written in the launch) and counts what a profiler would.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptx/gpu.h"
+#include "ptx/memory.h"
+#include "ptx/module.h"
+
+namespace sluice::ptx {
+
+enum class Order : std::uint8_t {
+  kWeak,
+  kRelaxed,
+  kAcquire,
+  kRelease,
+  kAcquireRelease,
+  kSequential,
+  kVolatile
+};
+enum class Scope : std::uint8_t { kNone, kBlock, kCluster, kGpu, kSystem };
+enum class AccessKind : std::uint8_t { kLoad, kLoadNonCoherent, kStore, kAtomic, kReduction };
+
+inline constexpr std::uint32_t kLanes = 32;
+
+// Who executes: a convergent group of lanes of one warp. Lanes of a warp that have diverged are groups of their own; a lane
+// never changes its warp. The same object stays with the group from call to call.
+struct Group {
+  std::uint32_t block = 0;  // linear index in the grid
+  std::uint32_t warp = 0;   // within the block
+  std::uint32_t warp_in_grid = 0;
+  std::uint32_t mask = 0;  // its lanes
+  std::uint32_t pc = 0;    // the instruction in Code::lines that it executes
+  // Virtual time in cycles of the SM's clock. The executor adds each instruction's issue cost; an observer may move it forward
+  // (waits, latency). Groups that split keep it, groups that join take the latest.
+  double time = 0;
+};
+
+struct Access {
+  Space space =
+      Space::kGlobal;  // kGlobal, kShared, kLocal, kConst or kParam: generic addresses are resolved before
+  AccessKind kind = AccessKind::kLoad;
+  Order order = Order::kWeak;
+  Scope scope = Scope::kNone;
+  std::uint32_t size = 0;     // bytes per lane, a vector's as a whole; naturally aligned
+  std::uint32_t element = 0;  // of them, those of one element of the vector; 0: the same
+  std::uint32_t mask = 0;  // lanes that access: a subset of the group's (predicates, mixed generic addresses)
+  // [32]. Device address in kGlobal, kConst, offset within the block's shared memory in kShared, within the lane's own
+  // in kLocal, within the parameters in kParam.
+  const std::uint64_t* addresses = nullptr;
+  std::uint32_t failed = 0;  // lanes whose atom.cas stored nothing: it only read
+};
+
+// One cp.async of a warp: it reads `source` (global) and writes `destination` (shared) at any moment from now until it is
+// complete. Lanes with less than `size` bytes of source read `source_size[lane]` of them; the rest is zeros.
+struct AsyncCopy {
+  std::uint64_t id = 0;  // unique in the launch, ascending
+  std::uint32_t size = 0;
+  std::uint32_t mask = 0;
+  const std::uint64_t* source = nullptr;       // [32]
+  const std::uint64_t* destination = nullptr;  // [32]
+  const std::uint32_t* source_size = nullptr;  // [32]
+};
+
+enum class FindingKind : std::uint8_t {
+  kRace,
+  kNonCoherentRead,
+  kUninitialised,
+  kOutOfBounds,
+  kMisaligned,
+  kPartialBarrier,
+  kAbsentLane,
+  kCopyInFlight,
+  kDeadlock,
+  kLivelock,
+  kTrap,
+  kUnsupported,
+  kLimit,
+  kOther
+};
+std::string_view name_of(FindingKind kind);
+
+// One fault. `message` is the whole line for the user: what happened, kernel, source line, PTX line, block, warp, lane.
+struct Finding {
+  FindingKind kind = FindingKind::kOther;
+  std::string message;
+  std::uint32_t pc = 0;  // index into Code::lines
+  std::string file;      // CUDA source; empty without -lineinfo
+  std::uint32_t line = 0;
+  std::uint32_t ptx_line = 0;
+  std::uint64_t block = 0;
+  std::uint32_t warp = 0;
+  std::uint32_t lane = 0;
+  std::uint64_t count = 1;  // how often it happened at this place
+};
+
+// Where each executed operation comes from. Shared by all launches of a module.
+struct CodeLine {
+  std::uint32_t ptx_line = 0;
+  SourceLine source;
+  const Instruction* instruction = nullptr;  // as parsed
+  std::uint32_t function = 0;                // index into Module::functions
+};
+struct Code {
+  const Module* module = nullptr;
+  std::vector<CodeLine> lines;  // by pc
+};
+
+struct LaunchShape {
+  std::string kernel;
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t threads = 0;  // per block
+  std::uint32_t warps = 0;    // per block
+  std::uint64_t blocks = 0;
+  std::uint32_t shared_bytes = 0;  // per block: static and dynamic
+  std::uint64_t seed = 0;
+  const Gpu* gpu = nullptr;
+  const Code* code = nullptr;
+  std::span<const Allocation> allocations;  // sorted by address
+};
+
+// The place of a group's current instruction, for messages: "kernel k, file.cu:12 (PTX line 88), block 0, warp 1, lane 2".
+std::string place_text(const LaunchShape& shape, std::uint32_t pc, std::uint32_t block, std::uint32_t warp,
+                       std::uint32_t lane);
+// A finding at such a place with `what` in front of it.
+Finding finding_at(const LaunchShape& shape, FindingKind kind, std::string_view what, std::uint32_t pc,
+                   std::uint32_t block, std::uint32_t warp, std::uint32_t lane);
+
+// What a launch has to say beside its findings. The executor fills in the first group of counters, an observer the rest.
+struct Counters {
+  std::uint64_t warp_instructions = 0;
+  std::uint64_t thread_instructions = 0;
+  std::uint64_t barriers = 0;  // completed block barriers
+
+  std::uint64_t global_requests = 0;  // warp instructions that access global memory
+  std::uint64_t global_sectors = 0;   // of 32 bytes
+  std::uint64_t global_sectors_ideal = 0;
+  std::uint64_t shared_wavefronts = 0;
+  std::uint64_t shared_wavefronts_ideal = 0;
+  std::uint64_t atomics = 0;  // lanes
+  std::uint64_t waits = 0;    // loads that saw a value again: polls
+  struct Traffic {            // by allocation
+    std::string name;
+    std::uint64_t read = 0, written = 0;  // bytes
+  };
+  std::vector<Traffic> traffic;
+};
+
+// Virtual time and how often, by pc (Code::lines).
+struct LineCost {
+  std::uint64_t executed = 0;  // warp instructions
+  std::uint64_t lanes = 0;     // thread instructions
+  double cycles = 0;           // virtual time spent here by all groups, waits included
+};
+
+// One step of the longest chain of happens-before edges, from the launch to the last exit.
+struct PathStep {
+  double begin = 0, end = 0;  // cycles
+  std::uint32_t pc = 0;       // where the step ends
+  std::uint32_t block = 0, warp = 0;
+  std::string what;  // "barrier", "acquire of counter+8", "exit"
+};
+
+struct LaunchReport {
+  Counters counters;
+  std::vector<LineCost> lines;
+  std::vector<PathStep> critical_path;
+  double cycles = 0;  // of the critical path
+};
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+
+  virtual void begin(const LaunchShape& shape) = 0;
+  // Called when the addresses have been checked and before the access takes effect, except for loads and atomics with acquire
+  // order or relaxed order, which may be called at either side: nothing else of the launch runs in between.
+  virtual void access(Group& group, const Access& access) = 0;
+
+  virtual void copy_issued(Group& group, const AsyncCopy& copy) = 0;
+  // Lanes of `mask` have waited for this copy: its reads and writes are before what these lanes do next.
+  virtual void copy_complete(Group& group, std::uint64_t id, std::uint32_t mask) = 0;
+
+  virtual void fence(Group& group, Order order,
+                     Scope scope) = 0;  // order: kAcquireRelease or kSequential, and so on
+  // bar.warp.sync of these lanes, which are all here: they are ordered.
+  virtual void warp_barrier(Group& group, std::uint32_t mask) = 0;
+  // shfl, vote, match, redux, activemask: orders nothing, but takes time.
+  virtual void warp_exchange(Group& group, std::uint32_t mask) = 0;
+  // bar/barrier.arrive, .sync and .red: what the group's lanes did is before what the barrier's waiters do after it.
+  virtual void barrier_arrive(Group& group, std::uint32_t barrier) = 0;
+  // The barrier is complete; called once for each group that waited in it, after all arrivals and before any other arrival
+  // at the same barrier.
+  virtual void barrier_leave(Group& group, std::uint32_t barrier) = 0;
+  virtual void exit(Group& group, std::uint32_t mask) = 0;
+
+  // At the end, also after a fault: appends what it found and fills in its part of the report.
+  virtual void finish(std::vector<Finding>& findings, LaunchReport& report) = 0;
+};
+
+}  // namespace sluice::ptx

@@ -1,0 +1,151 @@
+// One launch while it runs: blocks, warps, groups of lanes, and the order in which they go on.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/aligned_allocator.h"
+#include "ptx/program.h"
+
+namespace sluice::ptx {
+
+// A fault of the kernel's: ends the launch.
+struct Fault {
+  Finding finding;
+};
+
+struct Warp;
+
+// Lanes of a warp that are at the same place.
+struct Lanes : Group {
+  enum class State : std::uint8_t { kReady, kMeeting, kInBarrier };
+  Warp* of = nullptr;
+  State state = State::kReady;
+};
+
+// A cp.async of a warp that has not been waited for by all its lanes.
+struct PendingCopy {
+  std::uint64_t id = 0;
+  std::uint32_t pc = 0;
+  std::uint32_t size = 0;
+  std::uint32_t mask = 0;   // lanes that have yet to wait
+  std::uint32_t lanes = 0;  // all that copy
+  bool read = false, written = false;
+  std::uint32_t group[kLanes];  // which of the lane's commit groups it belongs to
+  std::uint64_t source[kLanes], destination[kLanes];
+  std::uint32_t source_size[kLanes];
+  std::array<std::byte, 16> data[kLanes];
+};
+
+struct Block;
+
+struct Warp {
+  Block* block = nullptr;
+  std::uint32_t index = 0;
+  std::uint32_t existing = 0;  // lanes
+  std::uint32_t exited = 0;
+  Rows rows = {};
+  std::vector<std::byte, AlignedAllocator<std::byte>> registers;
+  std::vector<std::byte> local;  // of lane 0, of lane 1, …
+  std::vector<std::unique_ptr<Lanes>> groups;
+  std::vector<std::unique_ptr<PendingCopy>> copies;
+  std::uint32_t committed[kLanes] = {};  // commit groups of each lane so far
+  bool listed = false;                   // in Executor::ready_
+
+  std::uint32_t alive() const { return existing & ~exited; }
+};
+
+struct Barrier {
+  std::uint32_t expected = 0;  // threads; 0: nobody is here, or all of the block
+  bool counted = false;        // the number was given
+  std::uint32_t arrived = 0;
+  std::vector<Lanes*> waiting;
+  std::uint32_t ones = 0, votes = 0;  // of bar.red
+  std::uint32_t pc = 0;               // of the first to arrive
+};
+
+struct Block {
+  std::uint64_t index = 0;
+  std::uint32_t id[3] = {};
+  std::uint32_t slot = 0;
+  std::uint32_t live_warps = 0;
+  std::vector<std::byte, AlignedAllocator<std::byte>> shared;
+  std::vector<Warp> warps;
+  std::array<Barrier, 16> barriers;
+};
+
+class Executor {
+ public:
+  Executor(const Kernel& kernel, const LaunchShape& shape, std::span<const std::byte> parameters,
+           const LaunchOptions& options, Observer* observer, std::uint64_t grid_barrier);
+
+  // To the end or the first fault.
+  void run(LaunchResult& result);
+
+  // --- For the operations (warp_functions.h) ---
+  [[noreturn]] void fail(const Lanes& lanes, FindingKind kind, std::string_view what,
+                         std::uint32_t lane) const;
+  // What a group does of its own: the rest of its lanes go on after this instruction.
+  void keep_only(Lanes& lanes, std::uint32_t mask);
+  Lanes& split(Lanes& lanes, std::uint32_t mask, std::uint32_t pc);
+  void remove(Lanes& lanes);
+  // True if all living lanes of `members` are in the group now; else it waits for them here.
+  bool meet(Lanes& lanes, std::uint32_t members);
+  void make_ready(Lanes& lanes);
+  void join_equals(Warp& warp);
+  void finish_barrier(Block& block, std::uint32_t id);
+  bool barrier_is_complete(const Block& block, const Barrier& barrier) const;
+  void exit(Lanes& lanes, std::uint32_t mask);
+  // Where a space's address 0 is on the host; the access has been checked. Faults if it leaves the space.
+  void check(const Lanes& lanes, Space space, const std::uint64_t* addresses, const AddressSummary& summary,
+             std::uint32_t mask, std::uint32_t size, std::uint32_t align, bool writes);
+  std::byte* base(const Lanes& lanes, Space space) const;
+  void land(const Warp& warp, PendingCopy& copy, bool read, bool write);
+  std::uint64_t random();
+  double now() const { return clock_; }
+
+  const Program& program;
+  const Kernel& kernel;
+  const LaunchShape& shape;
+  const LaunchOptions& options;
+  Observer* observer;
+  std::span<const std::byte> parameters;
+  std::uint64_t grid_barrier;
+  std::uint64_t next_copy = 1;
+  std::uint64_t changes = 0;    // of memory, barriers, exits: what others may wait for
+  bool clock_was_read = false;  // since the last change
+
+ private:
+  void start_block(std::uint32_t slot, std::uint64_t index);
+  std::uint64_t next_block_index();
+  void turn();
+  void run_group(Lanes& lanes, std::uint64_t budget);
+  void advance_copies(Warp& warp);
+  void block_ended(Block& block);
+  void check_stuck_warp(Warp& warp);
+  void look_for_livelock();
+  bool recurs(Lanes& lanes);
+  [[noreturn]] void report_deadlock();
+  const Allocation* find_allocation(std::uint64_t address) const;
+
+  std::vector<std::unique_ptr<Block>> blocks_;  // by slot
+  std::vector<Warp*> ready_;
+  std::vector<std::unique_ptr<Lanes>> retired_;
+  std::vector<std::uint64_t> window_;  // of block indices that may start next
+  std::uint64_t next_index_ = 0;
+  std::uint64_t ended_ = 0;
+  std::uint32_t blocks_per_sm_ = 1;
+  std::vector<const Allocation*> hints_;  // by pc: where its last access went
+  std::vector<LineCost> lines_;
+  Counters counters_;
+  std::uint64_t state_[2];
+  double clock_ = 0;               // cycles
+  std::uint64_t quiet_since_ = 0;  // warp instructions at the last change
+  std::uint64_t changes_seen_ = 0;
+  std::uint64_t patience_ = 0;
+  double skip_ = 0;
+};
+
+}  // namespace sluice::ptx

@@ -1,0 +1,349 @@
+// PTX ISA, "Floating-Point Instructions" and "Half Precision Floating-Point Instructions"; comparisons and selections.
+//
+// The bits of .approx are the implementation's own: here they are the exact result, rounded once.
+#pragma once
+
+#include "ptx/forms_core.h"
+
+namespace sluice::ptx {
+namespace SLUICE_PTX_ISA {
+
+// A subnormal number becomes a zero of its sign.
+inline float flush(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return (bits & 0x7f800000U) == 0 ? std::bit_cast<float>(bits & 0x80000000U) : x;
+}
+
+// To [0, 1]; NaN becomes 0.
+template <class T>
+T saturate(T x) {
+  return x > 0 ? (x < 1 ? x : T{1}) : T{0};
+}
+
+// F with .ftz on its operands and result, and .sat.
+template <class F, bool kFlush, bool kSaturate>
+struct Modified {
+  template <class... T>
+  auto operator()(T... x) const {
+    auto value = F{}(flushed(x)...);
+    value = flushed(value);
+    if constexpr (kSaturate) value = saturate(value);
+    return value;
+  }
+  template <class T>
+  static T flushed(T x) {
+    if constexpr (kFlush && std::is_same_v<T, float>)
+      return flush(x);
+    else
+      return x;
+  }
+};
+
+inline bool negative(float x) {
+  return (std::bit_cast<std::uint32_t>(x) >> 31U) != 0;
+}
+inline bool negative(double x) {
+  return (std::bit_cast<std::uint64_t>(x) >> 63U) != 0;
+}
+
+// -0 is less than +0. A NaN gives the other operand, or with kNan itself.
+template <bool kNan, class T>
+T smaller(T a, T b) {
+  const T less = a < b ? a : (b < a ? b : (negative(a) ? a : b));
+  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (a == a ? a : b);
+  return a == a && b == b ? less : other;
+}
+template <bool kNan, class T>
+T larger(T a, T b) {
+  const T greater = a > b ? a : (b > a ? b : (negative(a) ? b : a));
+  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (a == a ? a : b);
+  return a == a && b == b ? greater : other;
+}
+inline float absolute(float x) {
+  return __builtin_fabsf(x);
+}
+inline double absolute(double x) {
+  return __builtin_fabs(x);
+}
+inline float fused(float a, float b, float c) {
+  return __builtin_fmaf(a, b, c);
+}
+inline double fused(double a, double b, double c) {
+  return __builtin_fma(a, b, c);
+}
+inline float root(float x) {
+  return __builtin_sqrtf(x);
+}
+inline double root(double x) {
+  return __builtin_sqrt(x);
+}
+
+constexpr auto kOptional = Form::Rounds::kOptional;
+constexpr auto kRequired = Form::Rounds::kRequired;
+constexpr auto kNever = Form::Rounds::kNever;
+
+// NAME[.ftz][.sat].f32, NAME.f64.
+template <int N, bool kCanSaturate, bool kHasDouble, class F>
+void real(FormTable& t, const char* name, Form::Rounds rounds, F /*f*/) {
+  const auto add = [&]<class M, class T>(const char* modifiers) {
+    if constexpr (N == 1) t.add(name, modifiers, kName<T>, form<M, T, T>(M{}, rounds));
+    if constexpr (N == 2) t.add(name, modifiers, kName<T>, form<M, T, T, T>(M{}, rounds));
+    if constexpr (N == 3) t.add(name, modifiers, kName<T>, form<M, T, T, T, T>(M{}, rounds));
+  };
+  add.template operator()<F, float>("");
+  add.template operator()<Modified<F, true, false>, float>(".ftz");
+  if constexpr (kCanSaturate) {
+    add.template operator()<Modified<F, false, true>, float>(".sat");
+    add.template operator()<Modified<F, true, true>, float>(".ftz.sat");
+  }
+  if constexpr (kHasDouble) add.template operator()<F, double>("");
+}
+
+// A function of libm, through double.
+#define SLUICE_APPROX(name, function)              \
+  real<1, false, false>(t, name ".approx", kNever, \
+                        [](float x) { return static_cast<float>(function(static_cast<double>(x))); })
+
+inline void list_single_and_double(FormTable& t) {
+  real<2, true, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
+  real<2, true, true>(t, "sub", kOptional, [](auto a, auto b) { return a - b; });
+  real<2, true, true>(t, "mul", kOptional, [](auto a, auto b) { return a * b; });
+  real<3, true, true>(t, "fma", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
+  real<3, true, true>(t, "mad", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
+  real<2, false, true>(t, "div", kRequired, [](auto a, auto b) { return a / b; });
+  real<2, false, false>(t, "div.approx", kNever, [](float a, float b) { return a / b; });
+  real<2, false, false>(t, "div.full", kNever, [](float a, float b) { return a / b; });
+  real<1, false, true>(t, "rcp", kRequired, [](auto a) { return 1 / a; });
+  real<1, false, false>(t, "rcp.approx", kNever, [](float a) { return 1 / a; });
+  real<1, false, true>(t, "sqrt", kRequired, [](auto a) { return root(a); });
+  real<1, false, false>(t, "sqrt.approx", kNever, [](float a) { return root(a); });
+  real<1, false, false>(t, "rsqrt.approx", kNever, [](float a) {
+    return static_cast<float>(1 / __builtin_sqrt(static_cast<double>(a)));
+  });
+  SLUICE_APPROX("sin", __builtin_sin);
+  SLUICE_APPROX("cos", __builtin_cos);
+  SLUICE_APPROX("lg2", __builtin_log2);
+  SLUICE_APPROX("ex2", __builtin_exp2);
+  SLUICE_APPROX("tanh", __builtin_tanh);
+  // Only the upper half of the operand's and result's bits counts.
+  const auto upper = [](double x) {
+    return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) >> 32U << 32U);
+  };
+  using Upper = decltype(upper);
+  const auto reciprocal = [](double x) { return Upper{}(1 / Upper{}(x)); };
+  const auto reciprocal_root = [](double x) { return Upper{}(1 / __builtin_sqrt(Upper{}(x))); };
+  t.add("rcp.approx", ".ftz", "f64", form<decltype(reciprocal), double, double>(reciprocal));
+  t.add("rsqrt.approx", "", "f64", form<decltype(reciprocal_root), double, double>(reciprocal_root));
+  t.add("rsqrt.approx", ".ftz", "f64", form<decltype(reciprocal_root), double, double>(reciprocal_root));
+
+  real<1, false, true>(t, "abs", kNever, [](auto a) { return absolute(a); });
+  real<1, false, true>(t, "neg", kNever, [](auto a) { return -a; });
+  real<2, false, true>(t, "min", kNever, [](auto a, auto b) { return smaller<false>(a, b); });
+  real<2, false, true>(t, "max", kNever, [](auto a, auto b) { return larger<false>(a, b); });
+  const auto extreme = [&](const char* name, const char* flushed_name, auto f) {  // .ftz comes first
+    using F = decltype(f);
+    t.add(name, "", "f32", form<F, float, float, float>(f));
+    t.add(flushed_name, "", "f32", form<Modified<F, true, false>, float, float, float>({}));
+  };
+  extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
+  extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
+  // The sign of the product of both, the magnitude of the one that is chosen by magnitude.
+  const auto signed_by_both = [](float chosen, float a, float b) {
+    const std::uint32_t sign =
+        (std::bit_cast<std::uint32_t>(a) ^ std::bit_cast<std::uint32_t>(b)) & 0x80000000U;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(chosen) | sign);
+  };
+  using SignedByBoth = decltype(signed_by_both);
+  extreme("min.xorsign.abs", "min.ftz.xorsign.abs",
+          [](float a, float b) { return SignedByBoth{}(smaller<false>(absolute(a), absolute(b)), a, b); });
+  extreme("max.xorsign.abs", "max.ftz.xorsign.abs",
+          [](float a, float b) { return SignedByBoth{}(larger<false>(absolute(a), absolute(b)), a, b); });
+  // The sign of a, the magnitude of b: in this order copysign(a, b) has b's magnitude.
+  const auto copysign32 = [](std::uint32_t a, std::uint32_t b) {
+    return (a & 0x80000000U) | (b & 0x7fffffffU);
+  };
+  const auto copysign64 = [](std::uint64_t a, std::uint64_t b) {
+    return (a >> 63U << 63U) | (b << 1U >> 1U);
+  };
+  t.add("copysign", "", "f32",
+        form<decltype(copysign32), std::uint32_t, std::uint32_t, std::uint32_t>(copysign32));
+  t.add("copysign", "", "f64",
+        form<decltype(copysign64), std::uint64_t, std::uint64_t, std::uint64_t>(copysign64));
+  const auto test = [&](const char* name, auto f) {
+    t.add(name, "", "f32", form<decltype(f), Bit, float>(f));
+    t.add(name, "", "f64", form<decltype(f), Bit, double>(f));
+  };
+  test("testp.finite", [](auto x) { return x - x == 0; });
+  test("testp.infinite", [](auto x) { return x == x && x - x != 0; });
+  test("testp.number", [](auto x) { return x == x; });
+  test("testp.notanumber", [](auto x) { return x != x; });
+  test("testp.normal",
+       [](auto x) { return x - x == 0 && absolute(x) >= std::numeric_limits<decltype(x)>::min(); });
+  test("testp.subnormal", [](auto x) {  // zero is
+    return absolute(x) < std::numeric_limits<decltype(x)>::min();
+  });
+}
+#undef SLUICE_APPROX
+
+// A sum in float of two numbers of 8 or 11 bits may round twice and still be right (24 ≥ 2 × 11 + 2); products and fma don't
+// fit, so they are exact in double, and their sum with c rounds to odd.
+inline double narrow_product(float a, float b) {
+  return static_cast<double>(a) * static_cast<double>(b);
+}
+inline double narrow_fma(float a, float b, float c) {
+  return sum_to_odd(narrow_product(a, b), static_cast<double>(c));
+}
+// Of a result that is yet to be rounded: NaN and what is negative become +0.
+template <class T>
+T relu(T x) {
+  return x > 0 || x != x ? x : T{0};
+}
+
+template <class F>
+struct FlushedHalf {  // .ftz: what is below 2^-14 becomes a zero of its sign
+  template <class... T>
+  auto operator()(T... x) const {
+    const auto flush_half = [](auto v) { return absolute(v) < 0x1p-14F ? v * 0 : v; };
+    return flush_half(F{}(flush_half(x)...));
+  }
+};
+template <class F>
+struct SaturatedHalf {
+  template <class... T>
+  auto operator()(T... x) const {
+    return saturate(F{}(x...));
+  }
+};
+template <class F>
+struct ReluHalf {
+  template <class... T>
+  auto operator()(T... x) const {
+    return relu(F{}(x...));
+  }
+};
+
+template <int N, class F>
+void half(FormTable& t, const char* name, F f) {
+  const auto with = [&]<class M, class... T>(const char* modifiers, List<T...> /*types*/) {
+    const auto one = [&]<class U>() {
+      if constexpr (N == 1) t.add(name, modifiers, kName<U>, form<M, U, U>(M{}, kOptional));
+      if constexpr (N == 2) t.add(name, modifiers, kName<U>, form<M, U, U, U>(M{}, kOptional));
+      if constexpr (N == 3) t.add(name, modifiers, kName<U>, form<M, U, U, U, U>(M{}, kOptional));
+    };
+    (one.template operator()<T>(), ...);
+  };
+  using Ieee = List<F16, Pair<F16>>;
+  same<N>(t, name, Halves{}, f, kOptional);
+  with.template operator()<FlushedHalf<F>>(".ftz", Ieee{});
+  with.template operator()<SaturatedHalf<F>>(".sat", Ieee{});
+  with.template operator()<SaturatedHalf<FlushedHalf<F>>>(".ftz.sat", Ieee{});
+  if constexpr (N == 3) {
+    with.template operator()<ReluHalf<F>>(".relu", Halves{});
+    with.template operator()<ReluHalf<FlushedHalf<F>>>(".ftz.relu", Ieee{});
+  }
+}
+
+inline void list_half(FormTable& t) {
+  half<2>(t, "add", [](float a, float b) { return a + b; });
+  half<2>(t, "sub", [](float a, float b) { return a - b; });
+  half<2>(t, "mul", [](float a, float b) { return narrow_product(a, b); });
+  half<3>(t, "fma", [](float a, float b, float c) { return narrow_fma(a, b, c); });
+  const auto extreme = [&](const char* name, const char* flushed_name, auto f) {
+    same<2>(t, name, Halves{}, f);
+    same<2>(t, flushed_name, List<F16, Pair<F16>>{}, FlushedHalf<decltype(f)>{});
+  };
+  extreme("min", "min.ftz", [](float a, float b) { return smaller<false>(a, b); });
+  extreme("max", "max.ftz", [](float a, float b) { return larger<false>(a, b); });
+  extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
+  extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
+  const auto sign = [&](const char* name, auto f) {  // bits alone: a NaN keeps its own
+    const auto one = [&]<class T>(const char* type, Type kind) {
+      Form entry = form<decltype(f), T, T>(f);
+      entry.destination = entry.sources[0] = kind;
+      t.add(name, "", type, entry);
+    };
+    one.template operator()<std::uint16_t>("f16", Type::kF16);
+    one.template operator()<std::uint16_t>("bf16", Type::kBF16);
+    one.template operator()<std::uint32_t>("f16x2", Type::kF16x2);
+    one.template operator()<std::uint32_t>("bf16x2", Type::kBF16x2);
+  };
+  sign("neg", [](auto a) { return a ^ static_cast<decltype(a)>(0x80008000U); });
+  sign("abs", [](auto a) { return a & static_cast<decltype(a)>(0x7fff7fffU); });
+  const auto approx = [&](const char* name, auto f) {
+    same<1>(t, name, List<F16, Pair<F16>>{}, f);
+    t.add(name, "", "bf16", form<decltype(f), BF16, BF16>(f));
+    t.add(name, "", "bf16x2", form<decltype(f), Pair<BF16>, Pair<BF16>>(f));
+  };
+  approx("tanh.approx", [](float a) { return __builtin_tanh(static_cast<double>(a)); });
+  const auto exp2 = [](float a) { return __builtin_exp2(static_cast<double>(a)); };
+  same<1>(t, "ex2.approx", List<F16, Pair<F16>>{}, exp2);
+  t.add("ex2.approx", ".ftz", "bf16", form<decltype(exp2), BF16, BF16>(exp2));
+  t.add("ex2.approx", ".ftz", "bf16x2", form<decltype(exp2), Pair<BF16>, Pair<BF16>>(exp2));
+}
+
+// setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.
+inline void list_comparisons(FormTable& t) {
+  const auto integers = [&]<class... T>(const char* name, List<T...> /*types*/, auto f) {
+    (t.add("setp", name, kName<T>, form<decltype(f), Bit, T, T>(f)), ...);
+  };
+  const auto compare = [&](const char* name, auto f) {
+    integers(name, Integers{}, f);
+    integers(name, List<F16, BF16, float, double>{}, f);
+    const auto flushed = [](float a, float b) { return decltype(f){}(flush(a), flush(b)); };
+    t.add("setp", name, "ftz.f32", form<decltype(flushed), Bit, float, float>(flushed));
+  };
+  compare(".eq", [](auto a, auto b) { return a == b; });
+  compare(".lt", [](auto a, auto b) { return a < b; });
+  compare(".le", [](auto a, auto b) { return a <= b; });
+  compare(".gt", [](auto a, auto b) { return a > b; });
+  compare(".ge", [](auto a, auto b) { return a >= b; });
+  compare(".ne", [](auto a, auto b) { return a < b || a > b; });
+  compare(".num", [](auto a, auto b) { return a == a && b == b; });
+}
+
+// selp, and slct by the sign of c; mov and the ways to take words apart and join them.
+inline void list_moves(FormTable& t) {
+  const auto width = [&]<class T>(const char* type) {
+    const auto copy = [](T a) { return a; };
+    const auto select = [](T a, T b, bool c) { return c ? a : b; };
+    const auto by_integer = [](T a, T b, std::int32_t c) { return c >= 0 ? a : b; };
+    const auto by_float = [](T a, T b, float c) { return c >= 0 ? a : b; };
+    t.add("mov", "", type, form<decltype(copy), T, T>(copy));
+    t.add("selp", "", type, form<decltype(select), T, T, T, Bit>(select));
+    t.add("slct", "", type, form<decltype(by_integer), T, T, T, std::int32_t>(by_integer));
+    t.add("slct.float", "", type, form<decltype(by_float), T, T, T, float>(by_float));
+  };
+  width.operator()<std::uint16_t>("b16");
+  width.operator()<std::uint32_t>("b32");
+  width.operator()<std::uint64_t>("b64");
+  // join: high:low; low and high: the halves.
+  const auto halves = [&]<class T, class W>(const char* type) {
+    const auto join = [](T low, T high) { return static_cast<W>(W{high} << (8 * sizeof(T))) | low; };
+    const auto low = [](W a) { return static_cast<T>(a); };
+    const auto high = [](W a) { return static_cast<T>(a >> (8 * sizeof(T))); };
+    t.add("join", "", type, form<decltype(join), W, T, T>(join));
+    t.add("low", "", type, form<decltype(low), T, W>(low));
+    t.add("high", "", type, form<decltype(high), T, W>(high));
+  };
+  halves.operator()<std::uint16_t, std::uint32_t>("b32");
+  halves.operator()<std::uint32_t, std::uint64_t>("b64");
+  // Predicates are whole words: f(a, b) of 32 lanes at once.
+  const auto predicate = [&]<class F>(const char* name, F /*f*/) {
+    t.add(name, "", "pred",
+          {[](const Operation& op, const Rows& rows, std::uint32_t mask) {
+             const std::uint32_t a = *rows.at<const std::uint32_t>(op.rows[1]);
+             const std::uint32_t b = *rows.at<const std::uint32_t>(op.rows[2]);
+             store_predicate(rows, op.rows[0], F{}(a, b), mask);
+           },
+           kNever,
+           Type::kPred,
+           {Type::kPred, Type::kPred},
+           2});
+  };
+  predicate("and", [](std::uint32_t a, std::uint32_t b) { return a & b; });
+  predicate("or", [](std::uint32_t a, std::uint32_t b) { return a | b; });
+  predicate("xor", [](std::uint32_t a, std::uint32_t b) { return a ^ b; });
+}
+
+}  // namespace SLUICE_PTX_ISA
+}  // namespace sluice::ptx

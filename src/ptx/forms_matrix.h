@@ -1,0 +1,191 @@
+// PTX ISA, "Warp Level Matrix Instructions: mma". D = A B + C for A of M × K, B of K × 8, C and D of M × 8.
+//
+// A register of A holds n elements of a lane, so that the 32 lanes hold a block of 8 rows and 4 n columns in its natural order:
+// lane 4 r + q has row r, columns q n … q n + n - 1. Blocks go down the rows first. B lies the same way, transposed. A
+// register of C holds one element (or two halves) of a lane: row r, columns 2 q and 2 q + 1 in successive registers.
+//
+// Sums go through k in order, one rounding per product and sum in fp32 (products of these types are exact in it). The ISA
+// leaves the order and the rounding open.
+#pragma once
+
+#include "ptx/forms_core.h"
+
+namespace sluice::ptx {
+namespace SLUICE_PTX_ISA {
+
+struct TF32 {
+  std::uint32_t bits;
+};
+
+// What a product is computed in, how many elements a 32-bit register holds, and how an element is read.
+template <class T>
+struct Factor {
+  using Value = float;
+  static constexpr int kPerRegister = static_cast<int>(4 / sizeof(T));
+  static float value(T x) { return widen(x); }
+};
+template <>
+struct Factor<TF32> {
+  using Value = float;
+  static constexpr int kPerRegister = 1;
+  // The hardware ignores the 13 lowest bits.
+  static float value(TF32 x) { return std::bit_cast<float>(x.bits & 0xffffe000U); }
+};
+template <>
+struct Factor<std::int8_t> {
+  using Value = std::int32_t;
+  static constexpr int kPerRegister = 4;
+  static std::int32_t value(std::int8_t x) { return x; }
+};
+template <>
+struct Factor<std::uint8_t> {
+  using Value = std::int32_t;
+  static constexpr int kPerRegister = 4;
+  static std::int32_t value(std::uint8_t x) { return x; }
+};
+template <>
+struct Factor<double> {
+  using Value = double;
+  static constexpr int kPerRegister = 1;
+  static double value(double x) { return x; }
+};
+
+inline float multiply_add(float a, float b, float c) {
+#ifdef __FMA__
+  return __builtin_fmaf(a, b, c);  // the same as a product that is exact, and a sum
+#else
+  return a * b + c;
+#endif
+}
+inline double multiply_add(double a, double b, double c) {
+  return __builtin_fma(a, b, c);
+}
+inline std::int32_t multiply_add(std::int32_t a, std::int32_t b, std::int32_t c) {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a * b) + static_cast<std::uint32_t>(c));
+}
+inline std::int64_t multiply_add(std::int32_t a, std::int32_t b, std::int64_t c) {
+  return std::int64_t{a} * b + c;
+}
+
+// One element of C and D: kPerRegister of them in a register.
+template <class C>
+inline constexpr int kAccumulatorsPerRegister = std::is_same_v<C, F16> ? 2 : 1;
+
+template <class A, class B, class C, int M, int K, bool kSaturate>
+void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*mask: all*/) {
+  using Value = typename Factor<A>::Value;
+  using Sum = std::conditional_t<kSaturate, std::int64_t, Value>;
+  constexpr int kDown = M / 8;  // blocks of 8 rows
+  constexpr int kPer = Factor<A>::kPerRegister;
+  constexpr int kColumns = 4 * kPer;
+  constexpr int kAcross = K / kColumns;
+  constexpr int kPerC = kAccumulatorsPerRegister<C>;
+  constexpr int kC = kDown * 2 / kPerC;  // registers of C
+  const Row* d_rows = op.more;
+  const Row* a_rows = d_rows + kC;
+  const Row* b_rows = a_rows + kDown * kAcross;
+  const Row* c_rows = b_rows + kAcross;
+
+  alignas(64) Value a[M][K];
+  alignas(64) Value b[K][8];
+  alignas(64) Sum sum[M][8];
+  for (int block = 0; block < kDown * kAcross; ++block) {
+    const A* lanes = rows.at<const A>(a_rows[block]);
+    const int top = block % kDown * 8;
+    const int left = block / kDown * kColumns;
+    for (int r = 0; r < 8; ++r) {
+      for (int k = 0; k < kColumns; ++k) a[top + r][left + k] = Factor<A>::value(lanes[r * kColumns + k]);
+    }
+  }
+  for (int block = 0; block < kAcross; ++block) {
+    const B* lanes = rows.at<const B>(b_rows[block]);
+    for (int k = 0; k < kColumns; ++k) {
+      for (int n = 0; n < 8; ++n) b[block * kColumns + k][n] = Factor<B>::value(lanes[n * kColumns + k]);
+    }
+  }
+  const auto c_value = [](auto x) {
+    if constexpr (std::is_same_v<C, F16>)
+      return widen(x);
+    else
+      return x;
+  };
+  for (int half = 0; half < kDown; ++half) {
+    for (int odd = 0; odd < 2; ++odd) {
+      const C* lanes = rows.at<const C>(c_rows[kPerC == 1 ? half * 2 + odd : half]);
+      for (int lane = 0; lane < kN; ++lane) {
+        sum[half * 8 + lane / 4][lane % 4 * 2 + odd] = c_value(lanes[kPerC == 1 ? lane : lane * 2 + odd]);
+      }
+    }
+  }
+  constexpr int kTogether = 4;  // rows whose sums are independent
+  for (int m = 0; m < M; m += kTogether) {
+    Sum part[kTogether][8];
+    std::memcpy(part, sum[m], sizeof(part));
+    for (int k = 0; k < K; ++k) {
+      for (int i = 0; i < kTogether; ++i) {
+        for (int n = 0; n < 8; ++n) part[i][n] = multiply_add(a[m + i][k], b[k][n], part[i][n]);
+      }
+    }
+    std::memcpy(sum[m], part, sizeof(part));
+  }
+  const auto d_value = [](Sum x) {
+    if constexpr (kSaturate) {
+      constexpr std::int64_t kHigh = std::numeric_limits<std::int32_t>::max();
+      return static_cast<C>(x > kHigh ? kHigh : (x < -kHigh - 1 ? -kHigh - 1 : x));
+    } else {
+      return to_lane<C>(x);
+    }
+  };
+  for (int half = 0; half < kDown; ++half) {
+    for (int odd = 0; odd < 2; ++odd) {
+      C* lanes = rows.at<C>(d_rows[kPerC == 1 ? half * 2 + odd : half]);
+      for (int lane = 0; lane < kN; ++lane) {
+        lanes[kPerC == 1 ? lane : lane * 2 + odd] = d_value(sum[half * 8 + lane / 4][lane % 4 * 2 + odd]);
+      }
+    }
+  }
+}
+
+// Form::n_sources is the number of registers in all; each takes a row of Form::destination's size.
+template <class A, class B, class C, int M, int K, bool kSaturate = false>
+Form matrix_form() {
+  constexpr int kA = M * K / (32 * Factor<A>::kPerRegister);
+  constexpr int kB = K * 8 / (32 * Factor<A>::kPerRegister);
+  constexpr int kC = M * 8 / (32 * kAccumulatorsPerRegister<C>);
+  const Type row = sizeof(A) == 8 ? Type::kB64 : Type::kB32;
+  Form form{&multiply_matrices<A, B, C, M, K, kSaturate>, Form::Rounds::kNever, row, {}, 0};
+  form.n_sources = static_cast<std::uint8_t>(kA + kB + 2 * kC);
+  form.registers[0] = kC;
+  form.registers[1] = kA;
+  form.registers[2] = kB;
+  form.registers[3] = kC;
+  return form;
+}
+
+inline void list_matrix(FormTable& t) {
+  t.add("mma", ".m16n8k8", "f32.f16.f16.f32", matrix_form<F16, F16, float, 16, 8>());
+  t.add("mma", ".m16n8k8", "f16.f16.f16.f16", matrix_form<F16, F16, F16, 16, 8>());
+  t.add("mma", ".m16n8k16", "f32.f16.f16.f32", matrix_form<F16, F16, float, 16, 16>());
+  t.add("mma", ".m16n8k16", "f16.f16.f16.f16", matrix_form<F16, F16, F16, 16, 16>());
+  t.add("mma", ".m16n8k8", "f32.bf16.bf16.f32", matrix_form<BF16, BF16, float, 16, 8>());
+  t.add("mma", ".m16n8k16", "f32.bf16.bf16.f32", matrix_form<BF16, BF16, float, 16, 16>());
+  t.add("mma", ".m16n8k4", "f32.tf32.tf32.f32", matrix_form<TF32, TF32, float, 16, 4>());
+  t.add("mma", ".m16n8k8", "f32.tf32.tf32.f32", matrix_form<TF32, TF32, float, 16, 8>());
+  t.add("mma", ".m8n8k4", "f64.f64.f64.f64", matrix_form<double, double, double, 8, 4>());
+  const auto bytes = [&]<class A, class B>(const char* types) {
+    using C = std::int32_t;
+    t.add("mma", ".m8n8k16", types, matrix_form<A, B, C, 8, 16>());
+    t.add("mma", ".m8n8k16.satfinite", types, matrix_form<A, B, C, 8, 16, true>());
+    t.add("mma", ".m16n8k16", types, matrix_form<A, B, C, 16, 16>());
+    t.add("mma", ".m16n8k16.satfinite", types, matrix_form<A, B, C, 16, 16, true>());
+    t.add("mma", ".m16n8k32", types, matrix_form<A, B, C, 16, 32>());
+    t.add("mma", ".m16n8k32.satfinite", types, matrix_form<A, B, C, 16, 32, true>());
+  };
+  bytes.operator()<std::int8_t, std::int8_t>("s32.s8.s8.s32");
+  bytes.operator()<std::uint8_t, std::uint8_t>("s32.u8.u8.s32");
+  bytes.operator()<std::int8_t, std::uint8_t>("s32.s8.u8.s32");
+  bytes.operator()<std::uint8_t, std::int8_t>("s32.u8.s8.s32");
+}
+
+}  // namespace SLUICE_PTX_ISA
+}  // namespace sluice::ptx

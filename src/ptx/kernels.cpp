@@ -1,0 +1,43 @@
+#include "ptx/operation.h"
+
+namespace sluice::ptx {
+
+extern const Kernels kPortableKernels;
+#ifdef __x86_64__
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+namespace {
+
+const Kernels& best() {
+#ifdef __x86_64__
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx512 && avx2) return kAvx512Kernels;
+  if (avx2) return kAvx2Kernels;
+#endif
+  return kPortableKernels;
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = best();
+  return chosen;
+}
+
+void FormTable::add(const char* name, const char* modifiers, const char* types, const Form& form) {
+  std::string key = name;
+  key += modifiers;
+  if (key.back() != '.') key += '.';
+  forms_[key + types] = form;
+}
+
+const Form* FormTable::find(std::string_view name) const {
+  const auto found = forms_.find(name);
+  return found == forms_.end() ? nullptr : &found->second;
+}
+
+}  // namespace sluice::ptx

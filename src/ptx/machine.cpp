@@ -1,0 +1,166 @@
+#include "ptx/machine.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "ptx/executor.h"
+#include "ptx/program.h"
+
+namespace sluice::ptx {
+namespace {
+
+[[noreturn]] void refuse(const Kernel& kernel, std::string_view what, std::string_view to_do = {}) {
+  throw Error(fmt::format("kernel {} can't be launched: {}", kernel.name, what), "", to_do);
+}
+
+std::uint64_t product(const std::array<std::uint32_t, 3>& shape) {
+  return std::uint64_t{shape[0]} * shape[1] * shape[2];
+}
+
+void check_shape(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& options) {
+  constexpr std::array<std::uint32_t, 3> kMaxBlock = {1024, 1024, 64};
+  constexpr std::array<std::uint32_t, 3> kMaxGrid = {2147483647, 65535, 65535};
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (options.block[i] == 0 || options.block[i] > kMaxBlock[i]) {
+      refuse(kernel, fmt::format("block {} x {} x {}", options.block[0], options.block[1], options.block[2]),
+             "at most 1024 x 1024 x 64");
+    }
+    if (options.grid[i] == 0 || options.grid[i] > kMaxGrid[i]) {
+      refuse(kernel, fmt::format("grid {} x {} x {}", options.grid[0], options.grid[1], options.grid[2]),
+             "at most 2147483647 x 65535 x 65535");
+    }
+    if (kernel.required_threads[0] != 0 && options.block[i] != kernel.required_threads[i]) {
+      refuse(kernel, fmt::format("it requires blocks of {} x {} x {}", kernel.required_threads[0],
+                                 kernel.required_threads[1], kernel.required_threads[2]));
+    }
+  }
+  const std::uint64_t threads = product(options.block);
+  if (threads > gpu.max_threads_per_block)
+    refuse(kernel, fmt::format("{} threads in a block", threads),
+           fmt::format("{} are the most", gpu.max_threads_per_block));
+  if (kernel.max_threads[0] != 0 && threads > product(kernel.max_threads)) {
+    refuse(kernel,
+           fmt::format("{} threads in a block, it is compiled for {}", threads, product(kernel.max_threads)));
+  }
+  // Blocks, warps and threads have numbers of 32 bits here.
+  if (product(options.grid) * ((threads + kLanes - 1) / kLanes) > 0xffffffffULL / kLanes)
+    refuse(kernel, "more than 2^32 threads");
+  const std::uint64_t shared = std::uint64_t{kernel.static_shared} + options.dynamic_shared;
+  if (kernel.static_shared > gpu.shared_per_block)
+    refuse(kernel, fmt::format("{} bytes of static shared memory", kernel.static_shared),
+           fmt::format("{} are the most", gpu.shared_per_block));
+  const std::uint32_t optin =
+      std::max(options.max_dynamic_shared, gpu.shared_per_block - kernel.static_shared);
+  if (options.dynamic_shared > optin || shared > gpu.shared_per_block_optin) {
+    refuse(kernel, fmt::format("{} bytes of shared memory", shared),
+           fmt::format("{} are the most without opt-in, {} with it", gpu.shared_per_block,
+                       gpu.shared_per_block_optin));
+  }
+  if (options.cooperative) {
+    const std::uint64_t fit = std::uint64_t{blocks_per_sm(kernel, gpu, static_cast<std::uint32_t>(threads),
+                                                          options.dynamic_shared)} *
+                              gpu.sms;
+    if (product(options.grid) > fit) {
+      refuse(kernel, fmt::format("{} blocks in a cooperative launch", product(options.grid)),
+             fmt::format("{} of them fit on {}", fit, gpu.name));
+    }
+  }
+}
+
+// Memory of the launch alone.
+class Scratch {
+ public:
+  Scratch(Memory& memory, std::uint64_t size, const char* name)
+      : memory_(memory), address_(memory.allocate(size, AllocationKind::kGlobalVariable, name)) {
+    std::ranges::fill(memory.bytes(address_, size), std::byte{0});
+  }
+  ~Scratch() { memory_.free(address_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  std::uint64_t address() const { return address_; }
+
+ private:
+  Memory& memory_;
+  std::uint64_t address_;
+};
+
+}  // namespace
+
+LoadedModule::LoadedModule(Module module, Memory& memory, const Gpu& gpu)
+    : program_(std::make_unique<Program>(std::move(module), memory, gpu)) {}
+LoadedModule::~LoadedModule() = default;
+
+const Module& LoadedModule::module() const {
+  return program_->module;
+}
+const Code& LoadedModule::code() const {
+  return program_->code;
+}
+std::span<const Kernel> LoadedModule::kernels() const {
+  return program_->kernels;
+}
+const Kernel* LoadedModule::find_kernel(std::string_view name) const {
+  const auto found = std::ranges::find(program_->kernels, name, &Kernel::name);
+  return found == program_->kernels.end() ? nullptr : &*found;
+}
+const Allocation* LoadedModule::find_variable(std::string_view name) const {
+  const auto found = program_->variables.find(name);
+  return found == program_->variables.end() ? nullptr : &found->second;
+}
+
+std::uint32_t blocks_per_sm(const Kernel& kernel, const Gpu& gpu, std::uint32_t block_threads,
+                            std::uint32_t dynamic_shared) {
+  constexpr std::uint32_t kUnit = 128;  // shared memory is given out in
+  if (block_threads == 0 || block_threads > gpu.max_threads_per_block) return 0;
+  const std::uint32_t warps = (block_threads + kLanes - 1) / kLanes;
+  const std::uint64_t shared =
+      (std::uint64_t{kernel.static_shared} + dynamic_shared + kUnit - 1) / kUnit * kUnit +
+      gpu.reserved_shared_per_block;
+  std::uint64_t blocks = std::min(gpu.max_blocks_per_sm, gpu.max_threads_per_sm / kLanes / warps);
+  if (shared != 0) blocks = std::min(blocks, gpu.shared_per_sm / shared);
+  return static_cast<std::uint32_t>(blocks);
+}
+
+LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
+                    std::span<const std::byte> parameters, const LaunchOptions& options, Observer* observer) {
+  check_shape(kernel, gpu, options);
+  if (parameters.size() < kernel.parameter_bytes) {
+    refuse(kernel,
+           fmt::format("{} bytes of parameters, it takes {}", parameters.size(), kernel.parameter_bytes));
+  }
+  LaunchShape shape;
+  shape.kernel = kernel.name;
+  std::ranges::copy(options.grid, shape.grid);
+  std::ranges::copy(options.block, shape.block);
+  shape.threads = static_cast<std::uint32_t>(product(options.block));
+  shape.warps = (shape.threads + kLanes - 1) / kLanes;
+  shape.blocks = product(options.grid);
+  shape.shared_bytes = options.dynamic_shared == 0
+                           ? kernel.static_shared
+                           : (kernel.static_shared + 15U) / 16 * 16 + options.dynamic_shared;
+  shape.seed = options.seed;
+  shape.gpu = &gpu;
+  shape.code = &kernel.program->code;
+
+  std::unique_ptr<Scratch> grid_barrier;
+  if (options.cooperative) grid_barrier = std::make_unique<Scratch>(memory, 256, "the grid's barrier");
+  const std::vector<Allocation> allocations = memory.allocations();
+  shape.allocations = allocations;
+  std::unique_ptr<Observer> own;
+  if (!options.checks) observer = nullptr;
+  if (options.checks && observer == nullptr) {
+    own = make_observer();
+    observer = own.get();
+  }
+  if (observer != nullptr) observer->begin(shape);
+  LaunchResult result;
+  Executor executor(kernel, shape, parameters.first(kernel.parameter_bytes), options, observer,
+                    grid_barrier ? grid_barrier->address() : 0);
+  executor.run(result);
+  if (observer != nullptr) observer->finish(result.findings, result.report);
+  return result;
+}
+
+}  // namespace sluice::ptx

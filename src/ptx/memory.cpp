@@ -1,0 +1,110 @@
+#include "ptx/memory.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace sluice::ptx {
+namespace {
+
+constexpr std::uint64_t kAlign = 256;
+
+// What an allocation takes of the arena: itself, rounded up, and the gap after it.
+std::uint64_t room_for(std::uint64_t size) {
+  return (size + kAlign - 1) / kAlign * kAlign + kAlign;
+}
+
+}  // namespace
+
+Memory::Memory(std::uint64_t capacity) : capacity_(capacity), arena_(capacity + capacity / 4 + 2 * kAlign) {
+  const auto begin = reinterpret_cast<std::uint64_t>(arena_.data());
+  const std::uint64_t aligned = (begin + kAlign - 1) / kAlign * kAlign + kAlign;
+  holes_[aligned] = begin + arena_.size() - aligned;
+}
+
+std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::string name) {
+  const std::scoped_lock lock(mutex_);
+  const auto fits = [&](const auto& hole) { return hole.second >= room_for(size); };
+  const auto hole = std::ranges::find_if(holes_, fits);
+  if (size > capacity_ - used_ || hole == holes_.end()) {
+    throw Error(fmt::format("no room for {} bytes: {} of the GPU's {} are in use", size, used_, capacity_), "",
+                "free memory, or choose a GPU with more");
+  }
+  const std::uint64_t address = hole->first;
+  const std::uint64_t left = hole->second - room_for(size);
+  holes_.erase(hole);
+  if (left != 0) holes_[address + room_for(size)] = left;
+  used_ += size;
+  allocations_[address] = {address, size, kind, std::move(name)};
+  std::memset(reinterpret_cast<void*>(address), static_cast<int>(kPoison), size);
+  return address;
+}
+
+void Memory::free(std::uint64_t address) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = allocations_.find(address);
+  if (found == allocations_.end()) throw Error(fmt::format("no allocation begins at {:#x}", address));
+  const std::uint64_t size = found->second.size;
+  allocations_.erase(found);
+  const auto arena = reinterpret_cast<std::uint64_t>(arena_.data());
+  if (address < arena || address >= arena + arena_.size()) return;  // the caller's own
+  used_ -= size;
+  auto hole = holes_.emplace(address, room_for(size)).first;
+  const auto after = std::next(hole);
+  if (after != holes_.end() && hole->first + hole->second == after->first) {
+    hole->second += after->second;
+    holes_.erase(after);
+  }
+  if (hole != holes_.begin()) {
+    const auto before = std::prev(hole);
+    if (before->first + before->second == hole->first) {
+      before->second += hole->second;
+      holes_.erase(hole);
+    }
+  }
+}
+
+void Memory::add_host(void* data, std::uint64_t size, std::string name) {
+  const std::scoped_lock lock(mutex_);
+  const auto address = reinterpret_cast<std::uint64_t>(data);
+  const auto after = allocations_.lower_bound(address);
+  const bool overlaps = (after != allocations_.end() && after->first < address + size) ||
+                        (after != allocations_.begin() && std::prev(after)->second.end() > address);
+  if (overlaps) throw Error(fmt::format("host memory at {:#x} is registered already", address));
+  allocations_[address] = {address, size, AllocationKind::kHost, std::move(name)};
+}
+
+std::optional<Allocation> Memory::find(std::uint64_t address) const {
+  const std::scoped_lock lock(mutex_);
+  auto found = allocations_.upper_bound(address);
+  if (found == allocations_.begin()) return std::nullopt;
+  --found;
+  if (address != found->first && address >= found->second.end()) return std::nullopt;
+  return found->second;
+}
+
+std::span<std::byte> Memory::bytes(std::uint64_t address, std::uint64_t size) const {
+  const std::optional<Allocation> allocation = find(address);
+  if (!allocation || size > allocation->end() - address) {
+    throw Error(fmt::format("{} bytes at {:#x} are not within one allocation", size, address));
+  }
+  return {reinterpret_cast<std::byte*>(address), size};
+}
+
+std::vector<Allocation> Memory::allocations() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<Allocation> all;
+  all.reserve(allocations_.size());
+  for (const auto& [address, allocation] : allocations_) all.push_back(allocation);
+  return all;
+}
+
+std::uint64_t Memory::used() const {
+  const std::scoped_lock lock(mutex_);
+  return used_;
+}
+
+}  // namespace sluice::ptx

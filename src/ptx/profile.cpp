@@ -1,0 +1,173 @@
+#include "ptx/profile.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "ptx/race_threads.h"
+
+namespace sluice::ptx {
+namespace {
+
+constexpr std::uint32_t kSectorBytes = 32;
+constexpr std::uint32_t kWavefrontBytes = 128;
+
+std::uint32_t lane_count(std::uint32_t mask) {
+  return mask == ~0U ? kLanes : static_cast<std::uint32_t>(std::popcount(mask));
+}
+
+// Whether the lanes' accesses lie side by side, without gaps.
+bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+  const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const std::uint32_t count = lane_count(mask);
+  if (mask >> first != (count == kLanes ? ~0U : (1U << count) - 1U)) return false;
+  bool result = true;
+  for (std::uint32_t i = 0; i < count; ++i) result &= addresses[first + i] == addresses[first] + i * size;
+  return result;
+}
+
+bool one_address(std::uint32_t mask, const std::uint64_t* addresses) {
+  const std::uint64_t address = addresses[std::countr_zero(mask)];
+  bool result = true;
+  for_each_lane(mask, [&](std::uint32_t lane) { result &= addresses[lane] == address; });
+  return result;
+}
+
+// Counts distinct values; changes their order.
+std::uint32_t distinct(std::span<std::uint64_t> values) {
+  std::sort(values.begin(), values.end());
+  return static_cast<std::uint32_t>(std::unique(values.begin(), values.end()) - values.begin());
+}
+
+std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
+  return lane_count(mask) * size;
+}
+
+}  // namespace
+
+std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+  if (mask == 0) return 0;
+  const std::uint64_t first = addresses[std::countr_zero(mask)];
+  if (side_by_side(mask, size, addresses)) {
+    const std::uint64_t last = first + lanes_bytes(mask, size) - 1;
+    return static_cast<std::uint32_t>(last / kSectorBytes - first / kSectorBytes + 1);
+  }
+  std::array<std::uint64_t, kLanes> sectors{};
+  std::size_t used = 0;
+  for_each_lane(mask, [&](std::uint32_t lane) { sectors[used++] = addresses[lane] / kSectorBytes; });
+  return distinct({sectors.data(), used});
+}
+
+std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+  if (mask == 0) return 0;
+  if (one_address(mask, addresses)) return 1;
+  if (side_by_side(mask, size, addresses) && addresses[std::countr_zero(mask)] % kWavefrontBytes == 0) {
+    return (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes;
+  }
+  const std::uint32_t words = std::max(size / 4, 1U);
+  const std::uint32_t lanes_at_once = kLanes / words;
+  std::uint32_t wavefronts = 0;
+  for (std::uint32_t part = 0; part < words; ++part) {
+    std::array<std::uint32_t, 32> of_bank{};
+    std::uint64_t touched[32][32];  // by bank: which words; as many as of_bank says
+    for (std::uint32_t lane = part * lanes_at_once; lane < (part + 1) * lanes_at_once; ++lane) {
+      if ((mask >> lane & 1U) == 0) continue;
+      for (std::uint32_t i = 0; i < words; ++i) {
+        const std::uint64_t word = addresses[lane] / 4 + i;
+        const std::size_t bank = word % of_bank.size();
+        if (std::find(touched[bank], touched[bank] + of_bank[bank], word) == touched[bank] + of_bank[bank]) {
+          touched[bank][of_bank[bank]++] = word;
+        }
+      }
+    }
+    wavefronts += *std::max_element(of_bank.begin(), of_bank.end());
+  }
+  return wavefronts;
+}
+
+Profile::Profile(const LaunchShape& shape)
+    : allocations_(shape.allocations), last_strong_load_(shape.blocks * shape.warps) {
+  counters_.traffic.resize(allocations_.size());
+}
+
+void Profile::access(const Group& group, const Access& access) {
+  if (access.mask == 0) return;
+  const bool atomic = access.kind == AccessKind::kAtomic || access.kind == AccessKind::kReduction;
+  if (access.space == Space::kGlobal) {
+    global(access.mask, access.size, access.addresses, access.kind != AccessKind::kStore,
+           atomic || access.kind == AccessKind::kStore);
+  } else if (access.space == Space::kShared) {
+    shared(access.mask, access.size, access.addresses);
+  } else {
+    return;
+  }
+  if (atomic) counters_.atomics += static_cast<std::uint64_t>(std::popcount(access.mask));
+  if (access.kind == AccessKind::kLoad && access.order != Order::kWeak) {
+    Poll& last = last_strong_load_[group.warp_in_grid];
+    const std::uint64_t address = access.addresses[std::countr_zero(access.mask)];
+    if (last.address == address && last.pc == group.pc) ++counters_.waits;
+    last = {address, group.pc};
+  }
+}
+
+void Profile::copy(const AsyncCopy& copy) {
+  std::uint32_t reading = 0;
+  for_each_lane(copy.mask, [&](std::uint32_t lane) {
+    if (copy.source_size[lane] != 0) reading |= 1U << lane;
+  });
+  if (reading != 0) global(reading, copy.size, copy.source, true, false);
+  shared(copy.mask, copy.size, copy.destination);
+}
+
+void Profile::global(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, bool reads,
+                     bool writes) {
+  const std::uint32_t sectors = count_sectors(mask, size, addresses);
+  ++counters_.global_requests;
+  counters_.global_sectors += sectors;
+  counters_.global_sectors_ideal +=
+      std::min(sectors, (lanes_bytes(mask, size) + kSectorBytes - 1) / kSectorBytes);
+  const std::uint64_t bytes = one_address(mask, addresses) ? size : lanes_bytes(mask, size);
+  if (Counters::Traffic* traffic = traffic_of(addresses[std::countr_zero(mask)])) {
+    if (reads) traffic->read += bytes;
+    if (writes) traffic->written += bytes;
+  }
+}
+
+void Profile::shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+  const std::uint32_t wavefronts = count_wavefronts(mask, size, addresses);
+  counters_.shared_wavefronts += wavefronts;
+  counters_.shared_wavefronts_ideal +=
+      std::min(wavefronts, (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes);
+}
+
+Counters::Traffic* Profile::traffic_of(std::uint64_t address) {
+  const auto holds = [&](std::size_t i) {
+    return i < allocations_.size() && address >= allocations_[i].address && address < allocations_[i].end();
+  };
+  if (!holds(last_allocation_)) {
+    const auto after = std::upper_bound(allocations_.begin(), allocations_.end(), address,
+                                        [](std::uint64_t at, const Allocation& a) { return at < a.address; });
+    if (after == allocations_.begin()) return nullptr;
+    last_allocation_ = static_cast<std::size_t>(after - allocations_.begin()) - 1;
+    if (!holds(last_allocation_)) return nullptr;
+  }
+  return &counters_.traffic[last_allocation_];
+}
+
+void Profile::add_to(Counters& counters) const {
+  counters.global_requests += counters_.global_requests;
+  counters.global_sectors += counters_.global_sectors;
+  counters.global_sectors_ideal += counters_.global_sectors_ideal;
+  counters.shared_wavefronts += counters_.shared_wavefronts;
+  counters.shared_wavefronts_ideal += counters_.shared_wavefronts_ideal;
+  counters.atomics += counters_.atomics;
+  counters.waits += counters_.waits;
+  for (std::size_t i = 0; i < allocations_.size(); ++i) {
+    Counters::Traffic traffic = counters_.traffic[i];
+    if (traffic.read == 0 && traffic.written == 0) continue;
+    traffic.name = allocations_[i].name;
+    counters.traffic.push_back(std::move(traffic));
+  }
+}
+
+}  // namespace sluice::ptx

@@ -1,0 +1,137 @@
+// A happens-before race detector for the PTX memory model (PTX ISA, "Memory Consistency Model"), over global and shared memory.
+//
+// Two accesses that overlap, one of them a write, race unless causality orders them or they are morally strong: both with an
+// order, of the same bytes, and with scopes that include each other. Lanes are threads like any others: what orders them is
+// bar.warp.sync, bar/barrier, and releases that an acquire reads from, directly, through fences or through a chain of atomic
+// operations. Shuffles, votes and running in step order nothing. One thing of the model is left out: that one fence.sc came
+// before another orders nothing here, since in another run it could come after.
+//
+// It judges one run, and finds what that run's order doesn't rule out; other seeds make other runs.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "ptx/checks.h"
+#include "ptx/race_shadow.h"
+#include "ptx/race_threads.h"
+
+namespace sluice::ptx {
+
+inline constexpr std::string_view kNonCoherent =
+    ".nc load of memory that is written during the launch: the read-only cache may hold what was there "
+    "before";
+
+class RaceDetector {
+ public:
+  // Throws Error if the launch has more warps than the detector can tell apart.
+  explicit RaceDetector(const LaunchShape& shape);
+
+  void access(const Group& group, const Access& access);
+  // Looks at the bytes that a load or atomic operation on global memory is about to read.
+  void check_poison(const Group& group, const Access& access);
+  void copy_issued(const Group& group, const AsyncCopy& copy);
+  void copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask);
+  void fence(const Group& group, Order order, Scope scope) { threads_.fence(group, order, scope); }
+  void warp_barrier(const Group& group, std::uint32_t mask) { threads_.warp_barrier(group, mask); }
+  void barrier_arrive(const Group& group, std::uint32_t barrier) { threads_.arrive(group, barrier); }
+  void barrier_leave(const Group& group, std::uint32_t barrier) { threads_.leave(group, barrier); }
+  void exit(const Group& group, std::uint32_t mask);
+
+  std::vector<Finding>& findings() { return findings_; }
+
+ private:
+  // One instruction of a group, as the checks need it.
+  struct Actor {
+    RaceWarp& warp;
+    const Knowledge& knowledge;  // the warp's, or what it was when a copy was issued
+    RaceShadow& shadow;
+    Space space;
+    std::uint32_t pc;
+    std::uint32_t time;  // of its stamps
+    std::string_view verb;
+    bool non_coherent = false;
+  };
+  // One strong access of one lane to one location.
+  struct StrongOp {
+    std::uint32_t lane;
+    std::uint64_t address;
+    std::uint32_t size;
+    bool reads, writes, reduction;
+    bool acquires, releases;
+    bool narrow;
+  };
+  struct Copy {
+    Knowledge issued;  // what the warp knew
+    std::uint32_t pc = 0, size = 0, mask = 0;
+    std::uint64_t source[kLanes] = {}, destination[kLanes] = {};
+    std::uint32_t source_size[kLanes] = {};
+  };
+
+  RaceShadow& shadow_of(Space space, std::uint32_t block);
+
+  void read(const Actor& actor, std::span<const Touched> touched);
+  void check_read(const Actor& actor, Page& page, const Segment& segment);
+  void write(const Actor& actor, Page& page, const Segment& segment);
+  void check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes);
+  void check_strong(const Actor& actor, const Cell& cell, std::uint32_t lanes, bool writes);
+  bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane) const;
+  void uninitialised(const Actor& actor, std::uint32_t lanes);
+  // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
+  void read_in_flight(const Actor& actor, std::span<const Touched> touched);
+
+  // race_records.cpp
+  struct Reads {
+    std::uint32_t warp, time, pc;
+    bool non_coherent;
+  };
+  struct Known {
+    bool checked = false, recorded = false;
+  };
+  Known known(const Actor& actor, Page& page, std::span<const Touched> touched) const;
+  void record(const Actor& actor, Page& page, std::span<const Touched> touched);
+  void record_whole(const Actor& actor, Page& page, const Segment& segment);
+  void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static void record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
+                              std::uint32_t pc, bool non_coherent);
+  static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time,
+                       std::uint32_t pc);
+  void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);
+  template <typename LanesAt>
+  void check_record(const Actor& actor, const Segment& segment, std::uint32_t lo, std::uint32_t hi,
+                    const Reads& reads, LanesAt lanes_at);
+  void check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes);
+
+  void strong(const Access& access, const Actor& actor);
+  void strong_lane(const Actor& actor, const StrongOp& op);
+  void check_against_strong(const Actor& actor, StrongSet& set, const StrongOp& op);
+  bool same_block(const RaceWarp& warp, std::uint32_t other_warp) const {
+    return other_warp / shape_.warps == warp.block;
+  }
+  bool linked(const RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
+  void acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
+  void release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const;
+
+  void race(const Actor& actor, std::uint32_t lane, std::string_view other_verb, const Stamp& other,
+            std::string_view why);
+  void report(FindingKind kind, std::uint32_t pc, std::uint32_t thread, std::uint32_t other_pc,
+              std::string_view what);
+
+  const LaunchShape& shape_;
+  RaceThreads threads_;
+  RaceShadow global_;
+  std::vector<std::unique_ptr<RaceShadow>> shared_;  // by block
+  std::vector<std::uint32_t> exited_;                // threads of each block
+  std::unordered_map<std::uint64_t, Copy> copies_;
+  std::vector<Finding> findings_;
+  std::map<std::tuple<FindingKind, std::uint32_t, std::uint32_t>, std::size_t>
+      found_;  // by kind and both instructions
+};
+
+}  // namespace sluice::ptx

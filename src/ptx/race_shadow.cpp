@@ -1,0 +1,162 @@
+#include "ptx/race_shadow.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace sluice::ptx {
+
+std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
+  if (first_key == key) return {&first, false};
+  if (first_key == FlatTable<ReadRecord>::kNoKey) {
+    first_key = key;
+    return {&first, true};
+  }
+  if (!others) others = std::make_unique<FlatTable<ReadRecord>>();
+  return others->find_or_add(key);
+}
+
+void RaceShadow::find_chunk(std::uint64_t number) {
+  std::unique_ptr<Page[]>& chunk = chunks_[number];
+  if (!chunk) chunk = std::make_unique<Page[]>(kChunkPages);
+  last_number_ = number;
+  last_ = chunk.get();
+}
+
+std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
+                                         const std::uint64_t* addresses) {
+  if (mask == 0) return {};
+  std::size_t used = 0;
+  const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const std::uint32_t count = mask == ~0U ? 32 : static_cast<std::uint32_t>(std::popcount(mask));
+  const std::uint64_t begin = addresses[first];
+  bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
+  for (std::uint32_t i = 1; neighbours && i < count; ++i)
+    neighbours = addresses[first + i] == begin + i * size;
+  if (neighbours) {
+    const std::uint64_t end = begin + count * size;
+    const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
+    for (std::uint64_t at = begin; at < end;) {
+      const std::uint64_t start = at & ~std::uint64_t{kPageBytes - 1};
+      const std::uint64_t stop = std::min(end, start + kPageBytes);
+      Touched& touched = touched_[used++];
+      touched.page = &page(at);
+      touched.segment = {.lo = static_cast<std::uint32_t>(at - start),
+                         .hi = static_cast<std::uint32_t>(stop - start),
+                         .mask = mask,
+                         .shift = static_cast<std::uint8_t>(shift),
+                         .rotation = static_cast<std::uint8_t>((((start - begin) >> shift) + first) & 31U)};
+      touched.whole = true;
+      at = stop;
+    }
+    return {touched_.data(), used};
+  }
+  // Neighbours in part, as rows of a tile are, and lanes at one address stay together.
+  const auto shift = static_cast<std::uint8_t>(std::countr_zero(size));
+  std::uint32_t last_lane = 0;
+  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<std::uint32_t>(std::countr_zero(rest));
+    const std::uint64_t address = addresses[lane];
+    const auto lo = static_cast<std::uint32_t>(address % kPageBytes);
+    if (used != 0) {
+      Segment& before = touched_[used - 1].segment;
+      const bool one = before.shift == Segment::kEveryLane;
+      const bool same_address = one && address == addresses[last_lane];
+      const bool next = lo != 0 && lane == last_lane + 1 && address == addresses[last_lane] + size &&
+                        (!one || std::has_single_bit(before.mask));
+      if (same_address || next) {
+        if (next && one) {
+          before.shift = shift;
+          before.rotation = static_cast<std::uint8_t>((last_lane - (before.lo >> shift)) & 31U);
+        }
+        before.mask |= 1U << lane;
+        before.hi = lo + size;
+        last_lane = lane;
+        continue;
+      }
+    }
+    Touched& touched = touched_[used++];
+    touched.page = &page(address);
+    touched.segment = {
+        .lo = lo, .hi = lo + size, .mask = 1U << lane, .shift = Segment::kEveryLane, .rotation = 0};
+    touched.whole = false;
+    last_lane = lane;
+  }
+  touched_[0].whole = used == 1;
+  group_by_page(used);
+  return {touched_.data(), used};
+}
+
+// Brings what touches one page together, if the pages are few.
+void RaceShadow::group_by_page(std::size_t used) {
+  std::size_t grouped = 0;
+  for (int pages = 0; pages < 8 && grouped < used; ++pages) {
+    const Page* page = touched_[grouped].page;
+    for (std::size_t i = grouped; i < used; ++i) {
+      if (touched_[i].page == page) std::swap(touched_[i], touched_[grouped++]);
+    }
+  }
+}
+
+Cells& RaceShadow::cells(Page& page, const Segment& segment) {
+  if (!page.cells) page.cells = std::make_unique<Cells>();
+  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kPageBytes));
+  const std::uint32_t shift = std::min<std::uint32_t>(aligned, segment.shift);
+  if (shift < page.cells->shift) refine(*page.cells, shift);
+  return *page.cells;
+}
+
+void RaceShadow::refine(Cells& cells, std::uint32_t shift) {
+  const std::uint32_t parts = 1U << (cells.shift - shift);
+  std::vector<Cell> finer;
+  finer.reserve(cells.cells.size() * parts);
+  for (const Cell& cell : cells.cells) {
+    for (std::uint32_t part = 0; part < parts; ++part) {
+      finer.push_back(cell);
+      if (part == 0) continue;
+      if (cell.read.thread == Cell::kMany) {
+        finer.back().read.time = static_cast<std::uint32_t>(reads_.size());
+        reads_.push_back(std::make_unique<AccessSet<LaneAccess>>(*reads_[cell.read.time]));
+      }
+      if (cell.strong != 0) {
+        finer.back().strong = static_cast<std::uint32_t>(strong_.size());
+        strong_.push_back(std::make_unique<StrongSet>(*strong_[cell.strong]));
+      }
+    }
+  }
+  cells.cells = std::move(finer);
+  cells.shift = shift;
+}
+
+AccessSet<LaneAccess>& RaceShadow::make_reads(Cell& cell) {
+  const Stamp single = cell.read;
+  std::uint32_t number = static_cast<std::uint32_t>(reads_.size());
+  if (free_reads_.empty()) {
+    reads_.push_back(std::make_unique<AccessSet<LaneAccess>>());
+  } else {
+    number = free_reads_.back();
+    free_reads_.pop_back();
+  }
+  cell.read = {Cell::kMany, number, 0};
+  if (single.time != 0) {
+    reads_[number]->add(single.thread / 32, {1U << (single.thread % 32), single.time, single.pc}, 0);
+  }
+  return *reads_[number];
+}
+
+void RaceShadow::drop_reads(Cell& cell) {
+  if (cell.read.thread == Cell::kMany) {
+    reads_[cell.read.time]->clear();
+    free_reads_.push_back(cell.read.time);
+  }
+  cell.read = {};
+}
+
+StrongSet& RaceShadow::make_strong(Cell& cell) {
+  if (cell.strong == 0) {
+    cell.strong = static_cast<std::uint32_t>(strong_.size());
+    strong_.push_back(std::make_unique<StrongSet>());
+  }
+  return *strong_[cell.strong];
+}
+
+}  // namespace sluice::ptx

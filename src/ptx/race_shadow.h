@@ -1,0 +1,267 @@
+// What the race detector remembers of memory: for each byte who wrote it last and who has read it since.
+//
+// Memory is cut into pages of 512 bytes. Reads by whole warps of neighbouring lanes, which is how weights and activations are
+// read, are remembered as one record for each warp and page; everything else in cells of four bytes, or of fewer once something
+// narrower was accessed there.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ptx/flat_table.h"
+#include "ptx/race_clock.h"
+#include "ptx/race_reads.h"
+
+namespace sluice::ptx {
+
+inline constexpr std::uint32_t kPageBytes = 512;
+// A copy in flight writes at a time that nobody knows, not even the lane that issued it.
+inline constexpr std::uint32_t kInFlight = ~std::uint32_t{0};
+
+// One access: which thread, when, which instruction.
+struct Stamp {
+  std::uint32_t thread = 0;
+  std::uint32_t time = 0;  // 0: there was none
+  std::uint32_t pc = 0;
+};
+
+// One access by lanes of one warp. `Set` keeps them by warp.
+struct LaneAccess {
+  std::uint32_t mask = 0, time = 0, pc = 0;
+  bool same_as(const LaneAccess& other) const { return time == other.time; }
+};
+
+// An access with an order (strong, in the memory model's terms). Writes have a place among those of their location; `write` is 0
+// for a load.
+struct StrongAccess : LaneAccess {
+  std::uint32_t write = 0;
+  bool same_as(const StrongAccess& other) const { return time == other.time && write == other.write; }
+};
+
+// Which writes of a location a thread has seen, and when: all from one to another. The last few times suffice.
+struct Seen {
+  struct Range {
+    std::uint32_t time = 0, from = 0, to = 0;
+  };
+  std::array<Range, 8> ranges;
+  std::uint32_t used = 0;  // as a ring
+
+  void add(const Range& range) {
+    Range& last = ranges[(used - 1) % ranges.size()];
+    if (used != 0 && last.time == range.time && last.from == range.from) {
+      last.to = range.to;
+    } else {
+      ranges[used++ % ranges.size()] = range;
+    }
+  }
+};
+
+// The latest access of every lane, by a key that the user makes of its warp.
+template <typename Access>
+class AccessSet {
+ public:
+  // `synced`: up to when the warp's lanes know of each other, so that a later access of one stands for all of them.
+  void add(std::uint32_t key, const Access& access, std::uint32_t synced) {
+    const auto [latest, added] = latest_.find_or_add(key);
+    if (!added && latest->same_as(access)) {
+      latest->mask |= access.mask;
+      latest->pc = access.pc;
+      return;
+    }
+    if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
+    *latest = access;
+  }
+  void clear() {
+    latest_.clear();
+    older_.clear();
+  }
+  // Calls visit(key, access) for each.
+  template <typename Visit>
+  void for_each(Visit visit) {
+    latest_.for_each(visit);
+    for (auto& [key, access] : older_) visit(key, access);
+  }
+
+ private:
+  void set_aside(std::uint32_t key, Access access, std::uint32_t superseded) {
+    for (auto& [older_key, older] : older_) {
+      if (older_key == key) older.mask &= ~(superseded | access.mask);
+    }
+    std::erase_if(older_, [](const auto& older) { return older.second.mask == 0; });
+    access.mask &= ~superseded;
+    if (access.mask != 0) older_.emplace_back(key, access);
+  }
+
+  FlatTable<Access> latest_;
+  std::vector<std::pair<std::uint32_t, Access>> older_;
+};
+
+// What threads of one block released, for an acquire whose scope is their block.
+struct BlockRelease {
+  std::uint32_t block = 0;
+  ClockRef known;
+};
+
+// A thread's own release operations at a location, which its later strong writes there go on with.
+struct OwnRelease {
+  std::uint32_t shape = 0;  // see strong_shape()
+  ClockRef block, device;   // by scope
+};
+
+// A location that is accessed with an order: by whom, and what an acquire there would learn.
+struct StrongSet {
+  AccessSet<StrongAccess> accesses;  // by strong_key()
+  FlatTable<Seen> seen;              // by thread
+  bool narrow = false;               // some access had the block as its scope
+  static constexpr std::uint32_t kNoShape = ~std::uint32_t{0};
+  std::uint32_t shape = kNoShape;  // of the last access
+  bool mixed = false;              // not all are of that shape
+
+  // The last write, the first of the chain of atomic operations that it ends, and who did it. Writes are counted from 1.
+  std::uint32_t last_write = 0, chain_from = 0;
+  std::uint32_t writer = 0, writer_shape = 0;
+  bool writer_narrow = false;
+  std::vector<BlockRelease> blocks;  // what the chain carries, of each block
+  ClockRef device;                   // and what of it is for all
+  FlatTable<OwnRelease> own;         // by thread
+
+  // A plain write came after all of it.
+  void forget() {
+    StrongSet fresh;
+    fresh.last_write = last_write + 1;
+    fresh.own = std::move(own);
+    *this = std::move(fresh);
+  }
+};
+
+// An access's place within 16 bytes and its size: two strong accesses of different shapes overlap only in part.
+constexpr std::uint32_t strong_shape(std::uint64_t address, std::uint32_t size) {
+  return static_cast<std::uint32_t>(address & 15U) << 3U | static_cast<std::uint32_t>(std::countr_zero(size));
+}
+// What the set of strong accesses is kept by. There is room for 2^23 warps.
+constexpr std::uint32_t strong_key(std::uint32_t warp, std::uint32_t shape, bool write, bool narrow) {
+  return warp << 9U | shape << 2U | static_cast<std::uint32_t>(write) << 1U |
+         static_cast<std::uint32_t>(narrow);
+}
+
+struct Cell {
+  static constexpr std::uint32_t kMany = ~std::uint32_t{0};
+  Stamp write;
+  Stamp read;                 // thread kMany: `time` is the number of a set of reads
+  std::uint32_t strong = 0;   // number of a StrongSet; 0: none
+  bool non_coherent = false;  // was read by ld.global.nc
+};
+
+// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes.
+struct Segment {
+  static constexpr std::uint8_t kEveryLane = 0xff;
+  std::uint32_t lo = 0, hi = 0;  // bytes of the page
+  std::uint32_t mask = 0;
+  std::uint8_t shift = kEveryLane;
+  std::uint8_t rotation = 0;
+
+  std::uint32_t lanes_at(std::uint32_t byte) const {
+    return shift == kEveryLane ? mask : 1U << (((byte >> shift) + rotation) & 31U);
+  }
+};
+
+struct ReadRecord {
+  std::uint32_t mask = 0, time = 0, pc = 0;
+  std::uint16_t lo = 0, hi = 0;
+  std::uint8_t shift = 0, rotation = 0;
+  bool checked = false;  // nothing has been written there since
+  bool non_coherent = false;
+
+  Segment segment() const { return {lo, hi, mask, shift, rotation}; }
+};
+
+struct Cells {
+  std::uint32_t shift = 2;  // log2 of a cell's bytes
+  bool written = false;     // some cell has a write, or a strong access
+  std::vector<Cell> cells = std::vector<Cell>(kPageBytes >> 2U);
+};
+
+struct Page {
+  std::unique_ptr<Cells> cells;
+  // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
+  std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
+  ReadRecord first;
+  std::unique_ptr<FlatTable<ReadRecord>> others;
+  std::unique_ptr<ScatteredReads> scattered;
+
+  std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
+  const ReadRecord* find(std::uint32_t key) const {
+    if (first_key == key) return &first;
+    return others ? others->find(key) : nullptr;
+  }
+  template <typename Visit>
+  void for_each_read(Visit visit) {
+    if (first_key == FlatTable<ReadRecord>::kNoKey) return;
+    visit(first_key, first);
+    if (others) others->for_each(visit);
+  }
+};
+
+// The part of one page that an instruction touches. `whole`: its lanes touch memory as one pattern, of which this is a part.
+struct Touched {
+  Page* page = nullptr;
+  Segment segment;
+  bool whole = false;
+};
+
+// Calls visit(span) for each run in one page.
+template <typename Visit>
+void for_each_page(std::span<const Touched> touched, Visit visit) {
+  for (std::size_t begin = 0; begin < touched.size();) {
+    std::size_t end = begin + 1;
+    while (end < touched.size() && touched[end].page == touched[begin].page) ++end;
+    visit(touched.subspan(begin, end - begin));
+    begin = end;
+  }
+}
+
+// One memory: the device's, or one block's shared memory.
+class RaceShadow {
+ public:
+  Page& page(std::uint64_t address) {
+    const std::uint64_t number = address / kPageBytes / kChunkPages;
+    if (number != last_number_ || last_ == nullptr) find_chunk(number);
+    return last_[address / kPageBytes % kChunkPages];
+  }
+  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, else runs of lanes at one address.
+  // Valid until the next call.
+  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+  // The page's cells, fine enough for the segment.
+  Cells& cells(Page& page, const Segment& segment);
+
+  AccessSet<LaneAccess>& reads(const Cell& cell) { return *reads_[cell.read.time]; }
+  // Turns the cell's single read into a set of them.
+  AccessSet<LaneAccess>& make_reads(Cell& cell);
+  void drop_reads(Cell& cell);
+  StrongSet& strong(const Cell& cell) { return *strong_[cell.strong]; }
+  StrongSet& make_strong(Cell& cell);
+
+ private:
+  static constexpr std::uint64_t kChunkPages = 256;
+  void find_chunk(std::uint64_t number);
+  void group_by_page(std::size_t used);
+  void refine(Cells& cells, std::uint32_t shift);
+
+  std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
+  std::uint64_t last_number_ = 0;
+  Page* last_ = nullptr;
+  std::array<Touched, 33> touched_;
+  // Sets by number, from 1.
+  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_ =
+      std::vector<std::unique_ptr<AccessSet<LaneAccess>>>(1);
+  std::vector<std::uint32_t> free_reads_;
+  std::vector<std::unique_ptr<StrongSet>> strong_ = std::vector<std::unique_ptr<StrongSet>>(1);
+};
+
+}  // namespace sluice::ptx

@@ -1,0 +1,165 @@
+#include "ptx/race_threads.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace sluice::ptx {
+
+std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
+                                   std::uint32_t at) const {
+  if (thread / kLanes == warp) {
+    if (at <= synced) return 0;
+    if (at <= time) lanes &= ~(1U << (thread % kLanes));
+  }
+  std::uint32_t common = lanes & ~differing;
+  if (common != 0 && known->knows(thread, at)) common = 0;
+  std::uint32_t others = lanes & differing;
+  for_each_lane(others, [&](std::uint32_t lane) {
+    if (own[lane]->knows(thread, at)) others &= ~(1U << lane);
+  });
+  return common | others;
+}
+
+void Knowledge::ask(std::uint32_t other_warp) const {
+  asked_warp_ = other_warp;
+  answer_ = known->warp_time(other_warp);
+}
+
+void Knowledge::learn(std::uint32_t lane, const ClockRef& clock) {
+  if (!clock || clock == of(lane)) return;
+  ClockRef joined = of(lane);
+  join_ref(joined, clock);
+  replace(lane, joined);
+}
+
+void Knowledge::replace(std::uint32_t lane, const ClockRef& clock) {
+  if (own.empty()) own.resize(kLanes);
+  own[lane] = clock;
+  differing |= 1U << lane;
+}
+
+void Knowledge::replace_all(ClockRef clock) {
+  known = std::move(clock);
+  differing = 0;
+  asked_warp_ = ~0U;
+}
+
+LaneFences& RaceWarp::fence_of(std::uint32_t lane) {
+  if (!fences) fences = std::make_unique<std::array<LaneFences, kLanes>>();
+  return (*fences)[lane];
+}
+
+RaceThreads::RaceThreads(const LaunchShape& shape)
+    : warps_(shape.warps),
+      threads_(shape.threads),
+      nothing_(std::make_shared<RaceClock>(shape.warps)),
+      blocks_(shape.blocks) {}
+
+RaceWarp& RaceThreads::warp(const Group& group) {
+  std::unique_ptr<RaceWarp[]>& block = blocks_[group.block];
+  if (!block) {
+    block = std::make_unique<RaceWarp[]>(warps_);
+    for (std::uint32_t i = 0; i < warps_; ++i) {
+      block[i].known = nothing_;
+      block[i].block = group.block;
+      block[i].warp_in_grid = group.block * warps_ + i;
+      const std::uint32_t lanes = std::min(threads_ - i * kLanes, kLanes);
+      block[i].lanes = lanes == kLanes ? ~0U : (1U << lanes) - 1U;
+    }
+  }
+  return block[group.warp];
+}
+
+ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) const {
+  auto clock = std::make_shared<RaceClock>(*view.known);
+  clock->learn_warp(warp.warp_in_grid, view.synced);
+  clock->learn_thread(warp.warp_in_grid * kLanes + lane, view.time);
+  return clock;
+}
+
+// Joins what these lanes know and did.
+void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask,
+                             ClockRef* joined_already) const {
+  const auto join = [&](const ClockRef& known) {
+    if (joined_already != nullptr && *joined_already == known) return;
+    clock.join(*known);
+    if (joined_already != nullptr) *joined_already = known;
+  };
+  if ((mask & ~warp.differing) != 0) join(warp.known);
+  for_each_lane(mask & warp.differing, [&](std::uint32_t lane) { join(warp.own[lane]); });
+  if (mask == warp.lanes) {
+    clock.learn_warp(warp.warp_in_grid, warp.time);
+  } else {
+    clock.learn_warp(warp.warp_in_grid, warp.synced);
+    for_each_lane(
+        mask, [&](std::uint32_t lane) { clock.learn_thread(warp.warp_in_grid * kLanes + lane, warp.time); });
+  }
+}
+
+void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
+  RaceWarp& warp = this->warp(group);
+  if (mask != warp.lanes || warp.differing != 0) {
+    auto clock = std::make_shared<RaceClock>(*warp.known);
+    join_lanes(*clock, warp, mask, nullptr);
+    if (mask == warp.lanes) {
+      warp.replace_all(std::move(clock));
+    } else {
+      for_each_lane(mask, [&](std::uint32_t lane) { warp.replace(lane, clock); });
+    }
+  }
+  if (mask == warp.lanes) warp.synced = warp.time;
+  ++warp.time;
+}
+
+void RaceThreads::arrive(const Group& group, std::uint32_t number) {
+  RaceWarp& warp = this->warp(group);
+  Barrier& barrier = barriers_[{group.block, number}];
+  if (!barrier.joined || barrier.complete) {
+    barrier.last_joined = warp.of(static_cast<std::uint32_t>(std::countr_zero(group.mask)));
+    barrier.joined = std::make_shared<RaceClock>(*barrier.last_joined);
+    barrier.complete = false;
+  }
+  join_lanes(*barrier.joined, warp, group.mask, &barrier.last_joined);
+  ++warp.time;
+}
+
+void RaceThreads::leave(const Group& group, std::uint32_t number) {
+  RaceWarp& warp = this->warp(group);
+  Barrier& barrier = barriers_[{group.block, number}];
+  barrier.complete = true;
+  if (group.mask == warp.lanes) {
+    warp.replace_all(barrier.joined);
+    warp.synced = warp.known->warp_time(warp.warp_in_grid);
+  } else {
+    for_each_lane(group.mask, [&](std::uint32_t lane) { warp.replace(lane, barrier.joined); });
+  }
+}
+
+void RaceThreads::fence(const Group& group, Order order, Scope scope) {
+  RaceWarp& warp = this->warp(group);
+  const bool device = scope == Scope::kGpu || scope == Scope::kSystem;
+  const bool acquires = order != Order::kRelease;
+  const bool releases = order != Order::kAcquire;
+  for_each_lane(group.mask, [&](std::uint32_t lane) {
+    LaneFences& fences = warp.fence_of(lane);
+    if (acquires) {
+      for (const Observed& observed : fences.observed) {
+        warp.learn(lane, observed.block);
+        if (device) warp.learn(lane, observed.device);
+      }
+      if (device) fences.observed.clear();
+    }
+    if (releases) {
+      fences.block = {warp.of(lane), warp.time, warp.synced};
+      if (device) fences.device = fences.block;
+    }
+  });
+  if (releases) ++warp.time;
+}
+
+void RaceThreads::block_exit(std::uint32_t block) {
+  blocks_[block].reset();
+  barriers_.erase(barriers_.lower_bound({block, 0}), barriers_.lower_bound({block + 1, 0}));
+}
+
+}  // namespace sluice::ptx

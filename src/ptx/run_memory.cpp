@@ -1,0 +1,571 @@
+// Loads, stores, atomics, and the moves of matrices: what warps do with memory.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "ptx/executor.h"
+#include "ptx/warp_functions.h"
+
+namespace sluice::ptx {
+namespace {
+
+std::string_view name_of(Space space) {
+  switch (space) {
+    case Space::kShared:
+      return "shared";
+    case Space::kLocal:
+      return "local";
+    case Space::kParam:
+      return "parameter";
+    case Space::kConst:
+      return "constant";
+    default:
+      return "global";
+  }
+}
+
+std::uint64_t window_of(Space space) {
+  switch (space) {
+    case Space::kShared:
+      return kSharedWindow;
+    case Space::kLocal:
+      return kLocalWindow;
+    case Space::kParam:
+      return kParamWindow;
+    default:
+      return 0;
+  }
+}
+
+std::uint32_t first_lane(std::uint32_t mask) {
+  return static_cast<std::uint32_t>(std::countr_zero(mask));
+}
+
+template <class F>
+void each_lane(std::uint32_t mask, F&& f) {
+  if (mask == ~0U) {
+    for (std::uint32_t i = 0; i < kLanes; ++i) f(i);
+    return;
+  }
+  for (; mask != 0; mask &= mask - 1) f(first_lane(mask));
+}
+
+// Calls f with an integer of `size` bytes.
+template <class F>
+void with_size(std::uint32_t size, F&& f) {
+  switch (size) {
+    case 1:
+      return f(std::uint8_t{});
+    case 2:
+      return f(std::uint16_t{});
+    case 4:
+      return f(std::uint32_t{});
+    default:
+      return f(std::uint64_t{});
+  }
+}
+
+// The lanes' addresses in one space, checked, and where that space lies on the host.
+struct Place {
+  Space space = Space::kGlobal;
+  std::uint32_t mask = 0;
+  alignas(64) std::uint64_t addresses[kLanes];
+  AddressSummary summary;
+  std::byte* base = nullptr;
+  std::uint64_t per_lane = 0;  // local memory: from one lane's to the next
+  std::byte* of(std::uint32_t lane) const { return base + addresses[lane] + lane * per_lane; }
+};
+
+// Calls f for the lanes of each space that the addresses of `op` fall into: one, unless they are generic.
+template <class F>
+void with_places(Executor& executor, const Lanes& lanes, const Operation& op, std::uint32_t mask, Row row,
+                 bool wide, std::int64_t offset, std::uint32_t size, std::uint32_t align, bool writes,
+                 F&& f) {
+  Place place;
+  place.space = op.space;
+  place.mask = mask;
+  place.summary =
+      kernels().addresses(lanes.of->rows.at<const void>(row), wide, offset, mask, size, place.addresses);
+  std::uint32_t left = 0;
+  if (op.space == Space::kGeneric) {
+    const std::uint64_t window = place.addresses[first_lane(mask)] & kWindowMask;
+    if (((place.summary.lowest ^ place.summary.highest) & kWindowMask) != 0) {
+      each_lane(mask,
+                [&](std::uint32_t i) { left |= (place.addresses[i] & kWindowMask) != window ? 1U << i : 0; });
+      place.mask = mask & ~left;
+    }
+    place.space = Space::kGlobal;
+    for (const Space space : {Space::kShared, Space::kLocal, Space::kParam}) {
+      if (window_of(space) == window) place.space = space;
+    }
+    if (left != 0 || place.space != Space::kGlobal) {
+      const std::int64_t shift = place.space == Space::kGlobal ? 0 : static_cast<std::int64_t>(window);
+      place.summary = kernels().addresses(lanes.of->rows.at<const void>(row), wide, offset - shift,
+                                          place.mask, size, place.addresses);
+    }
+  }
+  executor.check(lanes, place.space, place.addresses, place.summary, place.mask, size, align, writes);
+  place.base = executor.base(lanes, place.space);
+  place.per_lane = place.space == Space::kLocal ? executor.kernel.local_bytes : 0;
+  f(place);
+  if (left != 0) with_places(executor, lanes, op, left, row, wide, offset, size, align, writes, f);
+}
+
+Access access_of(const Operation& op, const Place& place, std::uint32_t size) {
+  Access access;
+  access.space = place.space;
+  access.kind = op.access;
+  access.order = op.order;
+  access.scope = op.scope;
+  access.size = size;
+  access.element = op.element;
+  access.mask = place.mask;
+  access.addresses = place.addresses;
+  return access;
+}
+
+template <class M, class W>
+W extend(M value, bool is_signed) {
+  return is_signed ? static_cast<W>(static_cast<std::make_signed_t<M>>(value)) : static_cast<W>(value);
+}
+
+// Memory elements of type M to registers of lanes of type W.
+template <class M, class W>
+void gather(const Operation& op, const Rows& rows, const Place& place) {
+  const bool strong = op.order != Order::kWeak;
+  for (std::uint32_t e = 0; e < op.count; ++e) {
+    W* out = rows.at<W>(op.more[e]);
+    const std::uint32_t at = e * sizeof(M);
+    if (std::is_same_v<M, W> && place.summary.contiguous && !strong && place.per_lane == 0) {
+      const auto* from = reinterpret_cast<const std::byte*>(place.of(0)) + at;
+      if (op.count == 1) {
+        std::memcpy(out, from, kLanes * sizeof(M));
+      } else {
+        const std::size_t stride = op.count * sizeof(M);
+        for (std::uint32_t i = 0; i < kLanes; ++i) std::memcpy(out + i, from + i * stride, sizeof(M));
+      }
+      continue;
+    }
+    each_lane(place.mask, [&](std::uint32_t i) {
+      M value = 0;
+      const auto* from = reinterpret_cast<const M*>(place.of(i) + at);
+      if (strong)
+        value = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+      else
+        std::memcpy(&value, from, sizeof(M));
+      out[i] = extend<M, W>(value, op.sign_extend);
+    });
+  }
+}
+
+// The other way. True if memory has changed.
+template <class M, class W>
+bool scatter(const Operation& op, const Rows& rows, const Place& place) {
+  const bool strong = op.order != Order::kWeak;
+  bool changed = false;
+  for (std::uint32_t e = 0; e < op.count; ++e) {
+    const W* in = rows.at<const W>(op.more[e]);
+    const std::uint32_t at = e * sizeof(M);
+    if (std::is_same_v<M, W> && op.count == 1 && place.summary.contiguous && !strong && place.per_lane == 0) {
+      changed = changed || std::memcmp(place.of(0), in, kLanes * sizeof(M)) != 0;
+      std::memcpy(place.of(0), in, kLanes * sizeof(M));
+      continue;
+    }
+    each_lane(place.mask, [&](std::uint32_t i) {
+      const M value = static_cast<M>(in[i]);
+      M before = 0;
+      auto* to = reinterpret_cast<M*>(place.of(i) + at);
+      std::memcpy(&before, to, sizeof(M));
+      changed = changed || before != value;
+      if (strong)
+        __atomic_store_n(to, value, __ATOMIC_RELEASE);
+      else
+        std::memcpy(to, &value, sizeof(M));
+    });
+  }
+  return changed;
+}
+
+// Read, change, write. True if memory has changed; `failed` gets the lanes whose compare-and-swap stored nothing.
+template <class M>
+bool exchange(const Operation& op, const Rows& rows, const Place& place, std::uint32_t& failed) {
+  const bool swaps = op.sign_extend;
+  const M* b = rows.at<const M>(op.rows[2]);
+  const M* c = swaps ? rows.at<const M>(op.rows[3]) : b;
+  M found[kLanes];
+  bool changed = false;
+  each_lane(place.mask, [&](std::uint32_t i) {
+    auto* to = reinterpret_cast<M*>(place.of(i));
+    M old = __atomic_load_n(to, __ATOMIC_SEQ_CST);
+    M next = 0;
+    do {  // the host may write meanwhile
+      next = static_cast<M>(op.change(old, b[i], c[i]));
+    } while (!__atomic_compare_exchange_n(to, &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    found[i] = old;
+    changed = changed || next != old;
+    if (swaps && old != b[i]) failed |= 1U << i;
+  });
+  M* d = rows.at<M>(op.rows[0]);
+  each_lane(place.mask, [&](std::uint32_t i) { d[i] = found[i]; });
+  return changed;
+}
+
+// A poll may wait for another warp: often, its turn ends.
+bool goes_on_after_poll(Executor& executor, const Operation& op) {
+  return op.order == Order::kWeak || (executor.random() & 1U) != 0;
+}
+
+}  // namespace
+
+std::byte* Executor::base(const Lanes& lanes, Space space) const {
+  switch (space) {
+    case Space::kShared:
+      return lanes.of->block->shared.data();
+    case Space::kLocal:
+      return lanes.of->local.data();
+    case Space::kParam:
+      return const_cast<std::byte*>(parameters.data());
+    default:
+      return nullptr;
+  }
+}
+
+const Allocation* Executor::find_allocation(std::uint64_t address) const {
+  const auto after = std::ranges::upper_bound(shape.allocations, address, {}, &Allocation::address);
+  return after == shape.allocations.begin() ? nullptr : &*std::prev(after);
+}
+
+void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addresses,
+                     const AddressSummary& summary, std::uint32_t mask, std::uint32_t size,
+                     std::uint32_t align, bool writes) {
+  if ((summary.bits & (align - 1)) != 0) {
+    each_lane(mask, [&](std::uint32_t i) {
+      if ((addresses[i] & (align - 1)) == 0) return;
+      fail(lanes, FindingKind::kMisaligned,
+           fmt::format("access of {} bytes at {:#x} in {} memory is not aligned to {}", size, addresses[i],
+                       name_of(space), align),
+           i);
+    });
+  }
+  if (space == Space::kGlobal || space == Space::kConst) {
+    const Allocation*& hint = hints_[lanes.pc];
+    const auto holds = [&](const Allocation* allocation, std::uint64_t first, std::uint64_t last) {
+      return allocation != nullptr && first >= allocation->address && last < allocation->end() &&
+             allocation->end() - last >= size && !(writes && allocation->kind == AllocationKind::kConstant);
+    };
+    if (holds(hint, summary.lowest, summary.highest)) return;
+    hint = find_allocation(summary.lowest);
+    if (holds(hint, summary.lowest, summary.highest)) return;
+    each_lane(mask, [&](std::uint32_t i) {
+      const Allocation* allocation = find_allocation(addresses[i]);
+      if (holds(allocation, addresses[i], addresses[i])) return;
+      std::string where = "no allocation is near";
+      if (allocation != nullptr) {
+        const std::uint64_t begin = allocation->address;
+        where = fmt::format("{} of {} bytes begins {} bytes before it",
+                            allocation->name.empty() ? "the allocation" : allocation->name, allocation->size,
+                            addresses[i] - begin);
+        if (holds(allocation, addresses[i], addresses[i]) ||
+            (writes && allocation->kind == AllocationKind::kConstant))
+          where = allocation->name + " is constant";
+      }
+      fail(lanes, FindingKind::kOutOfBounds,
+           fmt::format("{} of {} bytes at {:#x} is out of bounds: {}", writes ? "write" : "read", size,
+                       addresses[i], where),
+           i);
+    });
+    return;
+  }
+  std::uint64_t limit = shape.shared_bytes;
+  if (space == Space::kLocal) limit = kernel.local_bytes;
+  if (space == Space::kParam) limit = parameters.size();
+  if (summary.highest < limit && limit - summary.highest >= size && !(writes && space == Space::kParam))
+    return;
+  each_lane(mask, [&](std::uint32_t i) {
+    if (addresses[i] < limit && limit - addresses[i] >= size && !(writes && space == Space::kParam)) return;
+    fail(lanes, FindingKind::kOutOfBounds,
+         fmt::format("{} of {} bytes at {:#x} of {} memory is out of bounds: it has {} bytes",
+                     writes ? "write" : "read", size, addresses[i], name_of(space), limit),
+         i);
+  });
+}
+
+namespace run {
+
+bool load(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const std::uint32_t size = std::uint32_t{op.element} * op.count;
+  const Rows& rows = lanes.of->rows;
+  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, size, size, false,
+              [&](const Place& place) {
+                if (executor.observer != nullptr && place.space != Space::kParam)
+                  executor.observer->access(lanes, access_of(op, place, size));
+                with_size(op.element, [&](auto m) {
+                  with_size(op.width, [&](auto w) {
+                    if constexpr (sizeof(m) <= sizeof(w) && sizeof(w) != 1)
+                      gather<decltype(m), decltype(w)>(op, rows, place);
+                  });
+                });
+              });
+  ++lanes.pc;
+  return goes_on_after_poll(executor, op);
+}
+
+bool store(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const std::uint32_t size = std::uint32_t{op.element} * op.count;
+  const Rows& rows = lanes.of->rows;
+  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, size, size, true,
+              [&](const Place& place) {
+                if (executor.observer != nullptr)
+                  executor.observer->access(lanes, access_of(op, place, size));
+                bool changed = false;
+                with_size(op.element, [&](auto m) {
+                  with_size(op.width, [&](auto w) {
+                    if constexpr (sizeof(m) <= sizeof(w) && sizeof(w) != 1)
+                      changed = scatter<decltype(m), decltype(w)>(op, rows, place);
+                  });
+                });
+                executor.changes += changed ? 1 : 0;
+              });
+  ++lanes.pc;
+  return goes_on_after_poll(executor, op);
+}
+
+// Lanes take their turns in ascending order.
+bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const Rows& rows = lanes.of->rows;
+  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, op.element, op.element,
+              true, [&](const Place& place) {
+                Access access = access_of(op, place, op.element);
+                bool changed = false;
+                with_size(op.element, [&](auto m) {
+                  if constexpr (sizeof(m) > 1)
+                    changed = exchange<decltype(m)>(op, rows, place, access.failed);
+                });
+                if (executor.observer != nullptr) executor.observer->access(lanes, access);
+                executor.changes += changed ? 1 : 0;
+              });
+  ++lanes.pc;
+  return (executor.random() & 1U) != 0;
+}
+
+bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  if (executor.observer != nullptr && mask != 0) {
+    const std::uint32_t whole = std::exchange(lanes.mask, mask);
+    executor.observer->fence(lanes, op.order, op.scope);
+    lanes.mask = whole;
+  }
+  ++lanes.pc;
+  return true;
+}
+
+bool is_in_space(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
+  auto* p = lanes.of->rows.at<std::uint32_t>(op.rows[0]);
+  std::uint32_t bits = 0;
+  for (std::uint32_t i = 0; i < kLanes; ++i)
+    bits |= (a[i] & kWindowMask) == window_of(op.space) ? 1U << i : 0;
+  *p = (*p & ~mask) | (bits & mask);
+  ++lanes.pc;
+  return true;
+}
+
+bool to_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
+  auto* d = lanes.of->rows.at<std::uint64_t>(op.rows[0]);
+  each_lane(mask, [&](std::uint32_t i) { d[i] = a[i] + window_of(op.space); });
+  ++lanes.pc;
+  return true;
+}
+
+bool from_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
+  auto* d = lanes.of->rows.at<std::uint64_t>(op.rows[0]);
+  each_lane(mask, [&](std::uint32_t i) { d[i] = a[i] - window_of(op.space); });
+  ++lanes.pc;
+  return true;
+}
+
+// --- Matrices ---
+
+bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  executor.keep_only(lanes, mask);
+  if (!executor.meet(lanes, ~0U)) return false;
+  if (lanes.mask != ~0U) {
+    executor.fail(lanes, FindingKind::kAbsentLane, "mma by a warp without all of its lanes",
+                  first_lane(~lanes.mask));
+  }
+  op.inner(op, lanes.of->rows, ~0U);
+  ++lanes.pc;
+  return true;
+}
+
+// Lanes 8 m to 8 m + 7 give the rows of matrix m. Each lane gets two elements of each matrix.
+bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  executor.keep_only(lanes, mask);
+  if (!executor.meet(lanes, ~0U)) return false;
+  if (lanes.mask != ~0U) {
+    executor.fail(lanes, FindingKind::kAbsentLane, "ldmatrix by a warp without all of its lanes",
+                  first_lane(~lanes.mask));
+  }
+  const std::uint32_t givers = op.count == 4 ? ~0U : (1U << (8U * op.count)) - 1;
+  const Rows& rows = lanes.of->rows;
+  std::uint16_t elements[kLanes][8];
+  with_places(executor, lanes, op, givers, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,
+              [&](const Place& place) {
+                if (executor.observer != nullptr) {
+                  Access access = access_of(op, place, 16);
+                  access.element = 4;
+                  executor.observer->access(lanes, access);
+                }
+                each_lane(place.mask, [&](std::uint32_t i) { std::memcpy(elements[i], place.of(i), 16); });
+              });
+  for (std::uint32_t m = 0; m < op.count; ++m) {
+    auto* out = rows.at<std::uint32_t>(op.more[m]);
+    for (std::uint32_t i = 0; i < kLanes; ++i) {
+      const std::uint32_t r = i / 4;
+      const std::uint32_t c = i % 4 * 2;
+      const bool transposed = op.variant != 0;
+      const std::uint32_t low = transposed ? elements[8 * m + c][r] : elements[8 * m + r][c];
+      const std::uint32_t high = transposed ? elements[8 * m + c + 1][r] : elements[8 * m + r][c + 1];
+      out[i] = low | high << 16U;
+    }
+  }
+  ++lanes.pc;
+  return true;
+}
+
+// The transpose of a matrix of 8 x 8 halves, two in each lane.
+bool move_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  executor.keep_only(lanes, mask);
+  if (!executor.meet(lanes, ~0U)) return false;
+  if (lanes.mask != ~0U) {
+    executor.fail(lanes, FindingKind::kAbsentLane, "movmatrix by a warp without all of its lanes",
+                  first_lane(~lanes.mask));
+  }
+  std::uint16_t elements[8][8];
+  std::memcpy(elements, lanes.of->rows.at<std::byte>(op.rows[1]), sizeof(elements));
+  std::uint16_t transposed[8][8];
+  for (int r = 0; r < 8; ++r) {
+    for (int c = 0; c < 8; ++c) transposed[c][r] = elements[r][c];
+  }
+  std::memcpy(lanes.of->rows.at<std::byte>(op.rows[0]), transposed, sizeof(transposed));
+  ++lanes.pc;
+  return true;
+}
+
+// --- Copies that go on by themselves ---
+
+bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  Warp& warp = *lanes.of;
+  auto made = std::make_unique<PendingCopy>();
+  PendingCopy& copy = *made;
+  copy.id = executor.next_copy++;
+  copy.pc = lanes.pc;
+  copy.size = op.count;
+  copy.mask = copy.lanes = mask;
+  const auto* sizes = warp.rows.at<const std::uint32_t>(op.rows[3]);
+  const std::int64_t to_offset = *warp.rows.at<const std::int32_t>(op.rows[4]);
+  AddressSummary to = kernels().addresses(warp.rows.at<const void>(op.rows[1]), op.variant != 0, to_offset,
+                                          mask, copy.size, copy.destination);
+  executor.check(lanes, Space::kShared, copy.destination, to, mask, copy.size, copy.size, true);
+  std::uint32_t readers = 0;
+  std::uint32_t most = 0;
+  each_lane(mask, [&](std::uint32_t i) {
+    copy.source_size[i] = std::min(sizes[i], copy.size);
+    if (sizes[i] > copy.size)
+      executor.fail(lanes, FindingKind::kOther, "cp.async with a source size above its size", i);
+    readers |= copy.source_size[i] != 0 ? 1U << i : 0;
+    most = std::max(most, copy.source_size[i]);
+  });
+  if (readers != 0) {
+    AddressSummary from = kernels().addresses(warp.rows.at<const void>(op.rows[2]), true, op.immediate,
+                                              readers, copy.size, copy.source);
+    // Lanes may read less than the others: then each is checked alone.
+    bool equal = true;
+    each_lane(readers, [&](std::uint32_t i) { equal = equal && copy.source_size[i] == most; });
+    if (equal) {
+      executor.check(lanes, Space::kGlobal, copy.source, from, readers, most, copy.size, false);
+    } else {
+      each_lane(readers, [&](std::uint32_t i) {
+        const AddressSummary one{copy.source[i], copy.source[i], copy.source[i], false};
+        executor.check(lanes, Space::kGlobal, copy.source, one, 1U << i, copy.source_size[i], copy.size,
+                       false);
+      });
+    }
+  }
+  std::ranges::copy(warp.committed, copy.group);
+  if (executor.observer != nullptr) {
+    executor.observer->copy_issued(
+        lanes, {copy.id, copy.size, mask, copy.source, copy.destination, copy.source_size});
+  }
+  // Until it is written, the destination holds nothing that anybody may use.
+  std::byte* shared = executor.base(lanes, Space::kShared);
+  each_lane(mask, [&](std::uint32_t i) {
+    std::memset(shared + copy.destination[i], static_cast<int>(kPoison), copy.size);
+  });
+  const std::uint64_t dice = executor.random();
+  if ((dice & 3U) == 0) executor.land(warp, copy, true, false);
+  if ((dice & 15U) == 0) executor.land(warp, copy, true, true);
+  warp.copies.push_back(std::move(made));
+  ++lanes.pc;
+  return true;
+}
+
+bool commit_copies(Executor& /*executor*/, Lanes& lanes, const Operation& /*op*/, std::uint32_t mask) {
+  each_lane(mask, [&](std::uint32_t i) { ++lanes.of->committed[i]; });
+  ++lanes.pc;
+  return true;
+}
+
+// Those of the lane's groups that are not among the last `immediate`; -1: all, committed or not.
+bool wait_copies(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  Warp& warp = *lanes.of;
+  for (const auto& copy : warp.copies) {
+    std::uint32_t done = 0;
+    each_lane(copy->mask & mask, [&](std::uint32_t i) {
+      const bool waited =
+          op.immediate < 0 || copy->group[i] + static_cast<std::uint64_t>(op.immediate) < warp.committed[i];
+      done |= waited ? 1U << i : 0;
+    });
+    if (done == 0) continue;
+    executor.land(warp, *copy, true, true);
+    copy->mask &= ~done;
+    if (executor.observer != nullptr) executor.observer->copy_complete(lanes, copy->id, done);
+  }
+  std::erase_if(warp.copies, [](const auto& copy) { return copy->mask == 0; });
+  ++lanes.pc;
+  return true;
+}
+
+}  // namespace run
+
+void Executor::land(const Warp& warp, PendingCopy& copy, bool read, bool write) {
+  if (read && !copy.read) {
+    copy.read = true;
+    each_lane(copy.lanes, [&](std::uint32_t i) {
+      copy.data[i] = {};
+      if (copy.source_size[i] != 0)
+        std::memcpy(copy.data[i].data(), reinterpret_cast<const std::byte*>(copy.source[i]),
+                    copy.source_size[i]);
+    });
+  }
+  if (write && !copy.written) {
+    copy.written = true;
+    ++changes;
+    std::byte* shared = warp.block->shared.data();
+    each_lane(copy.lanes, [&](std::uint32_t i) {
+      std::memcpy(shared + copy.destination[i], copy.data[i].data(), copy.size);
+    });
+  }
+}
+
+// Some of what is in flight moves on.
+void Executor::advance_copies(Warp& warp) {
+  const std::uint64_t dice = random();
+  PendingCopy& copy = *warp.copies[(dice >> 8U) % warp.copies.size()];
+  if ((dice & 3U) == 0) land(warp, copy, true, (dice & 4U) != 0);
+}
+
+}  // namespace sluice::ptx

@@ -1,0 +1,49 @@
+// Arguments of kernels on the command line.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptx/machine.h"
+
+namespace sluice::ptx {
+
+// An array in a file of NumPy's format, version 1 or 2, C order.
+struct Array {
+  std::string type;  // "<f4"
+  std::vector<std::uint64_t> shape;
+  std::vector<std::byte> bytes;
+};
+Array read_npy(const std::string& path);
+void write_npy(const std::string& path, const Array& array);
+
+// One --arg: TYPE:VALUE is a scalar (u32:5, f32:1.5); FILE.npy, zeros:TYPE[N], random:TYPE[N] and poison:TYPE[NxM] are buffers,
+// with ,out=FILE.npy written after the launch.
+class Argument {
+ public:
+  // Throws Error if it is none of these.
+  Argument(std::string_view text, Memory& memory, std::uint64_t seed);
+
+  std::span<const std::byte> value() const { return value_; }  // as the parameter takes it
+  bool is_buffer() const { return address_ != 0; }
+  const std::string& text() const { return text_; }
+  // First elements, for people.
+  std::string summary(const Memory& memory) const;
+  // Writes the buffer if it has an out=.
+  void save(const Memory& memory) const;
+
+ private:
+  void make_buffer(std::string_view kind, std::string_view type_and_shape, std::uint64_t seed);
+
+  std::string text_;
+  std::vector<std::byte> value_;
+  Array array_;
+  std::uint64_t address_ = 0;
+  std::string out_;
+};
+
+}  // namespace sluice::ptx

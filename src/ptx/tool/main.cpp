@@ -1,0 +1,211 @@
+// sluice-ptx: runs CUDA kernels, as PTX text, on the CPU, and says what is wrong with them.
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "ptx/machine.h"
+#include "ptx/tool/arguments.h"
+
+namespace sluice::ptx {
+namespace {
+
+constexpr std::size_t kMaxModule = std::size_t{256} << 20U;  // bytes
+
+struct Options {
+  std::string file;
+  std::string kernel;
+  std::vector<std::uint32_t> grid = {1};
+  std::vector<std::uint32_t> block = {32};
+  std::vector<std::string> arguments;
+  std::uint32_t shared = 0;
+  bool cooperative = false;
+  std::uint64_t seed = 0;
+  bool checks = true;
+  std::string gpu = "rtx3090";
+  std::uint64_t max_instructions = 0;
+  std::size_t lines = 20;
+};
+
+std::array<std::uint32_t, 3> triple(std::vector<std::uint32_t> values) {
+  values.resize(3, 1);
+  return {values[0], values[1], values[2]};
+}
+
+struct Run {
+  explicit Run(const Options& options)
+      : gpu(gpu_named(options.gpu)),
+        memory(gpu.memory_bytes),
+        module(parse(read_text_file(options.file, kMaxModule), options.file), memory, gpu) {
+    kernel = module.find_kernel(options.kernel);
+    if (kernel == nullptr) {
+      std::string names;
+      for (const Kernel& other : module.kernels()) names += (names.empty() ? "" : ", ") + other.name;
+      throw Error(fmt::format("no kernel is called '{}'", options.kernel), options.file, "it has " + names);
+    }
+    if (options.arguments.size() != kernel->parameters.size()) {
+      throw Error(fmt::format("{} takes {} parameters, {} are given by --arg", kernel->name,
+                              kernel->parameters.size(), options.arguments.size()));
+    }
+    std::vector<std::byte> parameters(kernel->parameter_bytes);
+    for (std::size_t i = 0; i < kernel->parameters.size(); ++i) {
+      arguments.emplace_back(options.arguments[i], memory, options.seed + i);
+      const std::span<const std::byte> value = arguments.back().value();
+      const KernelParameter& parameter = kernel->parameters[i];
+      if (value.size() != parameter.size) {
+        throw Error(fmt::format("--arg {} has {} bytes, parameter {} takes {}", options.arguments[i],
+                                value.size(), i + 1, parameter.size));
+      }
+      std::ranges::copy(value, parameters.begin() + parameter.offset);
+    }
+    LaunchOptions launch_options;
+    launch_options.grid = triple(options.grid);
+    launch_options.block = triple(options.block);
+    launch_options.dynamic_shared = options.shared;
+    launch_options.max_dynamic_shared = gpu.shared_per_block_optin;
+    launch_options.cooperative = options.cooperative;
+    launch_options.seed = options.seed;
+    launch_options.checks = options.checks;
+    launch_options.max_warp_instructions = options.max_instructions;
+    result = launch(*kernel, memory, gpu, parameters, launch_options);
+    for (const Finding& finding : result.findings) {
+      const std::string_view name = name_of(finding.kind);
+      const std::string kind = finding.message.starts_with(name) ? "" : fmt::format("{}: ", name);
+      const std::string times = finding.count > 1 ? fmt::format(" ({} times)", finding.count) : "";
+      fmt::print("{}{}{}\n", kind, finding.message, times);
+    }
+  }
+
+  const Gpu& gpu;
+  Memory memory;
+  LoadedModule module;
+  const Kernel* kernel = nullptr;
+  std::vector<Argument> arguments;
+  LaunchResult result;
+};
+
+std::string percent(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? ""
+                    : fmt::format(" ({:.1f}% of the ideal)",
+                                  100.0 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+std::string source_text(const Run& run, std::uint32_t pc) {
+  const CodeLine& line = run.module.code().lines[pc];
+  const auto file = run.module.module().files.find(line.source.file);
+  if (line.source.file == 0 || file == run.module.module().files.end())
+    return fmt::format("PTX line {}", line.ptx_line);
+  return fmt::format("{}:{}", printable(file->second), line.source.line);
+}
+
+int run_kernel(const Options& options) {
+  Run run(options);
+  for (const Argument& argument : run.arguments) {
+    if (argument.is_buffer()) fmt::print("{}\n", argument.summary(run.memory));
+    argument.save(run.memory);
+  }
+  const Counters& counters = run.result.report.counters;
+  fmt::print("{} warp instructions, {} thread instructions, {} block barriers\n", counters.warp_instructions,
+             counters.thread_instructions, counters.barriers);
+  if (options.checks) {
+    fmt::print("global memory: {} requests, {} sectors of 32 bytes{}\n", counters.global_requests,
+               counters.global_sectors, percent(counters.global_sectors, counters.global_sectors_ideal));
+    fmt::print("shared memory: {} wavefronts{}\n", counters.shared_wavefronts,
+               percent(counters.shared_wavefronts, counters.shared_wavefronts_ideal));
+    fmt::print("{} atomics, {} polls\n", counters.atomics, counters.waits);
+    for (const Counters::Traffic& traffic : counters.traffic)
+      fmt::print("{}: {} bytes read, {} written\n", printable(traffic.name), traffic.read, traffic.written);
+    fmt::print("critical path, modelled: {:.0f} cycles, {:.2f} µs\n", run.result.report.cycles,
+               run.result.report.cycles / run.gpu.clock_mhz);
+    for (const PathStep& step : run.result.report.critical_path) {
+      fmt::print("  {:10.0f} … {:10.0f}  block {}, warp {}, {}: {}\n", step.begin, step.end, step.block,
+                 step.warp, source_text(run, step.pc), step.what);
+    }
+  }
+  return run.result.findings.empty() ? 0 : 1;
+}
+
+// The source lines by the virtual time that groups of lanes spent on them.
+int explain_kernel(const Options& options) {
+  Run run(options);
+  struct Line {
+    std::string place;
+    LineCost cost;
+  };
+  std::map<std::string, LineCost> by_place;
+  double total = 0;
+  for (std::size_t pc = 0; pc < run.result.report.lines.size(); ++pc) {
+    const LineCost& cost = run.result.report.lines[pc];
+    if (cost.executed == 0) continue;
+    LineCost& sum = by_place[source_text(run, static_cast<std::uint32_t>(pc))];
+    sum.executed += cost.executed;
+    sum.lanes += cost.lanes;
+    sum.cycles += cost.cycles;
+    total += cost.cycles;
+  }
+  std::vector<Line> lines;
+  for (const auto& [place, cost] : by_place) lines.push_back({place, cost});
+  std::ranges::sort(lines, [](const Line& a, const Line& b) { return a.cost.cycles > b.cost.cycles; });
+  fmt::print("{:>6} {:>14} {:>14} {:>6}  source line\n", "time", "cycles", "warp instr.", "lanes");
+  for (std::size_t i = 0; i < std::min(lines.size(), options.lines); ++i) {
+    const LineCost& cost = lines[i].cost;
+    fmt::print("{:5.1f}% {:14.0f} {:14} {:6.1f}  {}\n", total == 0 ? 0.0 : 100 * cost.cycles / total,
+               cost.cycles, cost.executed,
+               static_cast<double>(cost.lanes) / static_cast<double>(cost.executed), lines[i].place);
+  }
+  return run.result.findings.empty() ? 0 : 1;
+}
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("file", options.file, "PTX text, as nvcc -ptx -lineinfo writes it")->required();
+  app.add_option("--kernel", options.kernel, "its name in the PTX (extern \"C\", or mangled)")->required();
+  app.add_option("--grid", options.grid, "blocks: X[,Y,Z]")->delimiter(',')->expected(1, 3);
+  app.add_option("--block", options.block, "threads of a block: X[,Y,Z]")->delimiter(',')->expected(1, 3);
+  app.add_option("--arg", options.arguments,
+                 "one for each parameter: u32:5, f32:0.5, x.npy, zeros:f32[64x64], random:bf16[1024], "
+                 "poison:s32[8]; a buffer's ,out=y.npy is written afterwards")
+      ->delimiter('\0');
+  app.add_option("--shared", options.shared, "bytes of dynamic shared memory");
+  app.add_flag("--cooperative", options.cooperative, "a cooperative launch: all blocks must fit at once");
+  app.add_option("--seed", options.seed, "of the order in which warps run");
+  app.add_flag("--checks,!--no-checks", options.checks, "races, counters, virtual time");
+  app.add_option("--gpu", options.gpu, "rtx3090, a6000, rtx4090, rtx5090, a100, h100, h200, t4 or tiny");
+  app.add_option("--max-instructions", options.max_instructions,
+                 "warp instructions after which to stop; 0: never");
+}
+
+int run_program(int argc, char** argv) {
+  CLI::App app(
+      "Runs CUDA kernels, as PTX text, on the CPU: harsher than a GPU, with a race detector and a profiler's "
+      "counters.",
+      "sluice-ptx");
+  app.require_subcommand(1);
+  Options options;
+  CLI::App* run = app.add_subcommand("run", "run a kernel; print results, faults, counters, critical path");
+  CLI::App* explain =
+      app.add_subcommand("explain", "run a kernel; print its hottest source lines by virtual time");
+  add_options(*run, options);
+  add_options(*explain, options);
+  explain->add_option("--lines", options.lines, "how many to print");
+  CLI11_PARSE(app, argc, argv);
+  return run->parsed() ? run_kernel(options) : explain_kernel(options);
+}
+
+}  // namespace
+}  // namespace sluice::ptx
+
+int main(int argc, char** argv) {
+  try {
+    return sluice::ptx::run_program(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "sluice-ptx: %s\n", error.what());
+    return 2;
+  }
+}

@@ -1,0 +1,88 @@
+#include <cstring>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "ptx/tool/arguments.h"
+
+namespace sluice::ptx {
+namespace {
+
+constexpr std::string_view kMagic = "\x93NUMPY";
+
+// The text of a key's value in the header's Python dictionary.
+std::string_view value_of(std::string_view header, std::string_view key, char open, char close,
+                          const std::string& path) {
+  const std::size_t at = header.find(fmt::format("'{}'", key));
+  const std::size_t begin = at == std::string_view::npos ? at : header.find(open, at + key.size() + 2);
+  const std::size_t end = begin == std::string_view::npos ? begin : header.find(close, begin + 1);
+  if (end == std::string_view::npos) throw Error(fmt::format("a .npy header without {}", key), path);
+  return header.substr(begin + 1, end - begin - 1);
+}
+
+}  // namespace
+
+Array read_npy(const std::string& path) {
+  const MappedFile file(path);
+  const std::string_view text = file.text();
+  if (!text.starts_with(kMagic) || text.size() < 12) throw Error("not a .npy file", path);
+  const bool second = text[6] == 2;
+  const std::size_t prefix = second ? 12 : 10;
+  std::uint32_t length = 0;
+  std::memcpy(&length, text.data() + 8, second ? 4 : 2);
+  if (length > text.size() - prefix) throw Error("a .npy file that ends in its header", path);
+  const std::string_view header = text.substr(prefix, length);
+  Array array;
+  const std::size_t colon = header.find("'descr':");
+  if (colon == std::string_view::npos) throw Error("a .npy header without descr", path);
+  const std::size_t begin = header.find('\'', colon + 8);
+  const std::size_t end = begin == std::string_view::npos ? begin : header.find('\'', begin + 1);
+  if (end == std::string_view::npos) throw Error("a .npy header without a type", path);
+  array.type = header.substr(begin + 1, end - begin - 1);
+  if (header.find("'fortran_order': False") == std::string_view::npos) throw Error("not in C order", path);
+  std::size_t size = array.type.size() == 3 ? static_cast<std::size_t>(array.type[2] - '0') : 0;
+  if (size != 1 && size != 2 && size != 4 && size != 8)
+    throw Error(fmt::format("type {} is not supported", array.type), path);
+  std::string_view shape = value_of(header, "shape", '(', ')', path);
+  while (!shape.empty()) {
+    std::uint64_t extent = 0;
+    std::size_t digits = 0;
+    for (; digits < shape.size() && shape[digits] >= '0' && shape[digits] <= '9'; ++digits) {
+      extent = extent * 10 + static_cast<std::uint64_t>(shape[digits] - '0');
+    }
+    if (digits != 0) {
+      array.shape.push_back(extent);
+      const auto product = checked_multiply(size, extent);
+      if (!product) throw Error("a shape without end", path);
+      size = *product;
+    }
+    shape.remove_prefix(std::max<std::size_t>(digits, 1));
+  }
+  const std::string_view data = text.substr(prefix + length);
+  if (data.size() != size)
+    throw Error(fmt::format("{} bytes of data, the shape says {}", data.size(), size), path);
+  array.bytes.resize(size);
+  std::memcpy(array.bytes.data(), data.data(), size);
+  return array;
+}
+
+void write_npy(const std::string& path, const Array& array) {
+  std::string shape;
+  for (const std::uint64_t extent : array.shape) shape += fmt::format("{},", extent);
+  std::string header =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", array.type, shape);
+  header.resize((header.size() + 11 + 63) / 64 * 64 - 11, ' ');
+  header += '\n';
+  const auto length = static_cast<std::uint16_t>(header.size());
+  std::ofstream out(path, std::ios::binary);
+  out << kMagic << '\x01' << '\0' << static_cast<char>(length & 0xffU) << static_cast<char>(length >> 8U)
+      << header;
+  out.write(reinterpret_cast<const char*>(array.bytes.data()),
+            static_cast<std::streamsize>(array.bytes.size()));
+  if (!out.flush()) throw Error("can't be written", path);
+}
+
+}  // namespace sluice::ptx
