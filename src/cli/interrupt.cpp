@@ -82,7 +82,7 @@ bool should_retry(int error, int descriptor, short events) {
 }
 
 std::size_t remove_on_kill(const std::filesystem::path& file) {
-  const auto free = std::ranges::find_if(unfinished_files, [](const auto& it) { return !it.is_there; });
+  auto* const free = std::ranges::find_if(unfinished_files, [](const auto& it) { return !it.is_there; });
   SLUICE_CHECK(free != unfinished_files.end());
   const std::string& name = file.native();
   if (name.size() < free->name.size()) {  // no system call takes a longer one

@@ -150,7 +150,7 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   MemoryPlan plan{.context = context,
                   .rows = 0,
                   .what_helps = "use -c {} or less",
-                  .cpu = *cpu_memory(options, model.config)};
+                  .cpu = cpu_memory(options, model.config)};
   plan.cpu->packed_bytes = packed_bytes(model, cpu::has_screened_head(model.config, how));
   if (how.head == cpu::HeadMode::kBest && !memory_fits(model.config, plan)) {
     how.head = cpu::HeadMode::kFull;  // the copy is there for speed alone

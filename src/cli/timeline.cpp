@@ -18,7 +18,6 @@ namespace {
 using program::Op;
 using program::OpKind;
 using program::Program;
-using program::Task;
 
 // Pixels.
 constexpr double kWidth = 1200;

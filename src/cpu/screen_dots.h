@@ -60,6 +60,7 @@ struct Avx512Words {
     __m512i low, high;
   };
   using Group = __m512i;
+  static __m512i add(__m512i a, __m512i b) { return (__m512i)((__v16su)a + (__v16su)b); }
   static Sums zero() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
   static Weights load(const uint8_t* from) {
     return {_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i*)from)),
@@ -71,8 +72,8 @@ struct Avx512Words {
     return _mm512_set1_epi64(four);
   }
   static Sums add_products(Sums sums, const Weights& weights, Group group) {
-    return {_mm512_add_epi32(sums.low, _mm512_madd_epi16(weights.low, group)),
-            _mm512_add_epi32(sums.high, _mm512_madd_epi16(weights.high, group))};
+    return {add(sums.low, _mm512_madd_epi16(weights.low, group)),
+            add(sums.high, _mm512_madd_epi16(weights.high, group))};
   }
   static void store(const Sums& sums, uint32_t* to) {
     uint32_t twice[32];
@@ -90,6 +91,7 @@ struct Avx2Words {
     __m256i quarters[4];
   };
   using Group = __m256i;
+  static __m256i add(__m256i a, __m256i b) { return (__m256i)((__v8su)a + (__v8su)b); }
   static Sums zero() {
     const __m256i none = _mm256_setzero_si256();
     return {{none, none, none, none}};
@@ -107,7 +109,7 @@ struct Avx2Words {
   }
   static Sums add_products(Sums sums, const Weights& weights, Group group) {
     for (size_t i = 0; i < 4; ++i)
-      sums.quarters[i] = _mm256_add_epi32(sums.quarters[i], _mm256_madd_epi16(weights.quarters[i], group));
+      sums.quarters[i] = add(sums.quarters[i], _mm256_madd_epi16(weights.quarters[i], group));
     return sums;
   }
   static void store(const Sums& sums, uint32_t* to) {

@@ -143,7 +143,7 @@ class Tasks {
   void stage(const program::Task& task, std::size_t width, const PackedOp& weights, const Row& row_of);
   void stage_normed(const program::Task& task, const std::vector<float>& weight, const PackedOp& weights);
   void multiply(const PackedOp& weights, const program::Task& task, float* y, std::size_t ldy);
-  void multiply(const PackedOp& weights, const PackedTile& tile, const program::RowGroup& rows, float* y,
+  void multiply(const PackedOp& weights, const PackedTile& tile, const program::RowGroup& group, float* y,
                 std::size_t ldy);
   std::size_t multiply(const PackedOp& weights, const program::Task& task);
   void mix_in(const program::Op& op, const program::Task& task);
