@@ -30,8 +30,8 @@ std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::str
   const auto fits = [&](const auto& hole) { return hole.second >= room_for(size); };
   const auto hole = std::ranges::find_if(holes_, fits);
   if (size > capacity_ - used_ || hole == holes_.end()) {
-    throw Error(fmt::format("no room for {} bytes: {} of the GPU's {} are in use", size, used_, capacity_), "",
-                "free memory, or choose a GPU with more");
+    throw Error(fmt::format("no room for {} bytes: {} of the GPU's {} are in use", size, used_, capacity_),
+                "", "free memory, or choose a GPU with more");
   }
   const std::uint64_t address = hole->first;
   const std::uint64_t left = hole->second - room_for(size);

@@ -20,7 +20,7 @@ std::uint32_t first_lane(std::uint32_t mask) {
 constexpr std::uint64_t kMaxSteps = 1U << 16U;     // of a group whose state is watched for a repetition
 constexpr std::uint64_t kMaxPatience = 1U << 24U;  // warp instructions
 constexpr std::chrono::microseconds kHostPause{50};
-constexpr double kMaxSkip = 60e9;                  // ns of virtual time that may pass while nothing changes
+constexpr double kMaxSkip = 60e9;  // ns of virtual time that may pass while nothing changes
 
 }  // namespace
 
