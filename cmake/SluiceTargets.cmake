@@ -53,6 +53,12 @@ function(sluice_test name)
   if(NOT name MATCHES "^(cpu|portable|program|screen)$")  # these compute
     sluice_quickly_compiled(test_${name})
   endif()
-  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
-                       PROPERTIES LABELS "${test_LABELS}" FIXTURES_REQUIRED "${test_FIXTURES}")
+  set(properties "")  # an empty value would vanish, and its name take the next one's place
+  if(test_LABELS)
+    list(APPEND properties LABELS "${test_LABELS}")
+  endif()
+  if(test_FIXTURES)
+    list(APPEND properties FIXTURES_REQUIRED "${test_FIXTURES}")
+  endif()
+  gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
 endfunction()

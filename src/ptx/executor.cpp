@@ -312,7 +312,8 @@ void Executor::turn() {
   const auto is_ready = [](const std::unique_ptr<Lanes>& lanes) {
     return lanes->state == Lanes::State::kReady;
   };
-  const std::size_t first = (dice >> 32U) % warp.groups.size();
+  // None are left where the warp ended under the search for livelock (stuck.cpp).
+  const std::size_t first = (dice >> 32U) % std::max<std::size_t>(warp.groups.size(), 1);
   Lanes* chosen = nullptr;
   for (std::size_t i = 0; i < warp.groups.size() && chosen == nullptr; ++i) {
     const auto& candidate = warp.groups[(first + i) % warp.groups.size()];
