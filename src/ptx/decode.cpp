@@ -436,8 +436,8 @@ void FunctionDecoder::arithmetic() {
   if (words_[0] == "not" && words_.back() == "pred") {
     expect_operands(2);
     const Row a = source(operand(1), Type::kPred);
-    return emit_form("xor.pred", destination(operand(0), Type::kPred),
-                     {a, program_.constant(~std::uint64_t{0}, 0)});
+    emit_form("xor.pred", destination(operand(0), Type::kPred), {a, program_.constant(~std::uint64_t{0}, 0)});
+    return;
   }
   const Form& entry = form(name);
   if (entry.n_sources == 0) unsupported();
@@ -474,7 +474,8 @@ void FunctionDecoder::mov() {
       emit_form("join.b32", high, {parts[2], parts[3]});
       parts = {low, high};
     }
-    return emit_form("join." + bits_name(*type), whole, parts);
+    emit_form("join." + bits_name(*type), whole, parts);
+    return;
   }
   if (to.kind == Kind::kVector) {
     const Type part = part_type(to.elements.size());
@@ -551,7 +552,8 @@ void FunctionDecoder::cvt() {
     if (from != Type::kF32 || flush || saturate || away || !integral.empty()) unsupported();
     const Row a = source(operand(1), Type::kF32);
     const Row b = source(operand(2), Type::kF32);
-    return emit_form(narrow_name(), destination(operand(0), to), {a, b});
+    emit_form(narrow_name(), destination(operand(0), to), {a, b});
+    return;
   }
   expect_operands(2);
   Row value = source(operand(1), from, true);
@@ -562,7 +564,8 @@ void FunctionDecoder::cvt() {
   };
   if (to == Type::kTF32) {
     if (!away || from != Type::kF32 || relu || saturate || flush) fail("only cvt.rna.tf32.f32 is supported");
-    return emit_form("cvt.rna.tf32.f32", destination(operand(0), Type::kB32), {value});
+    emit_form("cvt.rna.tf32.f32", destination(operand(0), Type::kB32), {value});
+    return;
   }
   if (away || (relu && !is_half(to))) unsupported();
   Type have = from;
@@ -626,7 +629,10 @@ void FunctionDecoder::finish_wide(const Operand& to, Type type, Row value) {
   const std::uint8_t width = row_width(found.type);
   if (found.type == Type::kPred || width < row_width(type))
     fail(fmt::format("{} has the wrong size", to.name));
-  if (width == row_width(type)) return emit_form("mov." + bits_name(type), found.row, {value});
+  if (width == row_width(type)) {
+    emit_form("mov." + bits_name(type), found.row, {value});
+    return;
+  }
   if (is_float(type)) fail(fmt::format("{} has the wrong size", to.name));
   const char sign = is_signed(type) ? 's' : 'u';
   emit_form(fmt::format("cvt.{0}{1}.{0}{2}", sign, 8 * width, 8 * row_width(type)), found.row, {value});
@@ -648,7 +654,10 @@ void FunctionDecoder::setp() {
   }
   expect_operands(combine.empty() ? 3 : 4);
   const Operand& to = operand(0);
-  if (*type == Type::kF16x2 || *type == Type::kBF16x2) return setp_pair(*type, flush, combine);
+  if (*type == Type::kF16x2 || *type == Type::kBF16x2) {
+    setp_pair(*type, flush, combine);
+    return;
+  }
   const Row a = source(operand(1), *type);
   const Row b = source(operand(2), *type);
   const Row result = compare(words_[1], *type, flush, a, b);
@@ -791,7 +800,8 @@ void FunctionDecoder::set() {
       emit_form(high ? "high.b32" : "low.b32", y, {b});
       parts[high ? 1 : 0] = value(half, x, y, kind);
     }
-    return emit_form("join.b32", destination(operand(0), *to), {parts[0], parts[1]});
+    emit_form("join.b32", destination(operand(0), *to), {parts[0], parts[1]});
+    return;
   }
   if (*to == Type::kF64 || size_of(*to) == 8) unsupported();
   result = value(*from, a, b, *to);
@@ -822,7 +832,7 @@ void FunctionDecoder::select() {
 // prmt.b32[.mode] d, a, b, c
 void FunctionDecoder::permute() {
   static constexpr std::array<std::string_view, 7> kModes = {"", "f4e", "b4e", "rc8", "ecl", "ecr", "rc16"};
-  const auto mode =
+  const auto* const mode =
       std::ranges::find(kModes, words_.size() == 3 ? std::string_view(words_[2]) : std::string_view());
   if (words_.size() < 2 || words_.size() > 3 || words_[1] != "b32" || mode == kModes.end()) {
     unsupported();

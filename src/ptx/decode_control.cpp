@@ -22,7 +22,8 @@ void FunctionDecoder::barrier() {
     expect_operands(1);
     Operation op{.warp = &run::warp_barrier};
     op.rows[1] = source(operand(0), Type::kB32);
-    return emit(op, 0);
+    emit(op, 0);
+    return;
   }
   Operation op{.warp = &run::barrier};
   op.count = take("aligned") || always_aligned ? 1 : 0;
@@ -53,7 +54,10 @@ void FunctionDecoder::barrier() {
   if (kind == run::BarrierKind::kArrive && !counted) fail("the number of threads is missing");
   op.rows[1] = source(operand(first), Type::kU32);
   op.rows[2] = counted ? source(operand(first + 1), Type::kU32) : kTrue;
-  if (!reduces) return emit(op, 0);
+  if (!reduces) {
+    emit(op, 0);
+    return;
+  }
   op.rows[3] = source(operand(n - 1), Type::kPred);
   op.rows[0] = destination(operand(0), kind == run::BarrierKind::kPopc ? Type::kU32 : Type::kPred);
   emit(op, 1);
@@ -91,14 +95,18 @@ void FunctionDecoder::shuffle() {
 
 void FunctionDecoder::exchange() {
   const std::string base = words_[0];
-  if (base == "shfl") return shuffle();
+  if (base == "shfl") {
+    shuffle();
+    return;
+  }
   if (base == "activemask") {
     if (!take("b32")) unsupported();
     expect_no_words();
     expect_operands(1);
     Operation op{.warp = &run::active_mask};
     op.rows[0] = destination(operand(0), Type::kB32);
-    return emit(op, 1);
+    emit(op, 1);
+    return;
   }
   if (!take("sync")) unsupported();
   expect_operands(3);
@@ -137,7 +145,8 @@ void FunctionDecoder::exchange() {
     const Row same =
         wants ? destination({.kind = Kind::kName, .name = second}, Type::kPred) : fresh(Type::kPred).row;
     expect_no_words();
-    return emit(op, 1, {same}, 1);
+    emit(op, 1, {same}, 1);
+    return;
   } else {
     op.warp = &run::reduce;
     const std::optional<Type> type = take_type();
@@ -218,7 +227,8 @@ void FunctionDecoder::call() {
     if (function->name == "__assertfail") {
       op.warp = &run::trap;
       op.variant = 1;
-      return emit(op, 0);
+      emit(op, 0);
+      return;
     }
     if (!function->defined || function->entry)
       fail(fmt::format("function {} is not in the module", printable(callee.name, 100)));

@@ -132,7 +132,7 @@ void FunctionDecoder::load_store() {
   std::vector<Row> rows;
   op.width = register_width(*type);
   for (const Operand& part : parts) {
-    if (part.kind != Kind::kName || !find_register(part.name)) continue;
+    if (part.kind != Kind::kName || find_register(part.name) == nullptr) continue;
     const Type register_type = target(part).type;
     if (register_type == Type::kPred || register_width(register_type) < op.width)
       fail(fmt::format("{} is too small", part.name));
@@ -236,14 +236,16 @@ void FunctionDecoder::copy_async() {
   if (take("commit_group")) {
     expect_no_words();
     expect_operands(0);
-    return emit({.warp = &run::commit_copies}, 0);
+    emit({.warp = &run::commit_copies}, 0);
+    return;
   }
   Operation op{.warp = &run::wait_copies};
   if (take("wait_all")) {
     expect_no_words();
     expect_operands(0);
     op.immediate = -1;
-    return emit(op, 0);
+    emit(op, 0);
+    return;
   }
   if (take("wait_group")) {
     expect_no_words();
@@ -251,7 +253,8 @@ void FunctionDecoder::copy_async() {
     if (operand(0).kind != Kind::kInteger || operand(0).integer < 0)
       fail("the number of groups must be a constant");
     op.immediate = operand(0).integer;
-    return emit(op, 0);
+    emit(op, 0);
+    return;
   }
   op.warp = &run::copy_async;
   const bool all_levels = take("ca");
@@ -291,7 +294,8 @@ void FunctionDecoder::matrix_move() {
     if (op.variant == 0) unsupported();
     op.rows[1] = source(operand(1), Type::kB32);
     op.rows[0] = destination(operand(0), Type::kB32);
-    return emit(op, 1);
+    emit(op, 1);
+    return;
   }
   op.space = take_space();
   op.count = take("x4") ? 4 : (take("x2") ? 2 : (take("x1") ? 1 : 0));

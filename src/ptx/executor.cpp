@@ -95,7 +95,8 @@ void Executor::start_block(std::uint32_t slot, std::uint64_t index) {
     warp.rows = {{warp.registers.data(), const_cast<std::byte*>(program.constants.data())}};
     *warp.rows.at<std::uint32_t>(kTrue) = ~0U;
     for (const Frame& other : program.frames) {
-      if (other.return_row != 0) std::memset(warp.rows.at<std::byte>(other.return_row), 0, kLanes * 4);
+      if (other.return_row != 0)
+        std::memset(warp.rows.at<std::byte>(other.return_row), 0, std::size_t{kLanes} * 4);
     }
     warp.local.assign(std::size_t{kernel.local_bytes} * kLanes, kPoison);
     warp.copies.clear();

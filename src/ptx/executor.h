@@ -78,8 +78,9 @@ struct Block {
 
 class Executor {
  public:
-  Executor(const Kernel& kernel, const LaunchShape& shape, std::span<const std::byte> parameters,
-           const LaunchOptions& options, Observer* observer, std::uint64_t grid_barrier);
+  Executor(const Kernel& kernel_to_run, const LaunchShape& launch_shape,
+           std::span<const std::byte> parameter_bytes, const LaunchOptions& launch_options, Observer* watcher,
+           std::uint64_t grid_barrier_address);
 
   // To the end or the first fault.
   void run(LaunchResult& result);
@@ -89,7 +90,7 @@ class Executor {
                          std::uint32_t lane) const;
   // What a group does of its own: the rest of its lanes go on after this instruction.
   void keep_only(Lanes& lanes, std::uint32_t mask);
-  Lanes& split(Lanes& lanes, std::uint32_t mask, std::uint32_t pc);
+  static Lanes& split(Lanes& lanes, std::uint32_t mask, std::uint32_t pc);
   void remove(Lanes& lanes);
   // True if all living lanes of `members` are in the group now; else it waits for them here.
   bool meet(Lanes& lanes, std::uint32_t members);

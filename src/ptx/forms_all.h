@@ -7,8 +7,7 @@
 #include "ptx/forms_integer.h"
 #include "ptx/forms_matrix.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 inline AddressSummary summarize_addresses(const void* base, bool wide, std::int64_t offset,
                                           std::uint32_t mask, std::uint32_t size, std::uint64_t* addresses) {
@@ -49,5 +48,4 @@ inline void list_forms(FormTable& table) {
   list_matrix(table);
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

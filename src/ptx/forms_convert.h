@@ -4,8 +4,7 @@
 
 #include "ptx/forms_float.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 template <class T>
 inline constexpr bool kSignedLane = std::is_signed_v<T> || std::is_same_v<T, S8>;
@@ -74,7 +73,7 @@ struct FromFloat {  // of an integral value: out of range clamps
     constexpr auto kLow = static_cast<V>(kSignedLane<D> ? ~highest<D>() : 0);
     const bool inside = a > kBelow && a < kAbove;
     const V value = static_cast<V>(inside ? a : S{0});
-    return lane_bits<D>(inside ? value : (a != a ? kNan : (a >= kAbove ? kHigh : kLow)));
+    return lane_bits<D>(inside ? value : (!is_number(a) ? kNan : (a >= kAbove ? kHigh : kLow)));
   }
 };
 
@@ -187,5 +186,4 @@ inline void list_conversions(FormTable& t) {
   t.add("cvt.flush", "", "f32", form<decltype(flushed), float, float>(flushed));
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

@@ -13,8 +13,7 @@
 
 #include "ptx/operation.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 inline constexpr int kN = static_cast<int>(kLanes);
 
@@ -179,11 +178,17 @@ inline std::uint16_t bf16_bits(float value) {
 
 // --- A lane's value ---
 
+// Not NaN. Written so that it stays one vector instruction.
+template <class T>
+inline bool is_number(T x) {
+  return x == x;  // NOLINT(misc-redundant-expression): false for NaN
+}
+
 template <class T, class V>
 inline T to_lane(V value) {
   if constexpr (std::is_same_v<T, V>) {
     if constexpr (std::is_same_v<T, float>) {  // PTX has one NaN in single precision
-      return value == value ? value : std::bit_cast<float>(0x7fffffffU);
+      return is_number(value) ? value : std::bit_cast<float>(0x7fffffffU);
     } else {
       return value;
     }
@@ -345,5 +350,4 @@ void wrapping(FormTable& table, const char* name, F f) {
   one.template operator()<std::uint64_t>("u64", "s64");
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

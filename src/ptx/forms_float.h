@@ -5,8 +5,7 @@
 
 #include "ptx/forms_core.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 // A subnormal number becomes a zero of its sign.
 inline float flush(float x) {
@@ -50,14 +49,18 @@ inline bool negative(double x) {
 template <bool kNan, class T>
 T smaller(T a, T b) {
   const T less = a < b ? a : (b < a ? b : (negative(a) ? a : b));
-  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (a == a ? a : b);
-  return a == a && b == b ? less : other;
+  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (is_number(a) ? a : b);
+  return is_number(a) && is_number(b) ? less : other;
 }
 template <bool kNan, class T>
 T larger(T a, T b) {
   const T greater = a > b ? a : (b > a ? b : (negative(a) ? b : a));
-  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (a == a ? a : b);
-  return a == a && b == b ? greater : other;
+  const T other = kNan ? std::numeric_limits<T>::quiet_NaN() : (is_number(a) ? a : b);
+  return is_number(a) && is_number(b) ? greater : other;
+}
+template <class T>
+inline bool is_finite(T x) {
+  return x - x == 0;  // NOLINT(misc-redundant-expression): NaN for infinity and NaN
 }
 inline float absolute(float x) {
   return __builtin_fabsf(x);
@@ -173,12 +176,12 @@ inline void list_single_and_double(FormTable& t) {
     t.add(name, "", "f32", form<decltype(f), Bit, float>(f));
     t.add(name, "", "f64", form<decltype(f), Bit, double>(f));
   };
-  test("testp.finite", [](auto x) { return x - x == 0; });
-  test("testp.infinite", [](auto x) { return x == x && x - x != 0; });
-  test("testp.number", [](auto x) { return x == x; });
-  test("testp.notanumber", [](auto x) { return x != x; });
+  test("testp.finite", [](auto x) { return is_finite(x); });
+  test("testp.infinite", [](auto x) { return is_number(x) && !is_finite(x); });
+  test("testp.number", [](auto x) { return is_number(x); });
+  test("testp.notanumber", [](auto x) { return !is_number(x); });
   test("testp.normal",
-       [](auto x) { return x - x == 0 && absolute(x) >= std::numeric_limits<decltype(x)>::min(); });
+       [](auto x) { return is_finite(x) && absolute(x) >= std::numeric_limits<decltype(x)>::min(); });
   test("testp.subnormal", [](auto x) {  // zero is
     return absolute(x) < std::numeric_limits<decltype(x)>::min();
   });
@@ -196,7 +199,7 @@ inline double narrow_fma(float a, float b, float c) {
 // Of a result that is yet to be rounded: NaN and what is negative become +0.
 template <class T>
 T relu(T x) {
-  return x > 0 || x != x ? x : T{0};
+  return x > 0 || !is_number(x) ? x : T{0};
 }
 
 template <class F>
@@ -298,7 +301,7 @@ inline void list_comparisons(FormTable& t) {
   compare(".gt", [](auto a, auto b) { return a > b; });
   compare(".ge", [](auto a, auto b) { return a >= b; });
   compare(".ne", [](auto a, auto b) { return a < b || a > b; });
-  compare(".num", [](auto a, auto b) { return a == a && b == b; });
+  compare(".num", [](auto a, auto b) { return is_number(a) && is_number(b); });
 }
 
 // selp, and slct by the sign of c; mov and the ways to take words apart and join them.
@@ -345,5 +348,4 @@ inline void list_moves(FormTable& t) {
   predicate("xor", [](std::uint32_t a, std::uint32_t b) { return a ^ b; });
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

@@ -3,8 +3,7 @@
 
 #include "ptx/forms_core.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 __extension__ using Unsigned128 = unsigned __int128;
 __extension__ using Signed128 = __int128;
@@ -381,5 +380,4 @@ inline void list_integer(FormTable& t) {
   t.add("sub.carry", "", "b64", {&with_carry<std::uint64_t, true>, Form::Rounds::kNever, Type::kB64, {}, 0});
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

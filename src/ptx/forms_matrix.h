@@ -10,8 +10,7 @@
 
 #include "ptx/forms_core.h"
 
-namespace sluice::ptx {
-namespace SLUICE_PTX_ISA {
+namespace sluice::ptx::SLUICE_PTX_ISA {
 
 struct TF32 {
   std::uint32_t bits;
@@ -83,7 +82,7 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
   constexpr int kC = kDown * 2 / kPerC;  // registers of C
   const Row* d_rows = op.more;
   const Row* a_rows = d_rows + kC;
-  const Row* b_rows = a_rows + kDown * kAcross;
+  const Row* b_rows = a_rows + std::ptrdiff_t{kDown} * kAcross;
   const Row* c_rows = b_rows + kAcross;
 
   alignas(64) Value a[M][K];
@@ -187,5 +186,4 @@ inline void list_matrix(FormTable& t) {
   bytes.operator()<std::uint8_t, std::int8_t>("s32.u8.s8.s32");
 }
 
-}  // namespace SLUICE_PTX_ISA
-}  // namespace sluice::ptx
+}  // namespace sluice::ptx::SLUICE_PTX_ISA

@@ -134,7 +134,10 @@ void Lexer::next() {
   if (at_ == text_.size()) return;
   const char c = text_[at_];
   const std::size_t begin = at_;
-  if (is_one_of(c, kDigits)) return number();
+  if (is_one_of(c, kDigits)) {
+    number();
+    return;
+  }
   if (c == '"') {
     const std::size_t end = text_.find_first_of("\"\n", at_ + 1);
     if (end == std::string_view::npos || text_[end] != '"')

@@ -76,6 +76,7 @@ class Scratch {
       : memory_(memory), address_(memory.allocate(size, AllocationKind::kGlobalVariable, name)) {
     std::ranges::fill(memory.bytes(address_, size), std::byte{0});
   }
+  // NOLINTNEXTLINE(bugprone-exception-escape): it throws for what isn't allocated, and this is
   ~Scratch() { memory_.free(address_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

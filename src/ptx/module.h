@@ -51,6 +51,8 @@ struct SourceLine {
   bool operator==(const SourceLine&) const = default;
 };
 
+// NOLINTBEGIN(readability-redundant-member-init): so that naming only some members of one is no warning
+
 // One operand as written. A vector {a, b} has its parts in `elements`; an address [base+offset] has the base, a register or a
 // variable, in `name`; `name+offset` without brackets is the address of a variable as a value.
 struct Operand {
@@ -94,29 +96,32 @@ struct Variable {
   std::uint32_t ptx_line = 0;
 };
 
+// NOLINTEND(readability-redundant-member-init)
+
 // name, or with a count name0 … name(count-1), as in `.reg .b32 %r<20>`.
 struct Registers {
-  std::string name = {};
+  std::string name;
   Type type = Type::kNone;
   std::uint32_t count = 0;
 };
 
 struct Label {
-  std::string name = {};
+  std::string name;
   std::uint32_t instruction = 0;
 };
 
 struct BranchTable {  // name: .branchtargets a, b;
-  std::string name = {};
-  std::vector<std::string> labels = {};
+  std::string name;
+  std::vector<std::string> labels;
 };
 
 struct Prototype {  // name: .callprototype (ret) _ (params);
-  std::string name = {};
-  std::vector<Variable> returns = {};
-  std::vector<Variable> parameters = {};
+  std::string name;
+  std::vector<Variable> returns;
+  std::vector<Variable> parameters;
 };
 
+// NOLINTBEGIN(readability-redundant-member-init): as above
 struct Function {
   std::string name = {};
   bool entry = false;
@@ -133,13 +138,14 @@ struct Function {
   std::array<std::uint32_t, 3> required_threads = {};  // .reqntid
   std::uint32_t ptx_line = 0;
 };
+// NOLINTEND(readability-redundant-member-init)
 
 struct Module {
-  std::string name = {};                 // the file, for messages
-  std::uint32_t version = 0;             // 8.4 is 84
-  std::uint32_t target = 0;              // sm_75 is 75
-  std::vector<Variable> variables = {};  // .global, .const, .shared
-  std::vector<Function> functions = {};
+  std::string name;                 // the file, for messages
+  std::uint32_t version = 0;        // 8.4 is 84
+  std::uint32_t target = 0;         // sm_75 is 75
+  std::vector<Variable> variables;  // .global, .const, .shared
+  std::vector<Function> functions;
   std::map<std::uint32_t, std::string> files;  // of .file
 
   const Function* find_function(std::string_view function) const;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -93,7 +94,7 @@ void Parser::header() {
   if (!version.is_real || !(version.real >= 6 && version.real < 10)) {
     lexer_.fail_at(version.line, fmt::format("PTX version {} is not known; 6.0 to 9.x are", version.text));
   }
-  module_.version = static_cast<std::uint32_t>(version.real * 10 + 0.5);
+  module_.version = static_cast<std::uint32_t>(std::lround(version.real * 10));
   lexer_.expect(".target");
   const Token target = lexer_.expect(Kind::kWord, "a target such as sm_80");
   for (const char c : target.text.starts_with("sm_") ? target.text.substr(3) : std::string_view()) {
@@ -116,10 +117,22 @@ void Parser::top_level() {
       break;
     }
   }
-  if (lexer_.accept(".entry")) return function(true, external);
-  if (lexer_.accept(".func")) return function(false, external);
-  if (lexer_.accept(".file")) return file();
-  if (lexer_.accept(".section")) return section();
+  if (lexer_.accept(".entry")) {
+    function(true, external);
+    return;
+  }
+  if (lexer_.accept(".func")) {
+    function(false, external);
+    return;
+  }
+  if (lexer_.accept(".file")) {
+    file();
+    return;
+  }
+  if (lexer_.accept(".section")) {
+    section();
+    return;
+  }
   if (lexer_.accept(".pragma")) {
     lexer_.expect(Kind::kText, "the text of the pragma");
     lexer_.expect(";");
@@ -345,7 +358,10 @@ void Parser::end_scope(Function& function) {
 }
 
 void Parser::statement(Function& function) {
-  if (lexer_.now().kind == Kind::kDirective) return directive(function);
+  if (lexer_.now().kind == Kind::kDirective) {
+    directive(function);
+    return;
+  }
   Instruction result{.ptx_line = lexer_.now().line, .source = source_};
   if (lexer_.accept("@")) {
     result.guard_negated = lexer_.accept("!");
@@ -353,15 +369,24 @@ void Parser::statement(Function& function) {
   }
   if (lexer_.now().kind == Kind::kWord) {
     result.opcode = lexer_.take().text;
-    if (result.guard.empty() && lexer_.accept(":")) return labelled(function, result.opcode);
+    if (result.guard.empty() && lexer_.accept(":")) {
+      labelled(function, result.opcode);
+      return;
+    }
     return instruction(function, std::move(result));
   }
   lexer_.fail(fmt::format("expected an instruction, found '{}'", printable(lexer_.now().text, 40)));
 }
 
 void Parser::directive(Function& function) {
-  if (lexer_.accept(".loc")) return location();
-  if (lexer_.accept(".reg")) return registers(function);
+  if (lexer_.accept(".loc")) {
+    location();
+    return;
+  }
+  if (lexer_.accept(".reg")) {
+    registers(function);
+    return;
+  }
   if (lexer_.accept(".pragma")) {
     lexer_.expect(Kind::kText, "the text of the pragma");
     lexer_.expect(";");
@@ -543,7 +568,7 @@ std::string Parser::declare(const std::string& name) {
 }
 
 std::string Parser::resolve(std::string_view name) const {
-  const std::string whole(name);
+  std::string whole(name);
   const std::size_t digits = name.find_last_not_of("0123456789") + 1;
   for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
     const auto single = scope->names.find(whole);

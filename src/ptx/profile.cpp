@@ -22,7 +22,8 @@ bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* a
   const std::uint32_t count = lane_count(mask);
   if (mask >> first != (count == kLanes ? ~0U : (1U << count) - 1U)) return false;
   bool result = true;
-  for (std::uint32_t i = 0; i < count; ++i) result &= addresses[first + i] == addresses[first] + i * size;
+  for (std::uint32_t i = 0; i < count; ++i)
+    result &= addresses[first + i] == addresses[first] + std::uint64_t{i} * size;
   return result;
 }
 

@@ -159,8 +159,7 @@ void RaceDetector::check_strong(const Actor& actor, const Cell& cell, std::uint3
 }
 
 // Causality order: a write comes before what follows a strong read that saw it, even without an acquire.
-bool RaceDetector::has_seen(const Actor& actor, StrongSet& set, std::uint32_t write,
-                            std::uint32_t lane) const {
+bool RaceDetector::has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane) {
   bool result = false;
   set.seen.for_each([&](std::uint32_t thread, const Seen& seen) {
     for (const Seen::Range& range : seen.ranges) {

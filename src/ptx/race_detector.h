@@ -81,7 +81,7 @@ class RaceDetector {
   void write(const Actor& actor, Page& page, const Segment& segment);
   void check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes);
   void check_strong(const Actor& actor, const Cell& cell, std::uint32_t lanes, bool writes);
-  bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane) const;
+  static bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane);
   void uninitialised(const Actor& actor, std::uint32_t lanes);
   // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
   void read_in_flight(const Actor& actor, std::span<const Touched> touched);
@@ -94,10 +94,10 @@ class RaceDetector {
   struct Known {
     bool checked = false, recorded = false;
   };
-  Known known(const Actor& actor, Page& page, std::span<const Touched> touched) const;
-  void record(const Actor& actor, Page& page, std::span<const Touched> touched);
-  void record_whole(const Actor& actor, Page& page, const Segment& segment);
-  void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static Known known(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static void record(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static void record_whole(const Actor& actor, Page& page, const Segment& segment);
+  static void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);
   static void record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
                               std::uint32_t pc, bool non_coherent);
   static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time,

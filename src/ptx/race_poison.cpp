@@ -16,7 +16,7 @@ bool all_poison(const std::byte* bytes, std::size_t count) {
 
 // A device address is the host's, see memory.h.
 const std::byte* at(std::uint64_t address) {
-  return reinterpret_cast<const std::byte*>(address);  // NOLINT(performance-no-int-to-ptr)
+  return reinterpret_cast<const std::byte*>(address);
 }
 
 }  // namespace

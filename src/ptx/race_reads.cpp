@@ -5,8 +5,8 @@
 namespace sluice::ptx {
 
 bool ScatteredReads::Record::set_many(std::uint32_t cell, std::uint32_t mask) {
-  const auto place = std::find_if(masks.begin(), masks.end(),
-                                  [&](std::uint32_t other) { return other == mask || other == 0; });
+  auto* const place = std::find_if(masks.begin(), masks.end(),
+                                   [&](std::uint32_t other) { return other == mask || other == 0; });
   if (place == masks.end()) return false;
   *place = mask;
   lanes[cell] = static_cast<std::uint8_t>(32 + (place - masks.begin()));

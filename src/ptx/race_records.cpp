@@ -19,8 +19,7 @@ bool in_cells(const Segment& segment) {
 
 // What the warp's records say of these reads: that the same lanes read there before and nothing has been written since, so
 // that they need no check; and that it was at this time.
-RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page,
-                                        std::span<const Touched> touched) const {
+RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page, std::span<const Touched> touched) {
   const std::uint32_t warp = actor.warp.warp_in_grid;
   if (touched.front().whole) {
     const Segment& segment = touched.front().segment;

@@ -31,9 +31,9 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
   const std::uint64_t begin = addresses[first];
   bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
   for (std::uint32_t i = 1; neighbours && i < count; ++i)
-    neighbours = addresses[first + i] == begin + i * size;
+    neighbours = addresses[first + i] == begin + std::uint64_t{i} * size;
   if (neighbours) {
-    const std::uint64_t end = begin + count * size;
+    const std::uint64_t end = begin + std::uint64_t{count} * size;
     const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
     for (std::uint64_t at = begin; at < end;) {
       const std::uint64_t start = at & ~std::uint64_t{kPageBytes - 1};

@@ -27,7 +27,7 @@ void RaceDetector::strong(const Access& access, const Actor& actor) {
     of_lane.lane = lane;
     if ((access.failed >> lane & 1U) != 0) of_lane.writes = of_lane.releases = false;
     for (std::uint32_t i = 0; i < elements; ++i) {
-      of_lane.address = access.addresses[lane] + i * op.size;
+      of_lane.address = access.addresses[lane] + std::uint64_t{i} * op.size;
       strong_lane(actor, of_lane);
     }
   });

@@ -6,16 +6,16 @@
 namespace sluice::ptx {
 
 std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
-                                   std::uint32_t at) const {
+                                   std::uint32_t other_time) const {
   if (thread / kLanes == warp) {
-    if (at <= synced) return 0;
-    if (at <= time) lanes &= ~(1U << (thread % kLanes));
+    if (other_time <= synced) return 0;
+    if (other_time <= time) lanes &= ~(1U << (thread % kLanes));
   }
   std::uint32_t common = lanes & ~differing;
-  if (common != 0 && known->knows(thread, at)) common = 0;
+  if (common != 0 && known->knows(thread, other_time)) common = 0;
   std::uint32_t others = lanes & differing;
   for_each_lane(others, [&](std::uint32_t lane) {
-    if (own[lane]->knows(thread, at)) others &= ~(1U << lane);
+    if (own[lane]->knows(thread, other_time)) others &= ~(1U << lane);
   });
   return common | others;
 }
@@ -70,7 +70,7 @@ RaceWarp& RaceThreads::warp(const Group& group) {
   return block[group.warp];
 }
 
-ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) const {
+ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) {
   auto clock = std::make_shared<RaceClock>(*view.known);
   clock->learn_warp(warp.warp_in_grid, view.synced);
   clock->learn_thread(warp.warp_in_grid * kLanes + lane, view.time);
@@ -78,8 +78,7 @@ ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const R
 }
 
 // Joins what these lanes know and did.
-void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask,
-                             ClockRef* joined_already) const {
+void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already) {
   const auto join = [&](const ClockRef& known) {
     if (joined_already != nullptr && *joined_already == known) return;
     clock.join(*known);
@@ -111,9 +110,9 @@ void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
   ++warp.time;
 }
 
-void RaceThreads::arrive(const Group& group, std::uint32_t number) {
+void RaceThreads::arrive(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
-  Barrier& barrier = barriers_[{group.block, number}];
+  Barrier& barrier = barriers_[{group.block, barrier_number}];
   if (!barrier.joined || barrier.complete) {
     barrier.last_joined = warp.of(static_cast<std::uint32_t>(std::countr_zero(group.mask)));
     barrier.joined = std::make_shared<RaceClock>(*barrier.last_joined);
@@ -123,9 +122,9 @@ void RaceThreads::arrive(const Group& group, std::uint32_t number) {
   ++warp.time;
 }
 
-void RaceThreads::leave(const Group& group, std::uint32_t number) {
+void RaceThreads::leave(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
-  Barrier& barrier = barriers_[{group.block, number}];
+  Barrier& barrier = barriers_[{group.block, barrier_number}];
   barrier.complete = true;
   if (group.mask == warp.lanes) {
     warp.replace_all(barrier.joined);

@@ -28,7 +28,7 @@ struct Knowledge {
 
   // Which of these lanes don't know what the thread did at that time.
   std::uint32_t unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
-                          std::uint32_t time) const;
+                          std::uint32_t other_time) const;
   // Whether all lanes know what all lanes of the other warp did at that time: a quick test that may say no.
   bool all_know(std::uint32_t warp, std::uint32_t other_warp, std::uint32_t other_time) const {
     if (other_warp == warp && other_time <= synced) return true;
@@ -84,14 +84,14 @@ class RaceThreads {
   explicit RaceThreads(const LaunchShape& shape);
 
   RaceWarp& warp(const Group& group);
-  ClockRef clock_of(const RaceWarp& warp, std::uint32_t lane) const {
+  static ClockRef clock_of(const RaceWarp& warp, std::uint32_t lane) {
     return clock_of(warp, lane, {warp.of(lane), warp.time, warp.synced});
   }
-  ClockRef clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) const;
+  static ClockRef clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view);
 
   void warp_barrier(const Group& group, std::uint32_t mask);
-  void arrive(const Group& group, std::uint32_t barrier);
-  void leave(const Group& group, std::uint32_t barrier);
+  void arrive(const Group& group, std::uint32_t barrier_number);
+  void leave(const Group& group, std::uint32_t barrier_number);
   void fence(const Group& group, Order order, Scope scope);
   // Frees what nobody can ask for any more; the block's threads have all exited.
   void block_exit(std::uint32_t block);
@@ -102,7 +102,7 @@ class RaceThreads {
     ClockRef last_joined;  // the clock that was joined last: mostly all warps have the same
     bool complete = false;
   };
-  void join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already) const;
+  static void join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already);
 
   std::uint32_t warps_, threads_;  // per block
   ClockRef nothing_;

@@ -240,7 +240,7 @@ bool special(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
       case Special::kGridBarrierLow:
         return executor.grid_barrier & 0xffffffffU;
       case Special::kDynamicBase:
-        return (executor.kernel.static_shared + 15U) / 16 * 16;
+        return (std::uint64_t{executor.kernel.static_shared} + 15U) / 16 * 16;
     }
     return 0;
   };

@@ -131,6 +131,11 @@ W extend(M value, bool is_signed) {
   return is_signed ? static_cast<W>(static_cast<std::make_signed_t<M>>(value)) : static_cast<W>(value);
 }
 
+// Whether there are such moves: from or to a register that is as wide as the element, or wider, and 2 bytes at least.
+constexpr bool moves(std::size_t element_bytes, std::size_t register_bytes) {
+  return element_bytes <= register_bytes && register_bytes != 1;
+}
+
 // Memory elements of type M to registers of lanes of type W.
 template <class M, class W>
 void gather(const Operation& op, const Rows& rows, const Place& place) {
@@ -303,7 +308,7 @@ bool load(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
                   executor.observer->access(lanes, access_of(op, place, size));
                 with_size(op.element, [&](auto m) {
                   with_size(op.width, [&](auto w) {
-                    if constexpr (sizeof(m) <= sizeof(w) && sizeof(w) != 1)
+                    if constexpr (moves(sizeof(m), sizeof(w)))
                       gather<decltype(m), decltype(w)>(op, rows, place);
                   });
                 });
@@ -322,7 +327,7 @@ bool store(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
                 bool changed = false;
                 with_size(op.element, [&](auto m) {
                   with_size(op.width, [&](auto w) {
-                    if constexpr (sizeof(m) <= sizeof(w) && sizeof(w) != 1)
+                    if constexpr (moves(sizeof(m), sizeof(w)))
                       changed = scatter<decltype(m), decltype(w)>(op, rows, place);
                   });
                 });

@@ -46,7 +46,7 @@ VirtualTime::VirtualTime(const LaunchShape& shape)
       warps_(shape.blocks * shape.warps) {}
 
 VirtualTime::EventRef VirtualTime::step(const Group& group, Reason reason, EventRef previous, Space space,
-                                        std::uint64_t address) const {
+                                        std::uint64_t address) {
   auto event = std::make_shared<Event>();
   event->end = group.time;
   event->pc = group.pc;

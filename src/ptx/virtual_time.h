@@ -37,8 +37,8 @@ class VirtualTime {
   void copy_complete(Group& group, std::uint64_t id);
   void fence(Group& group, Scope scope);
   void exchange(Group& group);
-  void barrier_arrive(Group& group, std::uint32_t barrier);
-  void barrier_leave(Group& group, std::uint32_t barrier);
+  void barrier_arrive(Group& group, std::uint32_t number);
+  void barrier_leave(Group& group, std::uint32_t number);
   void exit(Group& group);
   void add_to(LaunchReport& report) const;
 
@@ -75,8 +75,8 @@ class VirtualTime {
 
   void wait_for_loads(Group& group);
   void strong_load(Group& group, const Access& access, double latency, Location* location);
-  EventRef step(const Group& group, Reason reason, EventRef previous, Space space = Space::kGlobal,
-                std::uint64_t address = 0) const;
+  static EventRef step(const Group& group, Reason reason, EventRef previous, Space space = Space::kGlobal,
+                       std::uint64_t address = 0);
   std::string name_of(const Event& event) const;
 
   const LaunchShape& shape_;

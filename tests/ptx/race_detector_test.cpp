@@ -16,7 +16,6 @@ namespace sluice::ptx {
 namespace {
 
 constexpr std::uint64_t kX = 0;
-constexpr std::uint64_t kY = 1024;
 constexpr std::uint64_t kFlag = 2048;
 
 // Accesses to global memory that read no bytes: the kinds that the observer looks at bytes for are given real ones.

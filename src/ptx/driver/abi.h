@@ -34,7 +34,7 @@ using CUmodule = DriverModule*;
 using CUstream = Stream*;
 
 enum CUresult : int {
-#define SLUICE_CUDA_RESULT(name, value, text) name = value,
+#define SLUICE_CUDA_RESULT(name, value, text) name = (value),
 #include "ptx/driver/results.inc"
 #undef SLUICE_CUDA_RESULT
 };
@@ -58,7 +58,7 @@ using CUdriverProcAddressQueryResult = int;
 struct CUexecAffinityParam;
 
 enum CudaConstant : int {
-#define SLUICE_CUDA_CONSTANT(name, value) name = value,
+#define SLUICE_CUDA_CONSTANT(name, value) name = (value),
 #include "ptx/driver/constants.inc"
 #undef SLUICE_CUDA_CONSTANT
 };

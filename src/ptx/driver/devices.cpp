@@ -214,6 +214,7 @@ CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   });
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): as cuda.h declares it
 CUresult cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute /*attribute*/, CUdevice source,
                                  CUdevice destination) {
   return call([&](Driver&) {

@@ -132,18 +132,22 @@ void clear_attribute(void* value, CUpointer_attribute attribute) {
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-      return store<unsigned>(value, 0);
+      store<unsigned>(value, 0);
+      return;
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-      return store<int>(value, -2);  // as the driver has it
+      store<int>(value, -2);  // as the driver has it
+      return;
     case CU_POINTER_ATTRIBUTE_MAPPED:
-      return store<bool>(value, false);
+      store<bool>(value, false);
+      return;
     case CU_POINTER_ATTRIBUTE_CONTEXT:
     case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
     case CU_POINTER_ATTRIBUTE_HOST_POINTER:
     case CU_POINTER_ATTRIBUTE_BUFFER_ID:
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-      return store<std::uint64_t>(value, 0);
+      store<std::uint64_t>(value, 0);
+      return;
     default:
       throw Failure{CUDA_ERROR_INVALID_VALUE, fmt::format("pointer attribute {} isn't supported", attribute)};
   }
@@ -347,13 +351,15 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
       case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
       case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
       case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-        return store<int>(value,
-                          state.pool.reuse[attribute - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES]);
+        store<int>(value, state.pool.reuse[attribute - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES]);
+        return;
       case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-        return store<cuuint64_t>(value, state.pool.release_threshold);
+        store<cuuint64_t>(value, state.pool.release_threshold);
+        return;
       case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
       case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-        return store<cuuint64_t>(value, state.memory.used());
+        store<cuuint64_t>(value, state.memory.used());
+        return;
       default:
         require(false);
     }
