@@ -373,7 +373,8 @@ void Parser::statement(Function& function) {
       labelled(function, result.opcode);
       return;
     }
-    return instruction(function, std::move(result));
+    instruction(function, std::move(result));
+    return;
   }
   lexer_.fail(fmt::format("expected an instruction, found '{}'", printable(lexer_.now().text, 40)));
 }
