@@ -67,7 +67,7 @@ bool branch(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
 }
 
 bool branch_indexed(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const auto& table = executor.program.branch_tables[static_cast<std::size_t>(op.immediate)];
   const auto* index = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
   for (std::uint32_t i = 0; i < kLanes; ++i) {
@@ -80,7 +80,7 @@ bool branch_indexed(Executor& executor, Lanes& lanes, const Operation& op, std::
 }
 
 bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const Program& program = executor.program;
   Warp& warp = *lanes.of;
   const auto* code = warp.rows.at<const std::uint64_t>(op.rows[1]);
@@ -122,7 +122,7 @@ bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
 }
 
 bool leave(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const Program& program = executor.program;
   const Frame& frame = program.frames[static_cast<std::size_t>(op.immediate)];
   Warp& warp = *lanes.of;
