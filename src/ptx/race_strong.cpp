@@ -148,7 +148,7 @@ void RaceDetector::acquire(RaceWarp& warp, const StrongSet& set, const StrongOp&
   observed.erase(here);
 }
 
-void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const {
+void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) {
   const std::uint32_t thread = warp.warp_in_grid * kLanes + op.lane;
   const std::uint32_t shape = strong_shape(op.address, op.size);
   ClockRef block;

@@ -30,7 +30,7 @@ bool meet_members(Executor& executor, Lanes& lanes, std::uint32_t mask, Row memb
   Executor::keep_only(lanes, mask);
   const auto* words = lanes.of->rows.at<const std::uint32_t>(members_row);
   const std::uint32_t same = same_as_first(words, lanes.mask);
-  if (same != lanes.mask) executor.split(lanes, lanes.mask & ~same, lanes.pc);
+  if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   const std::uint32_t members = words[first_lane(lanes.mask)];
   if ((lanes.mask & ~members) != 0) {
     const std::uint32_t lane = first_lane(lanes.mask & ~members);
@@ -210,7 +210,7 @@ bool warp_barrier(Executor& executor, Lanes& lanes, const Operation& op, std::ui
   Executor::keep_only(lanes, mask);
   const auto* words = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
   const std::uint32_t same = same_as_first(words, lanes.mask);
-  if (same != lanes.mask) executor.split(lanes, lanes.mask & ~same, lanes.pc);
+  if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   const std::uint32_t members = words[first_lane(lanes.mask)];
   if ((lanes.mask & ~members) != 0) {
     executor.fail(lanes, FindingKind::kAbsentLane,
@@ -270,7 +270,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
     if (aligned)
       executor.fail(lanes, FindingKind::kPartialBarrier, "lanes of a warp name different barriers",
                     first_lane(lanes.mask & ~same));
-    executor.split(lanes, lanes.mask & ~same, lanes.pc);
+    Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   }
   const std::uint32_t lane = first_lane(lanes.mask);
   const std::uint32_t id = ids[lane];
