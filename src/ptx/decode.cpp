@@ -287,7 +287,7 @@ bool FunctionDecoder::is_temporary(Row row) const {
 // all lanes: under the guard, that value would have to live from the function's beginning.
 void FunctionDecoder::emit(const Operation& op, std::uint32_t n_defined, std::vector<Row> more,
                            std::uint32_t n_more_defined) {
-  Built made{op, std::move(more), n_defined, n_more_defined, now_};
+  Built made{op, std::move(more), n_defined, n_more_defined, now_, {}};
   made.op.hidden = true;
   const bool harmless = op.row != nullptr || op.warp == &run::special;
   if (!harmless || n_defined != 1 || !is_temporary(op.rows[0])) {

@@ -43,8 +43,8 @@ class FunctionDecoder {
     std::uint32_t n_defined = 0;       // rows[0], …
     std::uint32_t n_more_defined = 0;  // the first of `more`
     const Instruction* instruction = nullptr;
-    std::vector<std::string> labels = {};  // that it may branch to
-    bool defines_last = false;             // rows[4]
+    std::vector<std::string> labels;  // that it may branch to
+    bool defines_last = false;        // rows[4]
     bool more_uses_first = false;
     bool falls_through = true;
   };

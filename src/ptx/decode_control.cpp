@@ -295,7 +295,7 @@ RowPlan FunctionDecoder::run(std::uint32_t begin) {
   Operation leave{.warp = function_.entry ? &run::exit : &run::leave};
   leave.immediate = function_index_;
   leave.hidden = true;
-  built_.push_back({leave, {}, 0, 0, last});
+  built_.push_back({leave, {}, 0, 0, last, {}});
   built_.back().falls_through = false;
 
   std::unordered_map<std::string, std::uint32_t> labels;

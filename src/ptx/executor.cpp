@@ -29,7 +29,6 @@ Executor::Executor(const Kernel& kernel_to_run, const LaunchShape& launch_shape,
       grid_barrier(grid_barrier_address),
       hints_(program.operations.size(), nullptr),
       lines_(watcher != nullptr ? program.operations.size() : 0),
-      state_{launch_options.seed * 2 + 1, 0x9e3779b97f4a7c15U},
       patience_(kPatience) {
   for (int i = 0; i < 8; ++i) random();
   const Gpu& gpu = *shape.gpu;

@@ -89,7 +89,7 @@ class Executor {
   [[noreturn]] void fail(const Lanes& lanes, FindingKind kind, std::string_view what,
                          std::uint32_t lane) const;
   // What a group does of its own: the rest of its lanes go on after this instruction.
-  void keep_only(Lanes& lanes, std::uint32_t mask);
+  static void keep_only(Lanes& lanes, std::uint32_t mask);
   static Lanes& split(Lanes& lanes, std::uint32_t mask, std::uint32_t pc);
   void remove(Lanes& lanes);
   // True if all living lanes of `members` are in the group now; else it waits for them here.
@@ -141,8 +141,8 @@ class Executor {
   std::vector<const Allocation*> hints_;  // by pc: where its last access went
   std::vector<LineCost> lines_;
   Counters counters_;
-  std::uint64_t state_[2];
-  double clock_ = 0;               // cycles
+  std::uint64_t state_[2] = {options.seed * 2 + 1, 0x9e3779b97f4a7c15U};  // of random()
+  double clock_ = 0;                                                      // cycles
   std::uint64_t quiet_since_ = 0;  // warp instructions at the last change
   std::uint64_t changes_seen_ = 0;
   std::uint64_t patience_ = 0;

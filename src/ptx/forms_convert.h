@@ -44,7 +44,7 @@ struct Clamped {  // cvt.sat.D.S of integers
   template <class S>
   auto operator()(S a) const {
     if constexpr (std::is_signed_v<S>) {
-      const std::int64_t value = a;
+      const std::int64_t value = a;  // NOLINT(bugprone-signed-char-misuse): 8 bits are a number here
       if constexpr (kSignedLane<D>) {
         constexpr auto kHigh = static_cast<std::int64_t>(highest<D>());
         return lane_bits<D>(value > kHigh ? kHigh : (value < -kHigh - 1 ? -kHigh - 1 : value));
@@ -63,7 +63,8 @@ struct FromFloat {  // of an integral value: out of range clamps
   template <class S>
   auto operator()(S a) const {
     // 2^n and -2^n are exact in S; highest() itself may not be.
-    constexpr S kAbove = static_cast<S>(highest<D>() / 2 + 1) * 2;
+    constexpr auto kHalf = highest<D>() / 2 + 1;
+    constexpr S kAbove = static_cast<S>(kHalf) * 2;
     constexpr S kBelow = kSignedLane<D> ? -kAbove : S{0};
     using V = std::conditional_t<kLaneBits<D> == 64, D, std::int64_t>;
     // NaN is 0 unless one side has 64 bits: then it is the highest bit alone.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -373,7 +374,8 @@ void Parser::statement(Function& function) {
       labelled(function, result.opcode);
       return;
     }
-    return instruction(function, std::move(result));
+    instruction(function, std::move(result));
+    return;
   }
   lexer_.fail(fmt::format("expected an instruction, found '{}'", printable(lexer_.now().text, 40)));
 }
@@ -570,12 +572,12 @@ std::string Parser::declare(const std::string& name) {
 std::string Parser::resolve(std::string_view name) const {
   std::string whole(name);
   const std::size_t digits = name.find_last_not_of("0123456789") + 1;
-  for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
-    const auto single = scope->names.find(whole);
-    if (single != scope->names.end()) return single->second;
-    if (digits == name.size() || scope->ranges.empty()) continue;
-    const auto range = scope->ranges.find(whole.substr(0, digits));
-    if (range != scope->ranges.end()) return range->second + whole.substr(digits);
+  for (const Scope& scope : std::views::reverse(scopes_)) {
+    const auto single = scope.names.find(whole);
+    if (single != scope.names.end()) return single->second;
+    if (digits == name.size() || scope.ranges.empty()) continue;
+    const auto range = scope.ranges.find(whole.substr(0, digits));
+    if (range != scope.ranges.end()) return range->second + whole.substr(digits);
   }
   return whole;
 }

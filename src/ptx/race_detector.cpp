@@ -71,7 +71,7 @@ void RaceDetector::access(const Group& group, const Access& access) {
 // What one instruction reads of one page.
 void RaceDetector::read(const Actor& actor, std::span<const Touched> touched) {
   Page& page = *touched.front().page;
-  const Known known = this->known(actor, page, touched);
+  const Known known = RaceDetector::known(actor, page, touched);
   if (!known.checked) {
     for (const Touched& at : touched) check_read(actor, page, at.segment);
   }

@@ -116,7 +116,7 @@ class RaceDetector {
   }
   bool linked(const RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
   void acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
-  void release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const;
+  static void release(RaceWarp& warp, StrongSet& set, const StrongOp& op);
 
   void race(const Actor& actor, std::uint32_t lane, std::string_view other_verb, const Stamp& other,
             std::string_view why);

@@ -148,13 +148,13 @@ void RaceDetector::acquire(RaceWarp& warp, const StrongSet& set, const StrongOp&
   observed.erase(here);
 }
 
-void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) const {
+void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) {
   const std::uint32_t thread = warp.warp_in_grid * kLanes + op.lane;
   const std::uint32_t shape = strong_shape(op.address, op.size);
   ClockRef block;
   ClockRef device;
   if (op.releases) {
-    block = threads_.clock_of(warp, op.lane);
+    block = RaceThreads::clock_of(warp, op.lane);
     OwnRelease& own = *set.own.find_or_add(thread).first;
     if (own.shape != shape) own = {};
     own.shape = shape;
@@ -167,8 +167,8 @@ void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) c
   }
   if (warp.fences && (!op.releases || op.narrow)) {
     const LaneFences& fences = (*warp.fences)[op.lane];
-    if (fences.block.known) join_ref(block, threads_.clock_of(warp, op.lane, fences.block));
-    if (fences.device.known) join_ref(device, threads_.clock_of(warp, op.lane, fences.device));
+    if (fences.block.known) join_ref(block, RaceThreads::clock_of(warp, op.lane, fences.block));
+    if (fences.device.known) join_ref(device, RaceThreads::clock_of(warp, op.lane, fences.device));
   }
   if (!block) return;
   const auto mine = std::find_if(set.blocks.begin(), set.blocks.end(),

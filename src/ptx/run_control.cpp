@@ -19,7 +19,7 @@ bool has(std::uint32_t mask, std::uint32_t lane) {
 
 // Sends each lane of the group to where `target` says; lanes that part become groups of their own.
 template <class F>
-void scatter(Executor& executor, Lanes& lanes, F&& target) {
+void scatter(Lanes& lanes, F&& target) {
   std::uint32_t left = lanes.mask;
   while (true) {
     const std::uint32_t to = target(first_lane(left));
@@ -29,7 +29,7 @@ void scatter(Executor& executor, Lanes& lanes, F&& target) {
       lanes.pc = to;
       return;
     }
-    executor.split(lanes, same, to);
+    Executor::split(lanes, same, to);
     left &= ~same;
   }
 }
@@ -57,17 +57,17 @@ bool branch(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
   }
   // Which part goes on first is for the seed to say.
   if ((executor.random() & 1U) != 0) {
-    executor.split(lanes, mask, target);
+    Executor::split(lanes, mask, target);
     ++lanes.pc;
   } else {
-    executor.split(lanes, lanes.mask & ~mask, lanes.pc + 1);
+    Executor::split(lanes, lanes.mask & ~mask, lanes.pc + 1);
     lanes.pc = target;
   }
   return true;
 }
 
 bool branch_indexed(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const auto& table = executor.program.branch_tables[static_cast<std::size_t>(op.immediate)];
   const auto* index = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
   for (std::uint32_t i = 0; i < kLanes; ++i) {
@@ -75,12 +75,12 @@ bool branch_indexed(Executor& executor, Lanes& lanes, const Operation& op, std::
     executor.fail(lanes, FindingKind::kOther,
                   fmt::format("branch {} of a table of {}", index[i], table.size()), i);
   }
-  scatter(executor, lanes, [&](std::uint32_t i) { return table[index[i]]; });
+  scatter(lanes, [&](std::uint32_t i) { return table[index[i]]; });
   return true;
 }
 
 bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const Program& program = executor.program;
   Warp& warp = *lanes.of;
   const auto* code = warp.rows.at<const std::uint64_t>(op.rows[1]);
@@ -117,12 +117,12 @@ bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
                  site.argument_sizes[p]);
     }
   }
-  scatter(executor, lanes, [&](std::uint32_t i) { return program.frames[function_of(i)].entry; });
+  scatter(lanes, [&](std::uint32_t i) { return program.frames[function_of(i)].entry; });
   return true;
 }
 
 bool leave(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const Program& program = executor.program;
   const Frame& frame = program.frames[static_cast<std::size_t>(op.immediate)];
   Warp& warp = *lanes.of;
@@ -137,7 +137,7 @@ bool leave(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
                  site.result_sizes[p]);
     }
   }
-  scatter(executor, lanes, [&](std::uint32_t i) { return to[i]; });
+  scatter(lanes, [&](std::uint32_t i) { return to[i]; });
   return true;
 }
 

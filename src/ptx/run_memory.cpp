@@ -395,7 +395,7 @@ bool from_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std
 // --- Matrices ---
 
 bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   if (!executor.meet(lanes, ~0U)) return false;
   if (lanes.mask != ~0U) {
     executor.fail(lanes, FindingKind::kAbsentLane, "mma by a warp without all of its lanes",
@@ -408,7 +408,7 @@ bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, st
 
 // Lanes 8 m to 8 m + 7 give the rows of matrix m. Each lane gets two elements of each matrix.
 bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   if (!executor.meet(lanes, ~0U)) return false;
   if (lanes.mask != ~0U) {
     executor.fail(lanes, FindingKind::kAbsentLane, "ldmatrix by a warp without all of its lanes",
@@ -443,7 +443,7 @@ bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 
 // The transpose of a matrix of 8 x 8 halves, two in each lane.
 bool move_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   if (!executor.meet(lanes, ~0U)) return false;
   if (lanes.mask != ~0U) {
     executor.fail(lanes, FindingKind::kAbsentLane, "movmatrix by a warp without all of its lanes",

@@ -27,10 +27,10 @@ std::uint32_t same_as_first(const std::uint32_t* words, std::uint32_t mask) {
 // Keeps in the group the lanes that execute this with one member mask, and waits for the other members. The others of the
 // group come here by themselves.
 bool meet_members(Executor& executor, Lanes& lanes, std::uint32_t mask, Row members_row) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const auto* words = lanes.of->rows.at<const std::uint32_t>(members_row);
   const std::uint32_t same = same_as_first(words, lanes.mask);
-  if (same != lanes.mask) executor.split(lanes, lanes.mask & ~same, lanes.pc);
+  if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   const std::uint32_t members = words[first_lane(lanes.mask)];
   if ((lanes.mask & ~members) != 0) {
     const std::uint32_t lane = first_lane(lanes.mask & ~members);
@@ -207,10 +207,10 @@ bool active_mask(Executor& /*executor*/, Lanes& lanes, const Operation& op, std:
 
 // bar.warp.sync: unlike the others, lanes may come to different ones of them.
 bool warp_barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   const auto* words = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
   const std::uint32_t same = same_as_first(words, lanes.mask);
-  if (same != lanes.mask) executor.split(lanes, lanes.mask & ~same, lanes.pc);
+  if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   const std::uint32_t members = words[first_lane(lanes.mask)];
   if ((lanes.mask & ~members) != 0) {
     executor.fail(lanes, FindingKind::kAbsentLane,
@@ -252,7 +252,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
   Warp& warp = *lanes.of;
   Block& block = *warp.block;
   const bool aligned = op.count != 0;
-  executor.keep_only(lanes, mask);
+  Executor::keep_only(lanes, mask);
   if (aligned) {
     if (warp.exited != 0) {
       executor.fail(lanes, FindingKind::kPartialBarrier,
@@ -270,7 +270,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
     if (aligned)
       executor.fail(lanes, FindingKind::kPartialBarrier, "lanes of a warp name different barriers",
                     first_lane(lanes.mask & ~same));
-    executor.split(lanes, lanes.mask & ~same, lanes.pc);
+    Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   }
   const std::uint32_t lane = first_lane(lanes.mask);
   const std::uint32_t id = ids[lane];

@@ -236,8 +236,8 @@ TEST_P(Stress, MatrixProducts) {
   const std::vector<float> a = whole_floats(kRows * kInner, 20);
   const std::vector<float> b = whole_floats(kColumns * kInner, 20);
   std::vector<float> turned(b.size());
-  for (int column = 0; column < kColumns; ++column)
-    for (int i = 0; i < kInner; ++i) turned[i * kColumns + column] = b[column * kInner + i];
+  for (std::size_t column = 0; column < kColumns; ++column)
+    for (std::size_t i = 0; i < kInner; ++i) turned[i * kColumns + column] = b[column * kInner + i];
   const std::vector<float> expected = product_transposed(a, b, kRows, kColumns, kInner);
   const Buffer<float> left(machine->memory(), a);
   const Buffer<float> right(machine->memory(), turned);
