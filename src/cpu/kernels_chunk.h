@@ -22,8 +22,8 @@ constexpr size_t kNative = 4;
 constexpr size_t kBlockVectors = 2;
 #endif
 using Native = float __attribute__((vector_size(kNative * sizeof(float))));
-using NativeInMemory =
-    float __attribute__((vector_size(kNative * sizeof(float)), aligned(sizeof(float)), may_alias));
+// Clang takes an alignment that is lower than the type's from a name of its own only.
+using NativeInMemory __attribute__((aligned(sizeof(float)), may_alias)) = Native;
 
 inline Native load_native(const float* p) {
   return *(const NativeInMemory*)p;
@@ -121,7 +121,7 @@ void multiply(const float* x, size_t ldx, size_t rows, const float* w, size_t ld
 
 // Four rows of four: register to register.
 using Quad = float __attribute__((vector_size(16)));
-using QuadInMemory = float __attribute__((vector_size(16), aligned(sizeof(float)), may_alias));
+using QuadInMemory __attribute__((aligned(sizeof(float)), may_alias)) = Quad;
 
 inline void transpose_quad(const float* x, size_t ldx, float* out, size_t ldo) {
   const Quad a = *(const QuadInMemory*)x;

@@ -75,7 +75,11 @@ struct Place {
   AddressSummary summary;
   std::byte* base = nullptr;
   std::uint64_t per_lane = 0;  // local memory: from one lane's to the next
-  std::byte* of(std::uint32_t lane) const { return base + addresses[lane] + lane * per_lane; }
+  // As a number: global memory's base is null, its addresses are the host's.
+  std::byte* of(std::uint32_t lane) const {
+    return reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(base) + addresses[lane] +
+                                        lane * per_lane);
+  }
 };
 
 // Calls f for the lanes of each space that the addresses of `op` fall into: one, unless they are generic.
@@ -155,9 +159,9 @@ void gather(const Operation& op, const Rows& rows, const Place& place) {
     }
     each_lane(place.mask, [&](std::uint32_t i) {
       M value = 0;
-      const auto* from = reinterpret_cast<const M*>(place.of(i) + at);
+      const std::byte* from = place.of(i) + at;  // local memory of a lane may begin anywhere
       if (strong)
-        value = __atomic_load_n(from, __ATOMIC_ACQUIRE);
+        value = __atomic_load_n(reinterpret_cast<const M*>(from), __ATOMIC_ACQUIRE);
       else
         std::memcpy(&value, from, sizeof(M));
       out[i] = extend<M, W>(value, op.sign_extend);
@@ -181,11 +185,11 @@ bool scatter(const Operation& op, const Rows& rows, const Place& place) {
     each_lane(place.mask, [&](std::uint32_t i) {
       const M value = static_cast<M>(in[i]);
       M before = 0;
-      auto* to = reinterpret_cast<M*>(place.of(i) + at);
+      std::byte* to = place.of(i) + at;  // local memory of a lane may begin anywhere
       std::memcpy(&before, to, sizeof(M));
       changed = changed || before != value;
       if (strong)
-        __atomic_store_n(to, value, __ATOMIC_RELEASE);
+        __atomic_store_n(reinterpret_cast<M*>(to), value, __ATOMIC_RELEASE);
       else
         std::memcpy(to, &value, sizeof(M));
     });
