@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include "tests/program/shapes.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
 namespace sluice::program {
@@ -50,7 +49,7 @@ TEST(Programs, MadeOfOthersAreWhatBuildingGives) {
   Random random(test::fresh_seed());
   std::size_t n_made = 0;
   std::size_t n_derived = 0;
-  for (int round = 0; round < (test::kIsSanitized ? 6 : 12); ++round) {
+  for (int round = 0; round < 12; ++round) {
     const model::ModelConfig config = random_config(random);
     const Tiling tiling = random_tiling(random);
     Programs programs(config, tiling, false);
@@ -62,7 +61,8 @@ TEST(Programs, MadeOfOthersAreWhatBuildingGives) {
     n_made += programs.n_made();
     n_derived += programs.n_derived();
   }
-  EXPECT_LT(n_derived, n_made);
+  // About a tenth of 480 shapes is like an earlier one, 48 with a standard deviation of 7.
+  EXPECT_LT(n_derived, n_made * 96 / 100);
   EXPECT_GT(n_derived, n_made / 20);
 }
 
