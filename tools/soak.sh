@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 cmake --preset release -DSLUICE_TESTS=ON >/dev/null
 cmake --build --preset release -j "${JOBS:-$(nproc)}"
 end=$((SECONDS + 60 * $1))
+export SLUICE_TEST_SEED=fresh
 rounds=0
 while [ $SECONDS -lt $end ]; do
   ctest --test-dir build -j "${JOBS:-$(nproc)}" --output-on-failure --no-tests=error >build/soak.log || {

@@ -82,7 +82,7 @@ TEST(Bf16, RoundsToNearestTiesToEven) {
 }
 
 TEST(Bf16, NoNanBecomesANumber) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int i = 0; i < 100000; ++i) {
     const auto mantissa = static_cast<std::uint32_t>(test::pick(random, 1, 0x7FFFFF));
     const std::uint32_t sign = static_cast<std::uint32_t>(random()) & 0x80000000U;

@@ -30,7 +30,7 @@ TEST(Error, HostileTextIsEscapedAndCut) {
 }
 
 TEST(Error, AnyBytesBecomeOnePrintableLine) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 20000; ++round) {
     std::string bytes(test::pick(random, 0, 40), '\0');
     for (char& c : bytes) c = static_cast<char>(random());

@@ -20,7 +20,7 @@ std::vector<std::byte> random_bytes(test::Random& random, std::size_t n) {
 }
 
 TEST(Hash, PiecesGiveWhatTheWholeGives) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (const std::size_t size : {0U, 1U, 17U, 240U, 241U, 1024U, 100000U}) {
     const std::vector<std::byte> bytes = random_bytes(random, size);
     Hasher hasher;
@@ -39,7 +39,7 @@ TEST(Hash, IsXxh3) {
 }
 
 TEST(Hash, EveryBitCounts) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   std::vector<std::byte> bytes = random_bytes(random, 300);
   std::set<std::string> seen = {hash128(bytes).hex()};
   for (std::byte& byte : bytes) {

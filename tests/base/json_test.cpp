@@ -57,7 +57,7 @@ Json random_document(test::Random& random, std::size_t depth) {
 }
 
 TEST(Json, WhatWasWrittenIsRead) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 2000; ++round) {
     const Json document = random_document(random, 5);
     ASSERT_EQ(parse_json(document.dump(static_cast<int>(test::pick(random, 0, 3)) - 1), "x"), document);
@@ -66,7 +66,7 @@ TEST(Json, WhatWasWrittenIsRead) {
 
 // Every text is JSON for both or for neither, and means the same: valid documents damaged at random.
 TEST(Json, AgreesWithNlohmann) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   static constexpr std::string_view kPieces[] = {"\\u00e9",
                                                  "\\ud83d\\ude00",
                                                  "\\ud800",

@@ -29,7 +29,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 TEST(MappedFile, HoldsTheFilesBytes) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   for (const std::size_t size : {0U, 1U, 4095U, 4096U, 4097U, 100000U}) {
     std::string bytes(size, '\0');
@@ -71,7 +71,7 @@ std::size_t pages_in_use(const MappedFile& file) {
 TEST(MappedFile, DropsWholePagesAndReadsThemAgain) {
   const std::size_t page = 4096;
   if (::sysconf(_SC_PAGESIZE) != 4096) GTEST_SKIP() << "pages of another size";
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   std::string bytes(40 * page + 100, '\0');
   for (char& c : bytes) c = static_cast<char>(random());

@@ -115,7 +115,7 @@ std::string random_bytes(test::Random& random, std::size_t size) {
 }
 
 TEST(Utf8, TextInPiecesIsTheTextInOne) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 20000; ++round) {
     const std::string text = random_bytes(random, test::pick(random, 0, 24));
     std::string shown;

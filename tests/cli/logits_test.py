@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import resource
 import signal
 import struct
@@ -12,6 +11,7 @@ import unittest
 
 from harness import (FAILED, GOLDEN, INTERRUPTED, SLUICE, TIMEOUT, CliTest, config_json, cpu_seconds, environment,
                      read_npy, relative_rms, tensor_shapes, write_known_model, write_safetensors)
+from seeded import seeded
 
 # Of tests/oracle/golden_test.cpp, where it is derived: fp32 sums in another order than the reference's.
 TOLERANCE = 1e-5
@@ -54,9 +54,7 @@ class Logits(CliTest):
         self.assertGreater(relative_rms(got, want), 100 * TOLERANCE)
 
     def test_pieces_change_nothing(self):
-        seed = int.from_bytes(os.urandom(4), "little")
-        print("seed", seed)
-        rng = random.Random(seed)
+        rng = seeded(self.id())
         for folder, prompts in rng.sample(list(cases()), 4):
             tokens = max(prompts, key=len)
             lengths, left = [], len(tokens)

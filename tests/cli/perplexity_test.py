@@ -1,11 +1,10 @@
 """sluice perplexity against the same score computed here from `sluice logits`, window by window."""
 
 import math
-import os
-import random
 import unittest
 
 from harness import FAILED, GOLDEN, SOURCE, WRONG_USAGE, CliTest, read_npy, write_known_model
+from seeded import seeded
 
 DEMO = SOURCE / "models" / "demo"
 # Each nll is summed in double from the same fp32 logits; only the order of at most 10^3 additions may differ.
@@ -38,9 +37,7 @@ class Perplexity(CliTest):
             yield [values[row * columns : (row + 1) * columns] for row in range(rows)], piece
 
     def test_against_the_logits_of_each_window(self):
-        seed = int.from_bytes(os.urandom(4), "little")
-        print("seed", seed)
-        rng = random.Random(seed)
+        rng = seeded(self.id())
         words = "What is the colour of a carrot? 17 + 25 = 42, and so on; naïve €5\n".split(" ")
         for n in (3, rng.randint(4, 12), 2 * rng.randint(4, 12), 2 * rng.randint(4, 12) + 1):
             text = " ".join(rng.choice(words) for _ in range(2 * n + rng.randint(8, 30)))

@@ -48,7 +48,7 @@ class CpuBackendBits : public testing::Test {
  protected:
   CpuBackendBits() { model_.fill(2); }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   model::RandomModel model_{wide_config(), random_()};
   std::size_t vocab_ = model_.model().config.vocab_size;
 };

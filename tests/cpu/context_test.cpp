@@ -109,7 +109,7 @@ class CpuContext : public testing::Test {
     return want;
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   test::RandomModel original_{long_config(), random_};
   model::Model model_ = sharpened(original_.model());
   std::size_t vocab_ = model_.config.vocab_size;

@@ -64,7 +64,7 @@ TEST(Backoff, IsShorterWithMoreThreadsThanProcessors) {
 // Threads in a ring, each passing plain data on by a counter, with every patience: asleep, awake and in between, so that
 // bumps meet sleepers at all moments. A lost wake-up hangs, a missing edge is a race for ThreadSanitizer.
 TEST(Counter, PassesDataAlongAChainAwakeAndAsleep) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   constexpr std::size_t kThreads = 4;
   constexpr std::size_t kLinks = 200;
   for (int round = 0; round < 20; ++round) {

@@ -216,7 +216,7 @@ class Delta : public testing::TestWithParam<const Kernels*> {
     return draw_span(random_, kind, rows, key_dim, value_dim);
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   const Kernels& k_ = *GetParam();
   DeltaScratch scratch_;
 

@@ -44,7 +44,7 @@ const Kernels& failing_kernels() {
 }
 
 TEST(CpuFailure, InATaskIsOneErrorAndWhatIsResetGoesOn) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::RandomModel model(test::small_config(), random);
   const std::vector<std::int32_t> tokens = random_tokens(random, kContext, model.model().config.vocab_size);
   const std::vector<std::size_t> pieces = {20, 1, 3, 40};
@@ -67,7 +67,7 @@ TEST(CpuFailure, InATaskIsOneErrorAndWhatIsResetGoesOn) {
 
 // Errors of the model's files, say, keep their text.
 TEST(CpuFailure, ThatSaysWhatItIsIsPassedOn) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::RandomModel model(test::small_config(), random);
   static Kernels kernels = kPortableKernels;
   kernels.add = [](const float*, std::size_t, float*) { throw Error("no good", "a file"); };

@@ -26,7 +26,7 @@ constexpr std::uint16_t kPoison = 0xABCD;
 
 class Flash : public testing::TestWithParam<const Kernels*> {
  protected:
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   const Kernels& k_ = *GetParam();
 };
 

@@ -93,7 +93,7 @@ std::uint32_t draw_sum(Random& random, std::size_t kind) {
 
 TEST(EmulatedDots, HaveTheProcessorsBits) {
   if (!__builtin_cpu_supports("avx512bf16")) GTEST_SKIP() << "no AVX512_BF16 here";
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int i = 0; i < 40000; ++i) {
     Lanes sums{};
     Lanes a{};

@@ -149,7 +149,7 @@ double error_bound(std::size_t depth, double size) {
 }
 
 TEST(Matmul, AgreesWithAPlainLoop) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::size_t n_elements = 0;
   std::size_t n_noticed = 0;
   for (std::size_t rows = 1; rows <= 40; ++rows) {
@@ -186,7 +186,7 @@ TEST(Matmul, AgreesWithAPlainLoop) {
 }
 
 TEST(Matmul, ARowsBitsDontDependOnWhatIsBesideIt) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (std::size_t rows = 1; rows <= 40; ++rows) {
     const Shape shape = draw_shape(random, rows);
     const Operands operands(random, shape);
@@ -211,7 +211,7 @@ TEST(Matmul, ARowsBitsDontDependOnWhatIsBesideIt) {
 }
 
 TEST(Matmul, EmulatedTablesHaveTheProcessorsBits) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::size_t n_pairs = 0;
   for (const Kernels* emulated : emulated_tables()) {
     for (const Kernels* real : all_tables()) {

@@ -70,7 +70,7 @@ std::vector<double> logits_of(const model::Model& model, const std::vector<std::
 
 // Without roundings it is the oracle.
 TEST(RoundedOracle, IsTheOracle) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const test::RandomModel model(random_config(random), random);
   const std::vector<std::int32_t> tokens = random_tokens(random, 20, model.model().config.vocab_size);
   auto state = oracle::empty_state<double>(model.model().config);
@@ -118,7 +118,7 @@ void expect_agreement(const model::Model& model, bool has_bf16_weights, Random& 
 }
 
 TEST(Layers, OfAnyShapeAgreeWithTheOracle) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int i = 0; i < (kIsSanitized ? 1 : 6); ++i) {
     const model::ModelConfig config = random_config(random);
     SCOPED_TRACE(describe(config));

@@ -57,7 +57,7 @@ double exact(float x) {
 
 class Kernel : public testing::TestWithParam<const Kernels*> {
  protected:
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   const Kernels& k_ = *GetParam();
 };
 

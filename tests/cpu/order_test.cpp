@@ -217,7 +217,7 @@ class CpuOrder : public testing::Test {
     });
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   test::RandomModel model_{config_of_many_tasks(), random_};
   Workers workers_;
   program::Tiling tiling_;

@@ -112,7 +112,7 @@ class PackedCacheTest : public testing::Test {
     change(bytes);
     folder_.write("model/model.safetensors", bytes);
   }
-  test::Random random_{test::fresh_seed()};
+  test::Random random_{test::seed_of_test()};
   test::TempFolder folder_;
 };
 
@@ -351,7 +351,7 @@ TEST_F(PackedCacheTest, WeightsThatAreNotFiniteAreRefusedAndNotKept) {
 }
 
 TEST(PackedWeights, AModelThatComesFromNoFileIsPacked) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   const test::RandomModel model(test::small_config(), random);
   const Loaded loaded = load(model.model(), 2, folder.path() / "cache");
@@ -360,7 +360,7 @@ TEST(PackedWeights, AModelThatComesFromNoFileIsPacked) {
 }
 
 TEST(ContentKey, IsThatOfTheBytes) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   std::string bytes((std::size_t{9} << 20U) + 12345, '\0');
   for (std::size_t i = 0; i < bytes.size(); i += 64) bytes[i] = static_cast<char>(random());

@@ -54,7 +54,7 @@ Stored random_matrix(Random& random, model::DType dtype, std::size_t rows, std::
 }
 
 TEST(Panels, HoldEveryWeightInItsPlace) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int round = 0; round < 300; ++round) {
     const model::DType dtype = std::array{model::DType::kBF16, model::DType::kBF16, model::DType::kF32,
                                           model::DType::kF16}[pick(random, 0, 3)];
@@ -94,7 +94,7 @@ TEST(Panels, HoldEveryWeightInItsPlace) {
 }
 
 TEST(Panels, SeeWhatIsNotFinite) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int round = 0; round < 100; ++round) {
     const std::size_t cols = pick(random, 1, 70);
     Stored stored = random_matrix(random, model::DType::kBF16, kLanes, cols);

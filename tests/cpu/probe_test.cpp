@@ -25,7 +25,7 @@ using test::Random;
 
 // Random words: one that is read twice in place of another changes the sum.
 TEST(ReadLoops, SumEveryWordOnce) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t n = kReadGranule * pick(random, 1, 9);
   ReservedMemory memory(n);
   std::vector<std::uint64_t> words(n / sizeof(std::uint64_t));

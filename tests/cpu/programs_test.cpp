@@ -73,7 +73,7 @@ class CpuPrograms : public testing::Test {
   std::size_t built() const { return backend_->statistics().programs_built; }
 
   static constexpr std::size_t kSlots = 8;
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   test::RandomModel model_{tiny_config(), random_};
   std::unique_ptr<Backend> backend_;
   std::vector<std::size_t> lengths_;

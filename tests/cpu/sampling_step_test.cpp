@@ -86,7 +86,7 @@ program::Step random_step(Random& random, std::vector<std::size_t>& lengths) {
 }
 
 TEST(SamplingStep, TokensAreWhatTheSamplerChoosesFromTheLogits) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const test::RandomModel model(many_tokens(), random);
   for (const Kernels* kernels : all_tables()) {
     SCOPED_TRACE(kernels->name);
@@ -116,7 +116,7 @@ TEST(SamplingStep, TokensAreWhatTheSamplerChoosesFromTheLogits) {
 }
 
 TEST(SamplingStep, ARowWithoutAPossibleTokenIsItsOwnTrouble) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const test::RandomModel model(many_tokens(), random);
   TableDevice device(model.model(), *all_tables().front(), 2, kSlots, 8);
   program::Choice masked = random_choice(random);
@@ -135,7 +135,7 @@ TEST(SamplingStep, ARowWithoutAPossibleTokenIsItsOwnTrouble) {
 }
 
 TEST(SamplingStep, OnlyRowsWithOutputMeetTheHead) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const model::ModelConfig config = many_tokens();
   for (int i = 0; i < 20; ++i) {
     program::StepShape shape;

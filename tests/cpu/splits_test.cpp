@@ -77,7 +77,7 @@ class CpuSplits : public testing::TestWithParam<const Kernels*> {
     return feed(*device_, 0, tokens, pieces);
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   model::RandomModel model_{split_config(), random_()};
   std::size_t vocab_ = model_.model().config.vocab_size;
   std::vector<std::int32_t> tokens_ = random_tokens(random_, kLongest + kAfter, vocab_);

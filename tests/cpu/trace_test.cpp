@@ -41,7 +41,7 @@ class CpuTrace : public testing::Test {
     return random_tokens(random_, n, model_.model().config.vocab_size);
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   model::RandomModel model_{test::small_config(), random_()};
 };
 
@@ -128,7 +128,7 @@ TEST_F(CpuTrace, KeepsTheFirstStepsThatFit) {
 }
 
 TEST(CpuTraceClock, IsThatOfTheMachine) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   model::RandomModel model(test::small_config(), random());
   model.fill(1);
   CpuOptions options;
@@ -145,7 +145,7 @@ TEST(CpuTraceClock, IsThatOfTheMachine) {
 }
 
 TEST(TaskBytes, SumToThoseOfEachOp) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int i = 0; i < 40; ++i) {
     const model::ModelConfig config = program::random_config(random);
     const model::RandomModel model(config, random());

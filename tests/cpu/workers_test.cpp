@@ -80,7 +80,7 @@ TEST(Workers, StopWithoutAJobAndSoonAfterOne) {
 
 // Pauses between rounds and inside them that cover awake, yielding and asleep on both sides.
 TEST(Workers, RoundsMeetWorkersAwakeAndAsleep) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Workers workers(3, on_usable_processors());
   std::vector<std::uint32_t> counts(3, 0);
   std::vector<std::size_t> naps(3);

@@ -66,7 +66,7 @@ std::vector<Question> all_questions() {
 // kPerFamily of each family, drawn afresh.
 std::vector<Question> drawn_questions() {
   std::vector<Question> questions = all_questions();
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   std::shuffle(questions.begin(), questions.end(), random);
   std::map<std::string, std::size_t> taken;
   std::erase_if(questions, [&](const Question& q) { return ++taken[q.family] > kPerFamily; });

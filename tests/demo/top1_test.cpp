@@ -47,7 +47,7 @@ std::vector<std::vector<std::int32_t>> sequences(const std::string& folder) {
   std::vector<std::string> lines;
   std::istringstream stream(read_text_file(folder + "/heldout.jsonl", 1U << 24U));
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   std::shuffle(lines.begin(), lines.end(), random);
   for (std::size_t i = 0; i < kQuestions; ++i) {
     const Json row = parse_json(lines[i], "heldout.jsonl");

@@ -216,7 +216,7 @@ TEST_F(Generate, StreamsWholeCharacters) {
 }
 
 TEST_F(Generate, EqualsTheTextUpToTheFirstStop) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   options_.max_tokens = 0;
   for (int round = 0; round < 300; ++round) {
     std::string text;

@@ -17,7 +17,7 @@ namespace sluice::engine {
 namespace {
 
 TEST(Penalties, ChangeLogitsAsTheirDefinitionsSay) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   std::uniform_real_distribution<float> uniform(-2.0F, 2.0F);
   constexpr std::size_t kVocab = 30;
   for (int round = 0; round < 200; ++round) {

@@ -54,7 +54,7 @@ std::size_t longest_beginning_of_a_stop(std::string_view text, const std::vector
 }
 
 TEST(StopText, GivesTheTextBeforeTheFirstStopForEveryCut) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   int found = 0;
   for (int round = 0; round < 20000; ++round) {
     std::vector<std::string> stops(pick(random, 0, 3));

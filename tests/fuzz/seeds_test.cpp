@@ -81,7 +81,7 @@ void spoil(std::string& text, test::Random& random) {
 }
 
 TEST_P(Fuzz, SpoiledSeedsEndInAnErrorOrNot) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   int n_refused = 0;
   const std::vector<fs::path> seeds = files_in(kFolder / "seeds" / GetParam().name);
   constexpr std::size_t kRuns = 600;

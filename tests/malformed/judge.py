@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import random
 import re
 import resource
 import shutil
@@ -14,6 +13,7 @@ import unittest
 
 from formats import tiny_config  # noqa: F401  (puts tests/cli on the path)
 from harness import FAILED, GOOD, SLUICE, environment
+from seeded import seeded
 
 SANITIZED = bool(os.environ.get("SLUICE_SANITIZE"))
 # Of CPU: a busy machine must not fail the test. That is what the program as users have it keeps to, and every release test run
@@ -98,9 +98,7 @@ def complaints(case, outcome):
 
 class MalformedTest(unittest.TestCase):
     def setUp(self):
-        seed = os.environ.get("SLUICE_TEST_SEED") or int.from_bytes(os.urandom(4), "little")
-        print(f"SLUICE_TEST_SEED={seed}")
-        self.rng = random.Random(int(seed))
+        self.rng = seeded(self.id())
 
     def in_parallel(self, cases):
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

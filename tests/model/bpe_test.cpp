@@ -3,13 +3,14 @@
 #include "model/bpe.h"
 
 #include <array>
-#include <iostream>
 #include <map>
 #include <random>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "tests/support/seed.h"
 
 namespace sluice::model {
 namespace {
@@ -63,9 +64,7 @@ std::vector<std::int32_t> by_definition(const RandomBpe& bpe, const std::string&
 }
 
 TEST(Bpe, MergesAsDefined) {
-  const unsigned seed = std::random_device{}();
-  std::cout << "seed " << seed << '\n';
-  std::mt19937 random(seed);
+  std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   for (int table = 0; table < 40; ++table) {
     const std::size_t n_letters = 1 + random() % 4;
     const RandomBpe made = random_bpe(random, n_letters, random() % 60);

@@ -195,7 +195,7 @@ TEST(ChatMessages, HostileInputsAreRefusedEarly) {
 
 // Any damage to a conversation is understood or refused, never more.
 TEST(ChatMessages, DamagedInputs) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const std::string text =
       R"({"messages":[{"role":"assistant","content":[{"type":"text","text":"a\u00e9"}],"reasoning_content":"r",)"
       R"("tool_calls":[{"function":{"name":"f","arguments":"{\"a\":[1.5e3,null]}"}}]},{"role":"tool","content":null}],)"
@@ -220,7 +220,7 @@ TEST(ChatMessages, DamagedInputs) {
 
 // repr(): the fewest digits that read back. The fewest are found here by trying "%.*e" with 1, 2, ... digits.
 TEST(PythonRepr, IsTheShortestThatReadsBack) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int i = 0; i < 20'000; ++i) {
     double value = 0;
     if (i % 2 == 0) {

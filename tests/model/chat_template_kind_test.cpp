@@ -83,7 +83,7 @@ TEST(TemplateKind, LayoutMakesNoDifference) {
 // Every small change of what Jinja sees is another template: a character less, another, or one more. Where the canonical form
 // stays the same, so does every rendering.
 TEST(TemplateKind, AnyOtherChangeIsSeen) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const std::string text = ours();
   const std::string canonical = canonical_template(text).value();
   std::size_t n_other = 0;

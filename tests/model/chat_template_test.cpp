@@ -157,7 +157,7 @@ TEST(ChatTemplate, ContentNeedNotBeUtf8) {
 
 // A turn that is added only adds text: what a prefix cache relies on, as long as no user turn is added.
 TEST(ChatTemplate, ResultsOnlyAddToThePrompt) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   std::vector<ChatMessage> messages = {{Role::kUser, "q"}};
   std::string before = render_chat(messages, Thinking::kOn);
   for (int i = 0; i < 50; ++i) {

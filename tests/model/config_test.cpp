@@ -47,7 +47,7 @@ std::string failure(const Json& json) {
 }
 
 TEST(Config, EveryNumberComesFromTheFile) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 300; ++round) {
     const test::Shapes shapes = test::random_shapes(random);
     const bool nested = random() % 2 == 0;

@@ -90,7 +90,7 @@ struct OneTensor {
 
 // Sizes around words and chunks; each place in turn or at random.
 TEST(CheckFinite, FindsOneBadNumberAmongAnyFiniteOnes) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (const Floats& type : types()) {
     for (const std::size_t n : {1U, 2U, 3U, 4U, 5U, 7U, 9U, 100U, 8191U, 8193U, 20001U}) {
       OneTensor tensor(random, type, n);
@@ -113,7 +113,7 @@ TEST(CheckFinite, FindsOneBadNumberAmongAnyFiniteOnes) {
 
 // 40 MB: several reports, whose borders don't cut a block, and the index counts from the tensor's beginning.
 TEST(CheckFinite, ReportsProgressByTheByte) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Floats& type = types()[10];  // blocks of 210 bytes
   ASSERT_EQ(type.type, DType::kQ6_K);
   const std::size_t n = 200'000;

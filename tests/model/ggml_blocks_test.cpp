@@ -98,7 +98,7 @@ TEST(GgmlBlocks, ThousandsOfBlocksHaveTheReferencesHash) {
 
 // Any run of blocks, at any alignment, is the same part of the whole; nothing around it is touched.
 TEST(GgmlBlocks, AnyRunOfBlocksIsThatPartOfTheWhole) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (const auto& [type, number] : kQuantized) {
     SCOPED_TRACE(name_of(type));
     const std::size_t block = block_size(type);

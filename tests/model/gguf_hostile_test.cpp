@@ -339,7 +339,7 @@ TEST(HostileGguf, PartsThatDoNotBelongTogetherAreErrors) {
 
 // Bytes changed at random: the file opens or gives an Error, and what opens can be read to its end.
 TEST(HostileGguf, RandomDamageNeverDoesWorse) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   const std::string good = small_file().file();
   std::size_t opened = 0;

@@ -37,7 +37,7 @@ namespace ggml = test::ggml;
 
 // Head counts and ratios, sizes, types, tying, MTP and layer pattern at random.
 TEST(GgufModel, IsTheSameAsItsSafetensors) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 100; ++round) {
     SCOPED_TRACE(round);
     const Shapes shapes = test::random_shapes(random);
@@ -101,7 +101,7 @@ TEST(GgufModel, GivesTheLogitsOfTransformers) {
 
 class GgufSpelling : public testing::Test {
  protected:
-  test::Random random_{test::fresh_seed()};
+  test::Random random_{test::seed_of_test()};
   File file_ = test::small_gguf(random_);
 };
 
@@ -131,7 +131,7 @@ TEST_F(GgufSpelling, OllamasSpellingIsUnderstood) {
 
 // ggml_n_dims leaves out trailing extents of one: a matrix of one row comes as a vector.
 TEST(GgufModel, AMatrixOfOneRowMayBeAVector) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Shapes shapes;
   shapes.key_heads = shapes.ratio = 1;
   File file = test::small_gguf(random, shapes);
@@ -220,7 +220,7 @@ void for_each_matrix(Weights& weights, const std::function<void(Matrix&)>& actio
 
 // llama.cpp's converter does so by --fuse-qkv. Views into the one tensor, of a plain type and of blocks.
 TEST(GgufModel, FusedProjectionsAreSplitByRows) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (std::size_t round = 0; round <= block_types().size(); ++round) {
     Shapes shapes = wide_shapes();
     shapes.mtp_layers = 2;
@@ -255,7 +255,7 @@ TEST(GgufModel, FusedProjectionsAreSplitByRows) {
 // The rows are those of the stored blocks, in the stored order, and the oracle computes with them what it computes with the
 // same numbers in fp32.
 TEST(GgufModel, QuantizedMatricesAreReadRowByRow) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (std::size_t first = 0; first < block_types().size(); first += 3) {
     const File file = quantized_file(random, first);
     const Model quantized = file.load();
@@ -289,7 +289,7 @@ TEST(GgufModel, QuantizedMatricesAreReadRowByRow) {
 }
 
 TEST(GgufModel, QuantizedVectorsAreRefused) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const File whole = test::small_gguf(random, wide_shapes());
   for (const GgufWriter::Tensor& right : whole.writer.tensors) {
     if (right.dimensions.size() != 1 || right.dimensions[0] % 32 != 0) continue;

@@ -31,7 +31,7 @@ constexpr LayerKind A = LayerKind::kAttention;
 
 class GgufFile : public testing::Test {
  protected:
-  test::Random random_{test::fresh_seed()};
+  test::Random random_{test::seed_of_test()};
   File file_ = test::small_gguf(random_);
 };
 

@@ -89,7 +89,7 @@ GgufWriter random_tensors(test::Random& random) {
 }
 
 TEST(Gguf, TensorsThatWereWrittenAreRead) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   for (int round = 0; round < 300; ++round) {
     const GgufWriter writer = random_tensors(random);

@@ -115,7 +115,7 @@ std::string random_text(test::Random& random, const std::vector<std::string>& pa
 }
 
 TEST(GgufTokenizer, GivesTheIdsOfItsTokenizerJson) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Json json = read_json(kGolden / "tokenizer.json");
   const Lists lists(json);
   const Tokenizer want = Tokenizer::from_path(kGolden);
@@ -154,7 +154,7 @@ TEST(GgufTokenizer, ThePatternIsThatOfPre) {
       "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
   const Tokenizer want = Tokenizer::from_definition(parse_tokenizer_json(json.dump(), "json"));
   const Tokenizer got = load(lists.writer());
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const std::vector<std::string> parts = {"\u0915\u094d\u0937", "a\u0323", "word", "1 2",
                                           "\u0e01\u0e34",       "'ll"};
   for (int i = 0; i < 300; ++i) {

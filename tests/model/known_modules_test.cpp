@@ -27,7 +27,7 @@ const std::vector<std::string>& parts() {
 }
 
 TEST(KnownModules, OfGgufHaveAWeightAndNothingElse) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::GgufModelFile whole = test::small_gguf(random);
   for (const test::GgufWriter::Tensor& tensor : whole.writer.tensors) {
     if (!tensor.name.ends_with(kWeight)) continue;
@@ -42,7 +42,7 @@ TEST(KnownModules, OfGgufHaveAWeightAndNothingElse) {
 
 // llama.cpp takes the biases of both forms with the fused weight.
 TEST(KnownModules, OfGgufAreTheSameFused) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   test::GgufModelFile whole = test::small_gguf(random);
   const auto expect_refused = [](test::GgufModelFile file, const std::string& name) {
     file.writer.tensor(name, test::ggml::kF32, {1}, "abcd");
@@ -64,7 +64,7 @@ TEST(KnownModules, OfGgufAreTheSameFused) {
 }
 
 TEST(KnownModules, OfSafetensorsHaveAWeightAndNothingElse) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::Shapes shapes;
   const std::vector<StoredTensor> whole = test::CheckpointTensors(random, shapes, "model.").draw();
   for (const StoredTensor& tensor : whole) {
@@ -83,7 +83,7 @@ TEST(KnownModules, OfSafetensorsHaveAWeightAndNothingElse) {
 
 // Whatever else a file holds is the caller's to speak of.
 TEST(KnownModules, OthersAreSkipped) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   test::GgufModelFile file = test::small_gguf(random);
   const std::vector<std::string> others = {
       "blk.9.attn_q.bias", "blk.2.attn_sinks.weight", "v.blk.0.attn_q.bias", "extra", ".bias", "bias"};

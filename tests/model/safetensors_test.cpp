@@ -45,7 +45,7 @@ std::vector<StoredTensor> random_tensors(test::Random& random) {
 
 // Any number of tensors of any shape, scalars and empty ones among them, at any alignment.
 TEST(Safetensors, WhatWasWrittenIsRead) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   for (int round = 0; round < 300; ++round) {
     const std::vector<StoredTensor> tensors = random_tensors(random);
@@ -236,7 +236,7 @@ TEST(HostileSafetensors, NamesAreEscapedInMessages) {
 
 // Bytes changed at random: the file opens or gives an Error, and what opens can be read to its end.
 TEST(HostileSafetensors, RandomDamageNeverDoesWorse) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const test::TempFolder folder;
   const std::string good = test::safetensors_file({{"a", "F32", {2, 3}, std::string(24, 'x')},
                                                    {"b", "BF16", {5}, std::string(10, 'y')},

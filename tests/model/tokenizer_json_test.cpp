@@ -3,7 +3,6 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
-#include <iostream>
 #include <optional>
 #include <random>
 #include <string>
@@ -16,6 +15,7 @@
 #include "base/mapped_file.h"
 #include "model/tokenizer.h"
 #include "model/tokenizer_definition.h"
+#include "tests/support/seed.h"
 
 namespace sluice::model {
 namespace {
@@ -215,9 +215,7 @@ TEST(TokenizerJson, EveryTruncationIsAnError) {
 
 // Whatever changes in the file, it is an Error or a tokenizer that works.
 TEST(TokenizerJson, RandomDamageNeverCrashes) {
-  const unsigned seed = std::random_device{}();
-  std::cout << "seed " << seed << '\n';
-  std::mt19937 random(seed);
+  std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   for (int i = 0; i < 150; ++i) {
     std::string text = golden_text();
     for (auto n = 1 + random() % 3; n > 0; --n) {

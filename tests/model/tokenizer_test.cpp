@@ -5,7 +5,6 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <random>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "base/mapped_file.h"
 #include "base/utf8.h"
 #include "model/nfc.h"
+#include "tests/support/seed.h"
 
 namespace sluice::model {
 namespace {
@@ -29,9 +29,7 @@ const Tokenizer& tokenizer() {
 }
 
 std::mt19937 seeded() {
-  const unsigned seed = std::random_device{}();
-  std::cout << "seed " << seed << '\n';
-  return std::mt19937(seed);
+  return std::mt19937(static_cast<std::uint32_t>(test::seed_of_test()));
 }
 
 // Bytes of all kinds; mostly not UTF-8.

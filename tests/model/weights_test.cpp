@@ -181,7 +181,7 @@ void expect_model(const Model& model, const Expected& expected, const std::strin
 
 // Head counts, ratios, sizes, storage types, prefix, tying and layer pattern at random.
 TEST(Weights, AreTheStoredNumbersInCanonicalForm) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   for (int round = 0; round < 150; ++round) {
     SCOPED_TRACE(round);
     const Shapes shapes = test::random_shapes(random);
@@ -232,7 +232,7 @@ Checkpoint small_checkpoint(test::Random& random, Shapes shapes = {}, const std:
 }
 
 TEST(Weights, TheModelOwnsWhatItMapsAndReportsProgress) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint checkpoint = small_checkpoint(random);
   const test::TempFolder folder;
   test::write_checkpoint(folder, checkpoint.config, checkpoint.tensors);
@@ -250,7 +250,7 @@ TEST(Weights, TheModelOwnsWhatItMapsAndReportsProgress) {
 }
 
 TEST(Weights, WhatIsNotTheLanguageModelsIsSkippedByName) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Shapes shapes;
   shapes.tied = true;
   Checkpoint checkpoint = small_checkpoint(random, shapes, kNested);
@@ -271,7 +271,7 @@ TEST(Weights, WhatIsNotTheLanguageModelsIsSkippedByName) {
 
 // transformers 5.12.1 warns and doesn't tie them (PreTrainedModel.tie_weights).
 TEST(Weights, AHeadThatIsNotTheEmbeddingCountsEvenIfTheConfigTiesThem) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Shapes shapes;
   shapes.tied = true;
   Checkpoint checkpoint = small_checkpoint(random, shapes);
@@ -289,7 +289,7 @@ TEST(Weights, AHeadThatIsNotTheEmbeddingCountsEvenIfTheConfigTiesThem) {
 }
 
 TEST(Weights, TheHeadMayStandUnderThePrefix) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Checkpoint checkpoint = small_checkpoint(random, {}, kNested);
   checkpoint.config = test::nested_config(checkpoint.config);
   checkpoint.named("lm_head.weight").name = "model.language_model.lm_head.weight";
@@ -297,7 +297,7 @@ TEST(Weights, TheHeadMayStandUnderThePrefix) {
 }
 
 TEST(Weights, EveryMissingTensorIsNamed) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint whole = small_checkpoint(random);
   for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
     Checkpoint checkpoint = whole;
@@ -307,7 +307,7 @@ TEST(Weights, EveryMissingTensorIsNamed) {
 }
 
 TEST(Weights, EveryWrongShapeIsNamedWithBothShapes) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint whole = small_checkpoint(random);
   for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
     Checkpoint checkpoint = whole;
@@ -329,7 +329,7 @@ TEST(Weights, EveryWrongShapeIsNamedWithBothShapes) {
 }
 
 TEST(Weights, ATypeThatIsNotReadIsNamed) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint whole = small_checkpoint(random);
   for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
     Checkpoint checkpoint = whole;
@@ -344,7 +344,7 @@ TEST(Weights, ATypeThatIsNotReadIsNamed) {
 
 // Vectors are looked at when the model is loaded, matrices when somebody asks: they stay on disk until they are needed.
 TEST(Weights, NanAndInfinityAreErrorsThatNameTheTensor) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint whole = small_checkpoint(random);
   for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
     Checkpoint checkpoint = whole;
@@ -367,7 +367,7 @@ TEST(Weights, NanAndInfinityAreErrorsThatNameTheTensor) {
 }
 
 TEST(Weights, ADecayThatOverflowsIsAnError) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   Checkpoint checkpoint = small_checkpoint(random);
   StoredTensor& tensor = checkpoint.named("model.layers.1.linear_attn.A_log");
   tensor.dtype = "BF16";
@@ -378,7 +378,7 @@ TEST(Weights, ADecayThatOverflowsIsAnError) {
 }
 
 TEST(Weights, MtpIsCompleteOrAbsentOrNotConfigured) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint whole = small_checkpoint(random);
   Checkpoint absent = whole;
   std::erase_if(absent.tensors, [](const StoredTensor& t) { return t.name.starts_with("mtp."); });
@@ -394,7 +394,7 @@ TEST(Weights, MtpIsCompleteOrAbsentOrNotConfigured) {
 }
 
 TEST(Weights, AFolderThatIsNoModelIsOneClearError) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const Checkpoint checkpoint = small_checkpoint(random);
   const test::TempFolder folder;
   EXPECT_THAT(test::error_of([&] { load_model(folder.path() / "nowhere"); }),
@@ -409,7 +409,7 @@ TEST(Weights, AFolderThatIsNoModelIsOneClearError) {
 
 class Shards : public testing::Test {
  protected:
-  Shards() : random_(test::fresh_seed()), checkpoint_(small_checkpoint(random_)) {
+  Shards() : random_(test::seed_of_test()), checkpoint_(small_checkpoint(random_)) {
     folder_.write("config.json", checkpoint_.config.dump());
   }
 

@@ -40,7 +40,7 @@ class OracleBackend : public testing::Test {
     return backend_->run(step).logits;
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   test::RandomModel model_{test::small_config(), random_};
   std::size_t vocab_ = model_.model().config.vocab_size;
   std::unique_ptr<program::Backend> backend_ = make_backend(model_.model(), kSlots, kContext);

@@ -148,7 +148,7 @@ TEST_P(Golden, Fp64GivesTransformersLogits) {
 }
 
 TEST_P(Golden, Fp32GivesTransformersLogitsWhateverTheSplit) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const auto backend = oracle::make_backend(model_, 1, kContext);
   for (const GoldenPrompt& prompt : prompts_) {
     const std::size_t n = prompt.tokens.size();
@@ -163,7 +163,7 @@ TEST_P(Golden, Fp32GivesTransformersLogitsWhateverTheSplit) {
 
 // Each step holds a random piece of some of the prompts, in random order: no row may notice.
 TEST_P(Golden, RowsDoNotNoticeTheirNeighbours) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const std::size_t vocab = model_.config.vocab_size;
   const auto backend = oracle::make_backend(model_, prompts_.size(), kContext);
   std::vector<std::size_t> fed(prompts_.size(), 0);

@@ -61,7 +61,7 @@ TEST(Activations, AreExactAndNeverOverflow) {
 }
 
 TEST(Multiply, IsTheMatrixProductInEveryStoredType) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t rows = pick(random, 1, 40);
   const std::size_t cols = pick(random, 1, 60);
   std::vector<std::uint16_t> stored(rows * cols);
@@ -84,7 +84,7 @@ TEST(Multiply, IsTheMatrixProductInEveryStoredType) {
 }
 
 TEST(RmsNorm, GivesUnitMeanSquareTimesTheWeight) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t n = pick(random, 1, 300);
   const std::vector<double> x = normals(random, n, 3.0);
   const std::vector<float> ones(n, 1.0F);
@@ -108,7 +108,7 @@ TEST(RmsNorm, GivesUnitMeanSquareTimesTheWeight) {
 }
 
 TEST(L2Normalize, DividesByTheNormOfTheSum) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::vector<double> x = normals(random, pick(random, 1, 200), 0.01);
   const std::vector<double> before = x;
   double norm = 0;
@@ -123,7 +123,7 @@ TEST(L2Normalize, DividesByTheNormOfTheSum) {
 }
 
 TEST(RotaryEmbedding, TurnsPairsAsComplexNumbers) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t half = pick(random, 1, 40);
   const std::size_t head_dim = 2 * half + pick(random, 0, 50);
   const double theta = 1e7;
@@ -154,7 +154,7 @@ TEST(RotaryEmbedding, TurnsPairsAsComplexNumbers) {
 TEST(RotaryEmbedding, KnowsOnlyDistances) {
   // (R_m q)·(R_n k) depends on m - n alone. theta = 2^16 over 16 pairs gives the inverse frequencies 2^-j,
   // and with those every fp32 angle here is exact, so this holds to fp64 precision.
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::vector<double> q = normals(random, 37);
   const std::vector<double> k = normals(random, 37);
   const auto score = [&](std::size_t m, std::size_t n) {
@@ -175,7 +175,7 @@ TEST(RotaryEmbedding, KnowsOnlyDistances) {
 
 TEST(Attend, IsSoftmaxAttentionInOnePass) {
   // The other algorithm: online softmax (Milakov, Gimelshein, 2018), backwards through the positions.
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int round = 0; round < 20; ++round) {
     const std::size_t length = pick(random, 1, 90);
     const std::size_t n_kv_heads = pick(random, 1, 4);
@@ -214,7 +214,7 @@ TEST(Attend, StaysFiniteWhereExpWouldNot) {
 }
 
 TEST(ConvStep, IsTheCausalConvolutionOfTheWholeSequence) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (std::size_t kernel = 1; kernel <= 6; ++kernel) {
     const std::vector<float> taps = normals<float>(random, kernel);
     const std::vector<double> x = normals(random, pick(random, 1, 30));
@@ -285,7 +285,7 @@ std::vector<double> delta_rule_chunk(std::vector<double>& S, const std::vector<d
 }
 
 TEST(DeltaRule, EqualsItsChunkedForm) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::uniform_real_distribution<double> uniform(0.0, 1.0);
   for (const std::size_t rows : {1U, 2U, 17U, 63U, 64U, 65U, 130U}) {
     const std::size_t dk = pick(random, 1, 24);
@@ -337,7 +337,7 @@ TEST(DeltaRule, RecallsWhatItStored) {
 }
 
 TEST(GatedNorm, NormsFirstThenGates) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t n = pick(random, 2, 100);
   const std::vector<double> x = normals(random, n);
   const std::vector<double> gate = normals(random, n);
@@ -356,7 +356,7 @@ TEST(Feed, InFp32StaysNearFp64) {
   // About 25 ops with up to 27 terms each lie between token and logits, so some 25 * sqrt(27) roundings of
   // 6e-8: 8e-6 relative rms. A norm of a vector that happens to be small amplifies what came before it: a
   // factor of ten for that.
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const test::RandomModel random_model(test::small_config(), random);
   const model::Model& model = random_model.model();
   SequenceState<float> single = empty_state<float>(model.config);

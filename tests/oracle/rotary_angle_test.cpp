@@ -31,7 +31,7 @@ TEST(RotaryEmbedding, TurnsByFp32Angles) {
   // within 1e-9 of an fp32 number by chance in one case of 4000 or fewer. sine and cosine are fp64 here: 1e-15.
   constexpr std::size_t kHalf = 32;
   constexpr double kTheta = 1e7;
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const std::size_t position = test::pick(random, 20000, 260000);
   std::vector<double> head(2 * kHalf, 0.0);
   for (std::size_t j = 0; j < kHalf; ++j) head[j] = 1.0;

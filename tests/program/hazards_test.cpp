@@ -206,7 +206,7 @@ void mutate(Program& program, Random& random) {
 }
 
 TEST(Hazards, AreJudgedAsByBruteForce) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const int n_programs = kIsSanitized ? 2 : 20;
   const int n_mutants = kIsSanitized ? 20 : 50;
   int n_safe = 0;

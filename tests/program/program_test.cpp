@@ -29,7 +29,7 @@ using test::pick;
 using test::Random;
 
 TEST(Program, EveryShapeIsSafe) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int i = 0; i < (kIsSanitized ? 6 : 60); ++i) {
     const ModelConfig config = random_config(random);
     const Program program = build(config, random_shape(random), random_tiling(random));
@@ -46,7 +46,7 @@ TEST(Program, TheModelsOfTheFamilyAreSafe) {
   const std::vector<StepShape> shapes = {make_shape({{1, 1}}, {0}), make_shape({{1, 5000}, {1, 4}}, {0, 1}),
                                          make_shape({{512, 512}}, {511}),
                                          make_shape({{1, 100}, {1, 2000}, {300, 300}}, {0, 1, 301})};
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (const ModelConfig& config : configs) {
     const std::size_t only = pick(random, 0, shapes.size() - 1);
     for (std::size_t i = 0; i < shapes.size(); ++i) {
@@ -60,7 +60,7 @@ TEST(Program, TheModelsOfTheFamilyAreSafe) {
 }
 
 TEST(Program, DroppingOrWeakeningAnyWaitIsNoticed) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t step = kIsSanitized ? 16 : 1;  // of the tasks whose waits are tried
   for (const Program& good : small_programs()) {
     ASSERT_EQ(verify(good), "");
@@ -85,7 +85,7 @@ TEST(Program, DroppingOrWeakeningAnyWaitIsNoticed) {
 }
 
 TEST(Program, OtherMistakesAreNoticed) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const std::size_t step = kIsSanitized ? 16 : 1;
   for (const Program& good : small_programs()) {
     for (std::size_t task = pick(random, 0, step - 1); task < good.tasks.size(); task += step) {
@@ -146,7 +146,7 @@ TEST(Program, TilesThatOverlapOrLeaveHolesAreNoticed) {
 // A simulation with nothing but the waits: every order that it draws runs each task once, and a task only when all
 // tasks that it depends on by its data (found by brute force) have run.
 TEST(Program, AdversarialOrdersKeepTheWaits) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int i = 0; i < 10; ++i) {
     const Program program = build(random_config(random), random_shape(random, 3), random_tiling(random));
     std::set<std::vector<std::uint32_t>> orders;

@@ -46,7 +46,7 @@ StepShape random_near_shape(Random& random) {
 }
 
 TEST(Programs, MadeOfOthersAreWhatBuildingGives) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::size_t n_made = 0;
   std::size_t n_derived = 0;
   for (int round = 0; round < 12; ++round) {

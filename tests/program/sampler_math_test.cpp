@@ -104,7 +104,7 @@ TEST(PortableLog, IsWithinItsBound) {
 }
 
 TEST(Gumbel, IsFiniteAndRightForEveryKindOfWord) {
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const auto look = [](std::uint32_t word) {
     // u and 1 - u are exact in double.
     const double u = (static_cast<double>(word) + 0.5) * 0x1p-32;

@@ -171,7 +171,7 @@ TEST(Sampling, DrawsAndSeedsAreIndependent) {
 TEST(Sampling, IsTheGumbelMaxOfTheDefinition) {
   // Differential: the same choice recomputed in double from Philox's words (checked by themselves), for
   // logits with ties and holes and every mix of settings. Skipped where rounding may decide.
-  test::Random random(test::fresh_seed());
+  test::Random random(test::seed_of_test());
   const auto uniform = [&](double low, double high) {
     return std::uniform_real_distribution<>(low, high)(random);
   };

@@ -12,6 +12,7 @@
 #include "ptx/virtual_time.h"
 #include "tests/ptx/ptx_run.h"
 #include "tests/ptx/race_script.h"
+#include "tests/support/seed.h"
 
 namespace sluice::ptx {
 namespace {
@@ -56,9 +57,7 @@ TEST(Profile, WavefrontsOfAWarp) {
 }
 
 TEST(Profile, ShortCutsCountWhatEveryLaneWould) {
-  const std::uint32_t seed = std::random_device{}();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
+  std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   for (int i = 0; i < 2000; ++i) {
     const std::uint32_t size = 1U << random() % 5;
     const std::uint32_t mask = random() % 2 == 0 ? ~0U : static_cast<std::uint32_t>(random()) | 1U;

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/ptx/race_script.h"
+#include "tests/support/seed.h"
 
 namespace sluice::ptx {
 namespace {
@@ -228,9 +229,7 @@ TEST(RaceDetector, SharedMemoryIsUninitialisedUntilWritten) {
 // Against the definition: random programs of plain accesses and barriers in one block, whose order is computed for every pair
 // of accesses by reachability over single lanes.
 TEST(RaceDetector, AgreesWithTheDefinitionOnRandomPrograms) {
-  const std::uint32_t seed = std::random_device{}();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
+  std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
   std::size_t racy = 0;
   for (int program = 0; program < 300; ++program) {

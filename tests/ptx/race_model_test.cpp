@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/ptx/race_script.h"
+#include "tests/support/seed.h"
 
 namespace sluice::ptx {
 namespace {
@@ -231,9 +232,7 @@ class RandomExecution {
 
 // What follows a race is undefined, so the first one counts: the detector must find it, and nothing that is none.
 TEST(RaceModel, DetectorAgreesOnRandomExecutions) {
-  const std::uint32_t seed = std::random_device{}();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
+  std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   std::size_t racy = 0;
   constexpr std::size_t kExecutions = 20000;
   for (std::size_t i = 0; i < kExecutions; ++i) {

@@ -214,7 +214,7 @@ std::vector<float> make_activations(Random& random, std::size_t kind, std::size_
 }
 
 TEST(Screen, EveryLogitIsWithinItsBounds) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   std::size_t n_known = 0;
   for (int round = 0; round < (kIsSanitized ? 2 : 12); ++round) {
     const std::size_t depths[] = {pick(random, 1, 9), pick(random, 10, 300), 1024};
@@ -250,7 +250,7 @@ TEST(Screen, EveryLogitIsWithinItsBounds) {
 // Sums whose roundings all go the same way: products of the same two numbers, as many as make the sum's last bit larger
 // than the product's.
 TEST(Screen, RoundingOfTheSumsIsWithinTheBounds) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   constexpr std::size_t kDepth = 1024;
   for (int round = 0; round < (kIsSanitized ? 4 : 40); ++round) {
     std::vector<std::vector<float>> rows;
@@ -275,7 +275,7 @@ TEST(Screen, RoundingOfTheSumsIsWithinTheBounds) {
 // Gaussian rows of 1,024: the largest of a row is 3.3 (2.8 to 4.6) standard deviations, a level that / 127, its error that
 // / √12 on average; so the bound is √1024 · 3.3 / 127 / √12 = 0.24 (0.2 to 0.34) standard deviations of the logit.
 TEST(Screen, BoundsAreAsTightAsEightBitsAllow) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   constexpr std::size_t kDepth = 1024;
   std::vector<std::vector<float>> rows;
   for (std::size_t lane = 0; lane < kLanes; ++lane) rows.push_back(gaussian(random, kDepth, 0.02F));
@@ -290,7 +290,7 @@ TEST(Screen, BoundsAreAsTightAsEightBitsAllow) {
 }
 
 TEST(Screen, AllTablesGiveTheSameBits) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (int round = 0; round < (kIsSanitized ? 5 : 30); ++round) {
     const std::size_t depth = screen_depth(pick(random, 1, 200));
     const std::size_t n_panels = pick(random, 1, 11);
@@ -324,7 +324,7 @@ TEST(Screen, AllTablesGiveTheSameBits) {
 
 // As many rows as Qwen3.5's head has, of its width, one panel after the other.
 TEST(Screen, AFewOfAllRowsOfALargeHeadReachTheAnswer) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   constexpr std::size_t kDepth = 1024;
   const std::size_t n_panels = kIsSanitized ? 100 : 248320 / kLanes;
   const Kernels& kernels = *all_tables().front();

@@ -131,7 +131,7 @@ std::int32_t chosen_by_screening(Bounds bounds, const Choice& choice, ScreenRule
 
 // A million draws.
 TEST(Screening, ChoosesWhatAllLogitsChoose) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const int n_draws = test::kIsSanitized ? 20000 : 1000000;
   std::map<ScreenRule, std::size_t> draws;
   std::map<ScreenRule, std::size_t> saved;  // in which some panel was left out

@@ -187,7 +187,7 @@ Comparison compare(const model::Model& model, const Kernels& kernels, Random& ra
 }
 
 TEST(ScreenedHead, ChoosesTheFullHeadsTokensFromHardHeads) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   const model::ModelConfig config = config_of(kManyTokens, 16);
   for (const HeadModel::Kind kind : HeadModel::kKinds) {
     const bool is_bf16 = pick(random, 0, 3) != 0;
@@ -204,7 +204,7 @@ TEST(ScreenedHead, ChoosesTheFullHeadsTokensFromHardHeads) {
 }
 
 TEST(ScreenedHead, ChoosesThemOnEveryTable) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (const Kernels* kernels : all_tables()) {
     for (const HeadModel::Kind kind : HeadModel::kKinds) {
       const model::ModelConfig config = config_of(pick(random, 300, 1000), pick(random, 5, 70));
@@ -217,14 +217,14 @@ TEST(ScreenedHead, ChoosesThemOnEveryTable) {
 }
 
 TEST(ScreenedHead, OfAWideModel) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   HeadModel model(config_of(kIsSanitized ? 512 : 8192, 1024), HeadModel::Kind::kUniform, true, random);
   const Comparison all = compare(model.model(), *all_tables().front(), random, 20, "K 1024");
   EXPECT_GT(all.screened, 0U);
 }
 
 TEST(ScreenedHead, ActivationsThatAreNoNumbers) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   for (const float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 3e38F}) {
     HeadModel model(config_of(1000, 24), HeadModel::Kind::kUniform, true, random);
     model.model().weights.norm[pick(random, 0, 23)] = bad;
@@ -233,7 +233,7 @@ TEST(ScreenedHead, ActivationsThatAreNoNumbers) {
 }
 
 TEST(ScreenedHead, RecomputesTheSamePanelsOnAnyNumberOfWorkers) {
-  Random random(test::fresh_seed());
+  Random random(test::seed_of_test());
   HeadModel model(config_of(9000, 16), HeadModel::Kind::kUniform, true, random);
   std::vector<std::size_t> lengths(kSlots, 0);
   std::vector<Step> steps;
@@ -279,7 +279,7 @@ class ScreenedBackend : public testing::Test {
     return choice;
   }
 
-  Random random_{test::fresh_seed()};
+  Random random_{test::seed_of_test()};
   HeadModel model_;
   std::unique_ptr<Backend> backend_;
   std::size_t position_ = 0;

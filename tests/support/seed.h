@@ -1,4 +1,5 @@
-// Random inputs are drawn fresh on every run; the seed is printed, and SLUICE_TEST_SEED repeats a run.
+// Random inputs are the same in every run, so that a failure is the change's and not the draw's. SLUICE_TEST_SEED=fresh
+// draws new ones, as `make soak` does; the seed is printed, and SLUICE_TEST_SEED=<number> repeats a run.
 #pragma once
 
 #include <cstdint>
@@ -6,17 +7,23 @@
 #include <iostream>
 #include <random>
 #include <string>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
 namespace sluice::test {
 
-// The seed of the running test; prints it.
-inline std::uint64_t fresh_seed() {
-  std::uint64_t seed = (std::uint64_t{std::random_device{}()} << 32U) | std::random_device{}();
-  if (const char* given = std::getenv("SLUICE_TEST_SEED")) seed = std::strtoull(given, nullptr, 10);
+// The seed of the running test, another one for every test (FNV-1a of its name); prints it.
+inline std::uint64_t seed_of_test() {
   const testing::TestInfo* test = testing::UnitTest::GetInstance()->current_test_info();
-  std::cout << (test != nullptr ? test->name() : "test") << ": SLUICE_TEST_SEED=" << seed << '\n';
+  const std::string name = test == nullptr ? "test" : std::string(test->test_suite_name()) + '.' + test->name();
+  std::uint64_t seed = 0xcbf29ce484222325;
+  for (const char c : name) seed = (seed ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  if (const char* given = std::getenv("SLUICE_TEST_SEED")) {
+    seed = given == std::string_view("fresh") ? (std::uint64_t{std::random_device{}()} << 32U) | std::random_device{}()
+                                              : std::strtoull(given, nullptr, 10);
+  }
+  std::cout << name << ": SLUICE_TEST_SEED=" << seed << '\n';
   return seed;
 }
 

@@ -46,7 +46,7 @@ class Stress : public testing::TestWithParam<Target> {
     return std::make_unique<Runner>(file.string(), GetParam().gpu);
   }
 
-  // Calls `body` with seeds that nobody has seen before.
+  // Calls `body` with seeds of the test's own.
   void for_seeds(const std::function<void(LaunchOptions)>& body) {
     constexpr int kSeeds = 3;
     for (int i = 0; i < kSeeds; ++i) {
@@ -71,7 +71,7 @@ class Stress : public testing::TestWithParam<Target> {
     return values;
   }
 
-  sluice::test::Random random_{sluice::test::fresh_seed()};
+  sluice::test::Random random_{sluice::test::seed_of_test()};
   fs::path folder_ = SLUICE_PTX_FOLDER;
 };
 
