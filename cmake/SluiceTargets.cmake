@@ -20,7 +20,7 @@ if(SLUICE_FUZZ)
 endif()
 
 # sluice_quickly_compiled(TARGET): what takes long to compile and little time to run. Under sanitizers that is what templates of
-# JSON, command line and test libraries come to; in release builds it is tests that measure nothing.
+# JSON, command line and test libraries come to; in release builds it is the command line and tests that measure nothing.
 function(sluice_quickly_compiled target)
   if(SLUICE_SANITIZE)
     target_compile_options(${target} PRIVATE -O0)
@@ -29,12 +29,23 @@ function(sluice_quickly_compiled target)
   endif()
 endfunction()
 
+# sluice_precompile(TARGET HEADER...): reads what most of a target's files include once for all of them, beside the standard
+# library: half of what compiling a test costs. A file still has to name what it uses: `make lint` builds without.
+function(sluice_precompile target)
+  target_precompile_headers(${target} PRIVATE <algorithm> <array> <cstdint> <filesystem> <fmt/format.h> <functional> <map>
+                            <memory> <optional> <span> <string> <string_view> <vector> ${ARGN})
+endfunction()
+
 # sluice_library(NAME DEPENDENCY...): the library sluice_NAME of all src/NAME/*.cpp.
 function(sluice_library name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cpp)
   add_library(sluice_${name} STATIC ${sources})
   target_link_libraries(sluice_${name} PUBLIC ${ARGN} PRIVATE sluice_options)
   target_include_directories(sluice_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  list(LENGTH sources n_sources)
+  if(n_sources GREATER 10)
+    sluice_precompile(sluice_${name})
+  endif()
 endfunction()
 
 # sluice_test(FOLDER LINK DEPENDENCY... [FILES FILE...] [LABELS LABEL...] [FIXTURES FIXTURE...]): the program test_FOLDER of
@@ -52,6 +63,10 @@ function(sluice_test name)
   target_compile_definitions(test_${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   if(NOT name MATCHES "^(cpu|portable|program|screen)$")  # these compute
     sluice_quickly_compiled(test_${name})
+  endif()
+  list(LENGTH sources n_sources)
+  if(n_sources GREATER 2)
+    sluice_precompile(test_${name} <gmock/gmock.h> <gtest/gtest.h>)
   endif()
   set(properties "")  # an empty value would vanish, and its name take the next one's place
   if(test_LABELS)
