@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "base/error.h"
 
@@ -39,6 +40,13 @@ double seconds_of(Workers& workers, const Job& job) {
   const auto start = Clock::now();
   workers.run(job);
   return Seconds(Clock::now() - start).count();
+}
+
+// That the calling thread has had.
+double processor_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 // "32768K" as Linux writes cache sizes.
@@ -174,14 +182,16 @@ Bandwidth ReadProbe::best() const {
 PeakProbe::PeakProbe(Workers& workers, std::string_view isa) : workers_(workers) {
   for (std::size_t unit = 0; unit < kUnits; ++unit) {
     loops_[unit] = &arithmetic_loop(isa, static_cast<Unit>(unit));
-    // The first few rounds wake the unit and the workers; then double until it takes long enough to tell. The best of three:
-    // one that was interrupted would make all measurements too short.
+    // The first few rounds wake the unit and the workers; then double until it takes long enough to tell. By a worker's own
+    // time: of a busy machine's, a few rounds that were interrupted look like many.
     std::size_t rounds = 1000;
     double seconds = 0;
     for (; seconds < kPeakTime / 8; rounds *= 2) {
-      const auto job = [&](std::size_t /*worker*/) { loops_[unit]->run(rounds); };
-      seconds = seconds_of(workers_, job);
-      for (int i = 1; i < 3; ++i) seconds = std::min(seconds, seconds_of(workers_, job));
+      workers_.run([&](std::size_t worker) {
+        const double start = processor_seconds();
+        loops_[unit]->run(rounds);
+        if (worker == 0) seconds = processor_seconds() - start;
+      });
     }
     rounds_[unit] = static_cast<std::size_t>(static_cast<double>(rounds) / 2 * kPeakTime / seconds) + 1;
   }
