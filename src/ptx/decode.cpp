@@ -9,22 +9,13 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "ptx/opcodes.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
 namespace {
 
 using Kind = Operand::Kind;
-
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const std::size_t dot = std::min(text.find('.'), text.size());
-    parts.emplace_back(text.substr(0, dot));
-    text.remove_prefix(std::min(dot + 1, text.size()));
-  }
-  return parts;
-}
 
 std::uint8_t row_width(Type type) {
   if (type == Type::kPred) return 0;
@@ -51,14 +42,6 @@ void directed(const Operation& op, const Rows& rows, std::uint32_t mask) {
   std::fesetround(kModes[static_cast<std::size_t>(op.rounding)]);
   op.inner(op, rows, mask);
   std::fesetround(FE_TONEAREST);
-}
-
-std::optional<Rounding> rounding_named(std::string_view name) {
-  if (name == "rn") return Rounding::kNearest;
-  if (name == "rz") return Rounding::kZero;
-  if (name == "rm") return Rounding::kDown;
-  if (name == "rp") return Rounding::kUp;
-  return std::nullopt;
 }
 
 constexpr std::pair<std::string_view, run::Special> kSpecials[] = {
@@ -100,15 +83,6 @@ constexpr std::pair<std::string_view, run::Special> kSpecials[] = {
 std::uint32_t width_of(run::Special special) {
   using enum run::Special;
   return special == kClock64 || special == kGlobaltimer || special == kGridid ? 8 : 4;
-}
-
-const FormTable& forms() {
-  static const FormTable table = [] {
-    FormTable made;
-    kernels().list_forms(made);
-    return made;
-  }();
-  return table;
 }
 
 }  // namespace
@@ -365,8 +339,8 @@ void FunctionDecoder::decode(const Instruction& instruction) {
     guard_negated_ = instruction.guard_negated;
   }
   const std::size_t first = built_.size();
-  words_ = split(instruction.opcode);
-  if (words_.empty()) fail("an empty opcode");
+  words_ = split_opcode(instruction.opcode);
+  if (words_.empty() || !is_opcode(words_)) unsupported();
   using Handler = void (FunctionDecoder::*)();
   static const std::map<std::string_view, Handler> kHandlers = {
       {"mov", &FunctionDecoder::mov},
@@ -427,8 +401,7 @@ void FunctionDecoder::arithmetic() {
   std::optional<Rounding> rounding;
   std::string name;
   for (const std::string& word : words_) {
-    const std::optional<Rounding> named = rounding_named(word);
-    if (named && !rounding)
+    if (const std::optional<Rounding> named = rounding_named(word))
       rounding = named;
     else
       name += (name.empty() ? "" : ".") + word;
