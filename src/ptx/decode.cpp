@@ -674,8 +674,7 @@ Row FunctionDecoder::compare(std::string_view comparison, Type type, bool flush,
   const bool bits_type = type == Type::kB16 || type == Type::kB32 || type == Type::kB64;
   if (bits_type && name != "eq" && name != "ne") unsupported();
   const Row result = fresh(Type::kPred).row;
-  emit_form(fmt::format("setp.{}.{}{}", name, flush && type == Type::kF32 ? "ftz." : "", type_name), result,
-            {a, b});
+  emit_form(fmt::format("setp.{}.{}{}", name, flush ? "ftz." : "", type_name), result, {a, b});
   if (!negated) return result;
   const Row opposite = fresh(Type::kPred).row;
   emit_form("xor.pred", opposite, {result, program_.constant(~std::uint64_t{0}, 0)});
@@ -784,17 +783,14 @@ void FunctionDecoder::set() {
 // selp.T d, a, b, p; slct[.ftz].T.(s32|f32) d, a, b, c.
 void FunctionDecoder::select() {
   const bool by_predicate = words_[0] == "selp";
-  std::erase(words_, "ftz");
-  const std::optional<Type> type =
-      words_.size() == (by_predicate ? 2 : 3) ? type_named(words_[1]) : std::nullopt;
-  if (!type || size_of(*type) < 2 || size_of(*type) > 8) unsupported();
+  const bool flush = take("ftz");
+  const std::optional<Type> type = type_named(words_[1]);
   expect_operands(4);
   std::string name = words_[0];
   Type chooser = Type::kPred;
   if (!by_predicate) {
-    chooser = type_named(words_[2]).value_or(Type::kNone);
-    if (chooser != Type::kS32 && chooser != Type::kF32) unsupported();
-    if (chooser == Type::kF32) name += ".float";
+    chooser = *type_named(words_[2]);
+    if (chooser == Type::kF32) name += flush ? ".float.ftz" : ".float";
   }
   const Row a = source(operand(1), *type);
   const Row b = source(operand(2), *type);
