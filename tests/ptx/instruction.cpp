@@ -105,7 +105,9 @@ std::string declare(const Plan& plan, const std::vector<Type>& types, char name,
 }
 
 std::string kernel_text(const Plan& plan, std::size_t index) {
-  std::string text = fmt::format("{}\n.visible .entry k{}(.param .u64 p)\n{{\n", plan.module_text, index);
+  std::string text =
+      fmt::format("{}\n.visible .entry k{}(.param .u64 p, .param .align 16 .b8 fixed[16])\n{{\n",
+                  plan.module_text, index);
   for (std::size_t i = 0; i < plan.sources.size(); ++i) text += declare(plan, plan.sources, 's', i);
   for (std::size_t i = 0; i < plan.results.size(); ++i) text += declare(plan, plan.results, 'd', i);
   text += fmt::format(
@@ -158,8 +160,9 @@ void run_case(const Case& one, const Kernel& kernel, Memory& memory, std::uint64
   std::memcpy(memory.bytes(buffer, sizeof(in)).data(), in, sizeof(in));
   const std::uint64_t results = buffer + sizeof(in);
   std::ranges::fill(memory.bytes(results, std::uint64_t{16} * kThreads), std::byte{0});
-  std::vector<std::byte> parameters(8);
+  std::vector<std::byte> parameters(32);
   std::memcpy(parameters.data(), &buffer, 8);
+  std::memcpy(parameters.data() + 16, kFixed, sizeof(kFixed));
   LaunchOptions options;
   options.block = {kThreads, 1, 1};
   options.checks = false;
@@ -200,7 +203,9 @@ void expect_as_planned(std::span<const Case> cases, std::uint64_t seed) {
   constexpr std::size_t kPerModule = 400;
   for (std::size_t first = 0; first < cases.size(); first += kPerModule) {
     const auto part = cases.subspan(first, std::min(kPerModule, cases.size() - first));
-    std::string text = ".version 8.4\n.target sm_90\n.address_size 64\n";
+    std::string text = fmt::format(
+        ".version 8.4\n.target sm_90\n.address_size 64\n.const .align 16 .b64 constant[2] = {{{}, {}}};\n",
+        kFixed[0], kFixed[1]);
     for (std::size_t i = 0; i < part.size(); ++i) text += kernel_text(part[i].plan, i);
     Memory memory(std::uint64_t{1} << 22U);
     const std::uint64_t buffer = memory.allocate(kThreads * (8 * kSlots + 16));
