@@ -233,12 +233,17 @@ std::byte* Executor::base(const Lanes& lanes, Space space) const {
     case Space::kShared:
       return lanes.of->block->shared.data();
     case Space::kLocal:
-      return lanes.of->local.data();
+      return local(*lanes.of);
     case Space::kParam:
       return const_cast<std::byte*>(parameters.data());
     default:
       return nullptr;
   }
+}
+
+std::byte* Executor::local(Warp& warp) const {
+  if (warp.local.empty()) warp.local.assign(std::size_t{kernel.local_bytes} * kLanes, kPoison);
+  return warp.local.data();
 }
 
 const Allocation* Executor::find_allocation(std::uint64_t address) const {
