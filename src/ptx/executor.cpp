@@ -280,7 +280,7 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
     const double before = lanes.time;
     if (!op.hidden) {
       ++executed;
-      const auto n = static_cast<std::uint64_t>(std::popcount(mask));
+      const auto n = static_cast<std::uint64_t>(mask == ~0U ? 32 : std::popcount(mask));
       threads += n;
       if (watched) {
         lanes.time += 1;
