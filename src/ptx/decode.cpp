@@ -9,22 +9,13 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "ptx/opcodes.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
 namespace {
 
 using Kind = Operand::Kind;
-
-std::vector<std::string> split(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const std::size_t dot = std::min(text.find('.'), text.size());
-    parts.emplace_back(text.substr(0, dot));
-    text.remove_prefix(std::min(dot + 1, text.size()));
-  }
-  return parts;
-}
 
 std::uint8_t row_width(Type type) {
   if (type == Type::kPred) return 0;
@@ -51,14 +42,6 @@ void directed(const Operation& op, const Rows& rows, std::uint32_t mask) {
   std::fesetround(kModes[static_cast<std::size_t>(op.rounding)]);
   op.inner(op, rows, mask);
   std::fesetround(FE_TONEAREST);
-}
-
-std::optional<Rounding> rounding_named(std::string_view name) {
-  if (name == "rn") return Rounding::kNearest;
-  if (name == "rz") return Rounding::kZero;
-  if (name == "rm") return Rounding::kDown;
-  if (name == "rp") return Rounding::kUp;
-  return std::nullopt;
 }
 
 constexpr std::pair<std::string_view, run::Special> kSpecials[] = {
@@ -100,15 +83,6 @@ constexpr std::pair<std::string_view, run::Special> kSpecials[] = {
 std::uint32_t width_of(run::Special special) {
   using enum run::Special;
   return special == kClock64 || special == kGlobaltimer || special == kGridid ? 8 : 4;
-}
-
-const FormTable& forms() {
-  static const FormTable table = [] {
-    FormTable made;
-    kernels().list_forms(made);
-    return made;
-  }();
-  return table;
 }
 
 }  // namespace
@@ -365,8 +339,8 @@ void FunctionDecoder::decode(const Instruction& instruction) {
     guard_negated_ = instruction.guard_negated;
   }
   const std::size_t first = built_.size();
-  words_ = split(instruction.opcode);
-  if (words_.empty()) fail("an empty opcode");
+  words_ = split_opcode(instruction.opcode);
+  if (words_.empty() || !is_opcode(words_)) unsupported();
   using Handler = void (FunctionDecoder::*)();
   static const std::map<std::string_view, Handler> kHandlers = {
       {"mov", &FunctionDecoder::mov},
@@ -427,8 +401,7 @@ void FunctionDecoder::arithmetic() {
   std::optional<Rounding> rounding;
   std::string name;
   for (const std::string& word : words_) {
-    const std::optional<Rounding> named = rounding_named(word);
-    if (named && !rounding)
+    if (const std::optional<Rounding> named = rounding_named(word))
       rounding = named;
     else
       name += (name.empty() ? "" : ".") + word;
@@ -701,8 +674,7 @@ Row FunctionDecoder::compare(std::string_view comparison, Type type, bool flush,
   const bool bits_type = type == Type::kB16 || type == Type::kB32 || type == Type::kB64;
   if (bits_type && name != "eq" && name != "ne") unsupported();
   const Row result = fresh(Type::kPred).row;
-  emit_form(fmt::format("setp.{}.{}{}", name, flush && type == Type::kF32 ? "ftz." : "", type_name), result,
-            {a, b});
+  emit_form(fmt::format("setp.{}.{}{}", name, flush ? "ftz." : "", type_name), result, {a, b});
   if (!negated) return result;
   const Row opposite = fresh(Type::kPred).row;
   emit_form("xor.pred", opposite, {result, program_.constant(~std::uint64_t{0}, 0)});
@@ -811,17 +783,14 @@ void FunctionDecoder::set() {
 // selp.T d, a, b, p; slct[.ftz].T.(s32|f32) d, a, b, c.
 void FunctionDecoder::select() {
   const bool by_predicate = words_[0] == "selp";
-  std::erase(words_, "ftz");
-  const std::optional<Type> type =
-      words_.size() == (by_predicate ? 2 : 3) ? type_named(words_[1]) : std::nullopt;
-  if (!type || size_of(*type) < 2 || size_of(*type) > 8) unsupported();
+  const bool flush = take("ftz");
+  const std::optional<Type> type = type_named(words_[1]);
   expect_operands(4);
   std::string name = words_[0];
   Type chooser = Type::kPred;
   if (!by_predicate) {
-    chooser = type_named(words_[2]).value_or(Type::kNone);
-    if (chooser != Type::kS32 && chooser != Type::kF32) unsupported();
-    if (chooser == Type::kF32) name += ".float";
+    chooser = *type_named(words_[2]);
+    if (chooser == Type::kF32) name += flush ? ".float.ftz" : ".float";
   }
   const Row a = source(operand(1), *type);
   const Row b = source(operand(2), *type);

@@ -97,7 +97,7 @@ void Executor::start_block(std::uint32_t slot, std::uint64_t index) {
       if (other.return_row != 0)
         std::memset(warp.rows.at<std::byte>(other.return_row), 0, std::size_t{kLanes} * 4);
     }
-    warp.local.assign(std::size_t{kernel.local_bytes} * kLanes, kPoison);
+    warp.local.clear();
     warp.copies.clear();
     std::ranges::fill(warp.committed, 0U);
     warp.groups.clear();
@@ -280,7 +280,7 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
     const double before = lanes.time;
     if (!op.hidden) {
       ++executed;
-      const auto n = static_cast<std::uint64_t>(std::popcount(mask));
+      const auto n = static_cast<std::uint64_t>(mask == ~0U ? 32 : std::popcount(mask));
       threads += n;
       if (watched) {
         lanes.time += 1;

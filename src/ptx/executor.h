@@ -100,6 +100,9 @@ class Executor {
   bool barrier_is_complete(const Block& block, const Barrier& barrier) const;
   void exit(Lanes& lanes, std::uint32_t mask);
   // Where a space's address 0 is on the host; the access has been checked. Faults if it leaves the space.
+  // A warp's local memory, poison until it is written. Most warps never use theirs, so that it is made at its first use.
+  std::byte* local(Warp& warp) const;
+  const Allocation* find_allocation(std::uint64_t address) const;
   void check(const Lanes& lanes, Space space, const std::uint64_t* addresses, const AddressSummary& summary,
              std::uint32_t mask, std::uint32_t size, std::uint32_t align, bool writes);
   std::byte* base(const Lanes& lanes, Space space) const;
@@ -129,7 +132,6 @@ class Executor {
   void look_for_livelock();
   bool recurs(Lanes& lanes);
   [[noreturn]] void report_deadlock();
-  const Allocation* find_allocation(std::uint64_t address) const;
 
   std::vector<std::unique_ptr<Block>> blocks_;  // by slot
   std::vector<Warp*> ready_;

@@ -114,7 +114,10 @@ inline void list_single_and_double(FormTable& t) {
   real<3, true, true>(t, "fma", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
   real<3, true, true>(t, "mad", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
   real<2, false, true>(t, "div", kRequired, [](auto a, auto b) { return a / b; });
-  real<2, false, false>(t, "div.approx", kNever, [](float a, float b) { return a / b; });
+  real<2, false, false>(t, "div.approx", kNever, [](float a, float b) {
+    const bool huge = absolute(b) > 0x1p126F && is_finite(b);
+    return a / b * (huge ? 0.0F : 1.0F);  // zero, or NaN for an infinite a
+  });
   real<2, false, false>(t, "div.full", kNever, [](float a, float b) { return a / b; });
   real<1, false, true>(t, "rcp", kRequired, [](auto a) { return 1 / a; });
   real<1, false, false>(t, "rcp.approx", kNever, [](float a) { return 1 / a; });
@@ -127,17 +130,20 @@ inline void list_single_and_double(FormTable& t) {
   SLUICE_APPROX("cos", __builtin_cos);
   SLUICE_APPROX("lg2", __builtin_log2);
   SLUICE_APPROX("ex2", __builtin_exp2);
-  SLUICE_APPROX("tanh", __builtin_tanh);
-  // Only the upper half of the operand's and result's bits counts.
+  const auto tanh = [](float x) { return static_cast<float>(__builtin_tanh(static_cast<double>(x))); };
+  t.add("tanh.approx", "", "f32", form<decltype(tanh), float, float>(tanh));
+  // .ftz.f64: only the upper half of the operand's and result's bits counts, and subnormal numbers are zeros.
   const auto upper = [](double x) {
-    return std::bit_cast<double>(std::bit_cast<std::uint64_t>(x) >> 32U << 32U);
+    const auto bits = std::bit_cast<std::uint64_t>(x) >> 32U << 32U;
+    return std::bit_cast<double>((bits & 0x7ff0000000000000U) == 0 ? bits & 0x8000000000000000U : bits);
   };
   using Upper = decltype(upper);
   const auto reciprocal = [](double x) { return Upper{}(1 / Upper{}(x)); };
-  const auto reciprocal_root = [](double x) { return Upper{}(1 / __builtin_sqrt(Upper{}(x))); };
+  const auto reciprocal_root = [](double x) { return 1 / __builtin_sqrt(x); };
+  const auto upper_root = [](double x) { return Upper{}(1 / __builtin_sqrt(Upper{}(x))); };
   t.add("rcp.approx", ".ftz", "f64", form<decltype(reciprocal), double, double>(reciprocal));
   t.add("rsqrt.approx", "", "f64", form<decltype(reciprocal_root), double, double>(reciprocal_root));
-  t.add("rsqrt.approx", ".ftz", "f64", form<decltype(reciprocal_root), double, double>(reciprocal_root));
+  t.add("rsqrt.approx", ".ftz", "f64", form<decltype(upper_root), double, double>(upper_root));
 
   real<1, false, true>(t, "abs", kNever, [](auto a) { return absolute(a); });
   real<1, false, true>(t, "neg", kNever, [](auto a) { return -a; });
@@ -180,11 +186,11 @@ inline void list_single_and_double(FormTable& t) {
   test("testp.infinite", [](auto x) { return is_number(x) && !is_finite(x); });
   test("testp.number", [](auto x) { return is_number(x); });
   test("testp.notanumber", [](auto x) { return !is_number(x); });
-  test("testp.normal",
-       [](auto x) { return is_finite(x) && absolute(x) >= std::numeric_limits<decltype(x)>::min(); });
-  test("testp.subnormal", [](auto x) {  // zero is
-    return absolute(x) < std::numeric_limits<decltype(x)>::min();
+  test("testp.normal", [](auto x) {  // zero is
+    return x == 0 || (is_finite(x) && absolute(x) >= std::numeric_limits<decltype(x)>::min());
   });
+  test("testp.subnormal",
+       [](auto x) { return absolute(x) > 0 && absolute(x) < std::numeric_limits<decltype(x)>::min(); });
 }
 #undef SLUICE_APPROX
 
@@ -207,7 +213,8 @@ struct FlushedHalf {  // .ftz: what is below 2^-14 becomes a zero of its sign
   template <class... T>
   auto operator()(T... x) const {
     const auto flush_half = [](auto v) { return absolute(v) < 0x1p-14F ? v * 0 : v; };
-    return flush_half(F{}(flush_half(x)...));
+    const auto result = F{}(flush_half(x)...);
+    return absolute(result) < 0x1p-14F - 0x1p-25F ? result * 0 : result;  // the rest rounds up to 2^-14
   }
 };
 template <class F>
@@ -227,16 +234,16 @@ struct ReluHalf {
 
 template <int N, class F>
 void half(FormTable& t, const char* name, F f) {
+  constexpr auto kRounds = N == 3 ? kRequired : kOptional;
   const auto with = [&]<class M, class... T>(const char* modifiers, List<T...> /*types*/) {
     const auto one = [&]<class U>() {
-      if constexpr (N == 1) t.add(name, modifiers, kName<U>, form<M, U, U>(M{}, kOptional));
-      if constexpr (N == 2) t.add(name, modifiers, kName<U>, form<M, U, U, U>(M{}, kOptional));
-      if constexpr (N == 3) t.add(name, modifiers, kName<U>, form<M, U, U, U, U>(M{}, kOptional));
+      if constexpr (N == 2) t.add(name, modifiers, kName<U>, form<M, U, U, U>(M{}, kRounds));
+      if constexpr (N == 3) t.add(name, modifiers, kName<U>, form<M, U, U, U, U>(M{}, kRounds));
     };
     (one.template operator()<T>(), ...);
   };
   using Ieee = List<F16, Pair<F16>>;
-  same<N>(t, name, Halves{}, f, kOptional);
+  same<N>(t, name, Halves{}, f, kRounds);
   with.template operator()<FlushedHalf<F>>(".ftz", Ieee{});
   with.template operator()<SaturatedHalf<F>>(".sat", Ieee{});
   with.template operator()<SaturatedHalf<FlushedHalf<F>>>(".ftz.sat", Ieee{});
@@ -294,6 +301,11 @@ inline void list_comparisons(FormTable& t) {
     integers(name, List<F16, BF16, float, double>{}, f);
     const auto flushed = [](float a, float b) { return decltype(f){}(flush(a), flush(b)); };
     t.add("setp", name, "ftz.f32", form<decltype(flushed), Bit, float, float>(flushed));
+    const auto flushed_half = [](float a, float b) {
+      const auto flush_half = [](float x) { return absolute(x) < 0x1p-14F ? 0.0F : x; };
+      return decltype(f){}(flush_half(a), flush_half(b));
+    };
+    t.add("setp", name, "ftz.f16", form<decltype(flushed_half), Bit, F16, F16>(flushed_half));
   };
   compare(".eq", [](auto a, auto b) { return a == b; });
   compare(".lt", [](auto a, auto b) { return a < b; });
@@ -314,7 +326,9 @@ inline void list_moves(FormTable& t) {
     t.add("mov", "", type, form<decltype(copy), T, T>(copy));
     t.add("selp", "", type, form<decltype(select), T, T, T, Bit>(select));
     t.add("slct", "", type, form<decltype(by_integer), T, T, T, std::int32_t>(by_integer));
+    const auto by_flushed = [](T a, T b, float c) { return flush(c) >= 0 ? a : b; };
     t.add("slct.float", "", type, form<decltype(by_float), T, T, T, float>(by_float));
+    t.add("slct.float.ftz", "", type, form<decltype(by_flushed), T, T, T, float>(by_flushed));
   };
   width.operator()<std::uint16_t>("b16");
   width.operator()<std::uint32_t>("b32");

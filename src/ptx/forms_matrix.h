@@ -87,7 +87,6 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
 
   alignas(64) Value a[M][K];
   alignas(64) Value b[K][8];
-  alignas(64) Sum sum[M][8];
   for (int block = 0; block < kDown * kAcross; ++block) {
     const A* lanes = rows.at<const A>(a_rows[block]);
     const int top = block % kDown * 8;
@@ -96,37 +95,26 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
       for (int k = 0; k < kColumns; ++k) a[top + r][left + k] = Factor<A>::value(lanes[r * kColumns + k]);
     }
   }
+  // Columns of B, C and D stand in the order that registers of C have them, first the even ones: then C's rows need no
+  // rearrangement, and B is transposed anyway.
   for (int block = 0; block < kAcross; ++block) {
     const B* lanes = rows.at<const B>(b_rows[block]);
+    alignas(64) Value by_column[8][kColumns];
+    for (int n = 0; n < 8; ++n) {
+      for (int k = 0; k < kColumns; ++k) by_column[n][k] = Factor<B>::value(lanes[n * kColumns + k]);
+    }
     for (int k = 0; k < kColumns; ++k) {
-      for (int n = 0; n < 8; ++n) b[block * kColumns + k][n] = Factor<B>::value(lanes[n * kColumns + k]);
+      for (int n = 0; n < 8; ++n) b[block * kColumns + k][n] = by_column[n % 4 * 2 + n / 4][k];
     }
   }
+  // Element 4 odd + q of a row is in lane 4 r + q, in the register for `odd` or as that half of one.
+  const auto c_lane = [](int r, int n) { return kPerC == 1 ? r * 4 + n % 4 : (r * 4 + n % 4) * 2 + n / 4; };
   const auto c_value = [](auto x) {
     if constexpr (std::is_same_v<C, F16>)
       return widen(x);
     else
       return x;
   };
-  for (int half = 0; half < kDown; ++half) {
-    for (int odd = 0; odd < 2; ++odd) {
-      const C* lanes = rows.at<const C>(c_rows[kPerC == 1 ? half * 2 + odd : half]);
-      for (int lane = 0; lane < kN; ++lane) {
-        sum[half * 8 + lane / 4][lane % 4 * 2 + odd] = c_value(lanes[kPerC == 1 ? lane : lane * 2 + odd]);
-      }
-    }
-  }
-  constexpr int kTogether = 4;  // rows whose sums are independent
-  for (int m = 0; m < M; m += kTogether) {
-    Sum part[kTogether][8];
-    std::memcpy(part, sum[m], sizeof(part));
-    for (int k = 0; k < K; ++k) {
-      for (int i = 0; i < kTogether; ++i) {
-        for (int n = 0; n < 8; ++n) part[i][n] = multiply_add(a[m + i][k], b[k][n], part[i][n]);
-      }
-    }
-    std::memcpy(sum[m], part, sizeof(part));
-  }
   const auto d_value = [](Sum x) {
     if constexpr (kSaturate) {
       constexpr std::int64_t kHigh = std::numeric_limits<std::int32_t>::max();
@@ -136,11 +124,23 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
     }
   };
   for (int half = 0; half < kDown; ++half) {
+    alignas(64) Sum sum[8][8];  // of 8 rows, which are independent
+    const C* c_lanes[2];
+    C* d_lanes[2];
     for (int odd = 0; odd < 2; ++odd) {
-      C* lanes = rows.at<C>(d_rows[kPerC == 1 ? half * 2 + odd : half]);
-      for (int lane = 0; lane < kN; ++lane) {
-        lanes[kPerC == 1 ? lane : lane * 2 + odd] = d_value(sum[half * 8 + lane / 4][lane % 4 * 2 + odd]);
+      c_lanes[odd] = rows.at<const C>(c_rows[kPerC == 1 ? half * 2 + odd : half]);
+      d_lanes[odd] = rows.at<C>(d_rows[kPerC == 1 ? half * 2 + odd : half]);
+    }
+    for (int r = 0; r < 8; ++r) {
+      for (int n = 0; n < 8; ++n) sum[r][n] = c_value(c_lanes[n / 4][c_lane(r, n)]);
+    }
+    for (int k = 0; k < K; ++k) {
+      for (int r = 0; r < 8; ++r) {
+        for (int n = 0; n < 8; ++n) sum[r][n] = multiply_add(a[half * 8 + r][k], b[k][n], sum[r][n]);
       }
+    }
+    for (int r = 0; r < 8; ++r) {
+      for (int n = 0; n < 8; ++n) d_lanes[n / 4][c_lane(r, n)] = d_value(sum[r][n]);
     }
   }
 }

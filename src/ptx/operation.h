@@ -79,6 +79,7 @@ class FormTable {
   // Keeps names short for the tables: "add", ".sat", "s32".
   void add(const char* name, const char* modifiers, const char* types, const Form& form);
   const Form* find(std::string_view name) const;
+  const std::map<std::string, Form, std::less<>>& all() const { return forms_; }
 
  private:
   std::map<std::string, Form, std::less<>> forms_;

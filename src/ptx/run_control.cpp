@@ -34,10 +34,10 @@ void scatter(Lanes& lanes, F&& target) {
   }
 }
 
-void copy_local(Warp& warp, std::uint32_t bytes, std::uint32_t mask, std::uint32_t from, std::uint32_t to,
-                std::uint32_t size) {
+void copy_local(const Executor& executor, Warp& warp, std::uint32_t mask, std::uint32_t from,
+                std::uint32_t to, std::uint32_t size) {
   for (std::uint32_t i = 0; i < kLanes; ++i) {
-    std::byte* local = warp.local.data() + std::size_t{i} * bytes;
+    std::byte* local = executor.local(warp) + std::size_t{i} * executor.kernel.local_bytes;
     if (has(mask, i)) std::memcpy(local + to, local + from, size);
   }
 }
@@ -113,8 +113,7 @@ bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
                     fmt::format("{} takes other parameters than the call gives", function.name), i);
     back[i] = lanes.pc + 1;
     for (std::size_t p = 0; p < site.arguments.size(); ++p) {
-      copy_local(warp, executor.kernel.local_bytes, 1U << i, site.arguments[p], frame.parameters[p],
-                 site.argument_sizes[p]);
+      copy_local(executor, warp, 1U << i, site.arguments[p], frame.parameters[p], site.argument_sizes[p]);
     }
   }
   scatter(lanes, [&](std::uint32_t i) { return program.frames[function_of(i)].entry; });
@@ -133,8 +132,7 @@ bool leave(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
     to[i] = std::exchange(back[i], 0U);
     const CallSite& site = program.calls[static_cast<std::size_t>(program.operations[to[i] - 1].immediate)];
     for (std::size_t p = 0; p < site.results.size(); ++p) {
-      copy_local(warp, executor.kernel.local_bytes, 1U << i, frame.returns[p], site.results[p],
-                 site.result_sizes[p]);
+      copy_local(executor, warp, 1U << i, frame.returns[p], site.results[p], site.result_sizes[p]);
     }
   }
   scatter(lanes, [&](std::uint32_t i) { return to[i]; });

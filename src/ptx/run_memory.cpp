@@ -233,12 +233,17 @@ std::byte* Executor::base(const Lanes& lanes, Space space) const {
     case Space::kShared:
       return lanes.of->block->shared.data();
     case Space::kLocal:
-      return lanes.of->local.data();
+      return local(*lanes.of);
     case Space::kParam:
       return const_cast<std::byte*>(parameters.data());
     default:
       return nullptr;
   }
+}
+
+std::byte* Executor::local(Warp& warp) const {
+  if (warp.local.empty()) warp.local.assign(std::size_t{kernel.local_bytes} * kLanes, kPoison);
+  return warp.local.data();
 }
 
 const Allocation* Executor::find_allocation(std::uint64_t address) const {
@@ -369,12 +374,21 @@ bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
   return true;
 }
 
-bool is_in_space(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+// Constants share the window of global memory, where their allocations tell them apart.
+bool is_in_space(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
   auto* p = lanes.of->rows.at<std::uint32_t>(op.rows[0]);
   std::uint32_t bits = 0;
-  for (std::uint32_t i = 0; i < kLanes; ++i)
-    bits |= (a[i] & kWindowMask) == window_of(op.space) ? 1U << i : 0;
+  each_lane(mask, [&](std::uint32_t i) {
+    bool inside = (a[i] & kWindowMask) == window_of(op.space);
+    if (inside && (op.space == Space::kGlobal || op.space == Space::kConst)) {
+      const Allocation* allocation = executor.find_allocation(a[i]);
+      const bool constant =
+          allocation != nullptr && a[i] < allocation->end() && allocation->kind == AllocationKind::kConstant;
+      inside = constant == (op.space == Space::kConst);
+    }
+    bits |= inside ? 1U << i : 0;
+  });
   *p = (*p & ~mask) | (bits & mask);
   ++lanes.pc;
   return true;

@@ -1,0 +1,57 @@
+// One instruction as a kernel of its own: operands, and what must come of them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ptx/module.h"
+#include "tests/support/seed.h"
+
+namespace sluice::ptx {
+
+using Words = std::vector<std::string>;
+
+inline constexpr std::uint32_t kThreads = 256;
+inline constexpr std::size_t kSlots = 6;  // of 8 bytes for each thread: operands
+using Slots = std::uint64_t[kSlots];
+
+// What the parameter `fixed` and the variable `constant` hold.
+inline constexpr std::uint64_t kFixed[2] = {0x8877665544332211, 0x0fedcba987654321};
+
+// What one instruction of 256 threads does. In `body`, %s0, %s1, … are the operands and %d0, %d1 the results, registers of
+// their types, or 64 bits wide where `wide` says so; %a is the address of the thread's slots, %r0… and %p0 are free.
+struct Plan {
+  std::vector<Type> sources = {}, results = {};
+  std::string body = {};
+  // Results of one thread from its operands (without a warp's others), one after the other in `out`.
+  std::function<void(const std::uint64_t* in, std::uint64_t* out)> expected = nullptr;
+  // The same for the 32 lanes of a warp at once, instead.
+  std::function<void(const Slots* in, std::uint64_t (*out)[2])> warp = nullptr;
+  bool any_nan = false;   // the ISA doesn't say which NaN
+  bool any_zero = false;  // nor which zero
+  // Instead of equality, for results that the ISA bounds only.
+  std::function<bool(std::uint64_t expected, std::uint64_t got)> accepts = nullptr;
+  bool wide = false;
+  std::string module_text = {};
+  // Makes operands fit.
+  std::function<void(std::uint64_t* in, std::uint32_t thread)> adjust = nullptr;
+};
+
+struct Case {
+  std::string opcode;
+  Plan plan;
+};
+
+// Runs each case; every difference is a failure of the test.
+void expect_as_planned(std::span<const Case> cases, std::uint64_t seed);
+
+std::string joined(std::span<const std::string> words, std::string_view separator);
+
+// All opcodes of the instruction set that begin with one of these words.
+std::vector<std::string> opcodes_of(std::span<const std::string_view> first_words);
+
+}  // namespace sluice::ptx
