@@ -1,0 +1,19 @@
+// The driver library of the PTX machine, which every test of the CUDA backend runs on.
+#pragma once
+
+#include <memory>
+
+#include "cuda/context.h"
+#include "cuda/driver.h"
+
+namespace sluice::test {
+
+inline std::shared_ptr<const cuda::Driver> ptx_machine() {
+  return cuda::Driver::open(SLUICE_PTX_LIBRARY);
+}
+
+inline std::shared_ptr<const cuda::Context> new_context() {
+  return cuda::Context::make(ptx_machine(), 0);
+}
+
+}  // namespace sluice::test
