@@ -30,7 +30,8 @@ std::uint32_t acquire(std::uint32_t& word) {
 template <typename T>
 DevicePointer member(const MappedMemory& memory, T Shared::* which) {
   auto* shared = reinterpret_cast<Shared*>(memory.data());
-  return memory.address() + static_cast<DevicePointer>(reinterpret_cast<std::byte*>(&(shared->*which)) - memory.data());
+  return memory.address() +
+         static_cast<DevicePointer>(reinterpret_cast<std::byte*>(&(shared->*which)) - memory.data());
 }
 
 }  // namespace
@@ -75,7 +76,8 @@ Launcher::Launcher(std::shared_ptr<const Context> context, const Stream& stream,
   const auto available = static_cast<std::uint32_t>(most);
   const SharedLayout layout = shared_layout(shape_, kMostDecodeRows, available);
   if (layout.ring_slots == 0) {
-    throw Error(fmt::format("the model needs more than the {} KB of shared memory that a block may have", most >> 10U),
+    throw Error(fmt::format("the model needs more than the {} KB of shared memory that a block may have",
+                            most >> 10U),
                 context_->where(), "this GPU is too small for it: use --device cpu");
   }
   kernel_.set_shared(most);
@@ -179,11 +181,12 @@ void Launcher::give_up(std::span<const Op> ops) {
     if (op >= ops.size()) return fmt::format("{}", op);
     return fmt::format("{} ({}, layer {})", op, name_of(ops[op].code), ops[op].layer);
   };
-  throw Error(fmt::format("a launch was given up: in step {}, block {} at task {} waited too long for counter {}, "
-                          "which stood at {} of {}",
-                          record.step, record.block, name(record.task), name(record.counter), record.seen,
-                          record.target),
-              context_->where(), "another program may hold the GPU; if it stays so, please report it");
+  throw Error(
+      fmt::format("a launch was given up: in step {}, block {} at task {} waited too long for counter {}, "
+                  "which stood at {} of {}",
+                  record.step, record.block, name(record.task), name(record.counter), record.seen,
+                  record.target),
+      context_->where(), "another program may hold the GPU; if it stays so, please report it");
 }
 
 }  // namespace sluice::cuda

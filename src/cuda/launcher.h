@@ -48,8 +48,8 @@ class Launcher {
   // Runs `launch`, whose `control` and `shared` are filled in here, to its end; `ops` name what a launch that was given up
   // waited for. `interrupted`, and an OnStep that wants no more, end it with the step under way. Throws Error if it was given
   // up or the driver reports a fault, and what `on_step` throws, in each case after its end; `result` is valid then, too.
-  void run(Launch launch, std::span<const Op> ops, const OnStep& on_step, const std::atomic<bool>* interrupted,
-           LaunchResult& result);
+  void run(Launch launch, std::span<const Op> ops, const OnStep& on_step,
+           const std::atomic<bool>* interrupted, LaunchResult& result);
 
   // Measures launches: the time of each by the device's own clock.
   void time(bool on) { is_timed_ = on; }
