@@ -28,8 +28,8 @@ struct GemmShared {
 };
 
 struct GemmOperands {
-  const Bits* x;        // packed, kTileRows of them: rows that aren't there may hold anything
-  const Bits* weights;  // packed [round_up(columns, kPanel), depth]
+  const std::uint16_t* x;        // packed, kTileRows of them: rows that aren't there may hold anything
+  const std::uint16_t* weights;  // packed [round_up(columns, kPanel), depth]
   std::uint32_t columns;
   std::uint32_t chunks;  // depth / kChunk
 };
@@ -40,7 +40,7 @@ struct GemmSums {
 };
 
 // Chunk `chunk` of both operands on its way to `stage`. Panels that aren't there are not copied, and not used.
-__device__ __forceinline__ void fetch_chunk(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
+__device__ inline void fetch_chunk(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
                                             std::uint32_t chunk, std::uint32_t stage) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
@@ -55,7 +55,7 @@ __device__ __forceinline__ void fetch_chunk(GemmShared& shared, const GemmOperan
   }
 }
 
-__device__ __forceinline__ void multiply_chunk(const GemmShared& shared, std::uint32_t stage, std::uint32_t panels,
+__device__ inline void multiply_chunk(const GemmShared& shared, std::uint32_t stage, std::uint32_t panels,
                                                GemmSums& sums) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
@@ -71,15 +71,15 @@ __device__ __forceinline__ void multiply_chunk(const GemmShared& shared, std::ui
     for (std::uint32_t i = 0; i < 2; ++i) {
       const uint4 upper = x[2 * i];
       const uint4 lower = x[2 * i + 1];
-      multiply_add(sums.c[i][j], {upper.x, lower.x, upper.y, lower.y}, w.x, w.y);
-      multiply_add(sums.c[i][j], {upper.z, lower.z, upper.w, lower.w}, w.z, w.w);
+      multiply_add_bf16(sums.c[i][j], upper.x, lower.x, upper.y, lower.y, w.x, w.y);
+      multiply_add_bf16(sums.c[i][j], upper.z, lower.z, upper.w, lower.w, w.z, w.w);
     }
   }
 }
 
 // Columns from `first_column` on, a multiple of kTileColumns below in.columns. All kComputeThreads threads. Shared memory is free
 // for other uses when it returns.
-__device__ __forceinline__ void gemm_tile(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
+__device__ inline void gemm_tile(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
                                           GemmSums& sums) {
 #pragma unroll
   for (std::uint32_t i = 0; i < 2; ++i)
@@ -90,26 +90,26 @@ __device__ __forceinline__ void gemm_tile(GemmShared& shared, const GemmOperands
   const std::uint32_t panels = (min(kTileColumns, in.columns - first_column) + kPanel - 1) / kPanel;
   for (std::uint32_t chunk = 0; chunk + 1 < kTileStages; ++chunk) {
     if (chunk < in.chunks) fetch_chunk(shared, in, first_column, chunk, chunk);
-    end_copies();
+    commit_copies();
   }
   std::uint32_t stage = 0;
   for (std::uint32_t chunk = 0; chunk < in.chunks; ++chunk) {
     wait_for_copies<static_cast<int>(kTileStages) - 2>();
-    __syncthreads();  // this stage is there for all, and nobody reads the one before it any more
+    tile_sync();  // this stage is there for all, and nobody reads the one before it any more
     const std::uint32_t ahead = chunk + kTileStages - 1;
     if (ahead < in.chunks) fetch_chunk(shared, in, first_column, ahead, stage == 0 ? kTileStages - 1 : stage - 1);
-    end_copies();
+    commit_copies();
     multiply_chunk(shared, stage, panels, sums);
     stage = stage + 1 == kTileStages ? 0 : stage + 1;
   }
   wait_for_copies<0>();
-  __syncthreads();
+  tile_sync();
 }
 
 // Calls use(row, column, sum of it, sum of column + 1) for what this lane holds: rows of the tile below `rows`, even columns below
 // in.columns; where column + 1 isn't there its sum is meaningless.
 template <typename Use>
-__device__ __forceinline__ void for_each_pair(const GemmOperands& in, std::uint32_t rows, std::uint32_t first_column,
+__device__ inline void for_each_pair(const GemmOperands& in, std::uint32_t rows, std::uint32_t first_column,
                                               const GemmSums& sums, const Use& use) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
