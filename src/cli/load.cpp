@@ -43,6 +43,12 @@ class IntactBackend final : public program::Backend {
     return result;
   }
 
+  std::size_t run(const program::Continuation& continuation, const program::OnToken& on_token) override {
+    const std::size_t length = backend_->run(continuation, on_token);
+    model_.storage->check_intact();
+    return length;
+  }
+
  private:
   const model::Model& model_;
   std::unique_ptr<program::Backend> backend_;

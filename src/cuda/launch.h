@@ -301,9 +301,9 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
   const std::uint32_t depth = round_up(
       larger(larger(model.hidden, model.intermediate), larger(model.value_dim(), model.query_dim())), kChunk);
   const std::uint32_t group = model.n_kv_heads == 0 ? 0 : model.n_heads / model.n_kv_heads;
-  // Queries, scores, weighted values in two halves, new key and value; queries and keys of a span, gates.
-  const std::uint32_t attention = 4 * (group * (3 * kMostHeadDim + kKvPage + 2) + 2 * kMostHeadDim);
-  const std::uint32_t delta = 4 * (kMostDecodeRows * (2 * kMostKeyHeadDim + 4));
+  // Queries, weighted values, scores, maximum and sum; new keys and values. And queries, keys and gates of a span.
+  const std::uint32_t attention = group * (2 * kMostHeadDim + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
+  const std::uint32_t delta = n_rows * (2 * kMostKeyHeadDim + 4) * 4;
   SharedLayout layout{};
   layout.activations = 1024;  // what is of a fixed size stands before (device/block.h)
   const std::uint32_t area = larger(depth * 2 * n_rows, larger(attention, delta));
