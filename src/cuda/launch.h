@@ -324,6 +324,8 @@ inline constexpr std::uint32_t kRowBlock = 64;
 inline constexpr std::uint32_t kRowGroup = 8;  // rows that one thread block takes at once, a warp each, where there is no product
 // Counters of an op, for each row block: its operand is there; it is done.
 inline constexpr std::uint32_t kOpStages = 2;
+// Dynamic shared memory of a mixed launch: this, or what its decode launches need, if that is more. All that sm_75 has.
+inline constexpr std::uint32_t kMixedShared = 64 << 10;
 
 struct RowBlock {
   std::uint32_t span;

@@ -22,7 +22,10 @@ union TileShared {
   FlashShared flash;
 };
 inline constexpr std::uint32_t kTileSharedBegin = 1024;  // behind BlockState
-inline constexpr std::uint32_t kPrefillShared = kTileSharedBegin + static_cast<std::uint32_t>(sizeof(TileShared));
+static_assert(kTileSharedBegin + sizeof(TileShared) <= kMixedShared);
+
+enum Stage : std::uint32_t { kPrepared, kDone };
+static_assert(kDone + 1 == kOpStages);
 
 class Prefill {
  public:
@@ -60,7 +63,7 @@ class Prefill {
   }
 
   // Until the counter has had `target` arrivals; all compute threads get the same answer.
-  __device__ bool wait(std::uint32_t index, std::uint32_t target) {
+  __device__ __noinline__ bool wait(std::uint32_t index, std::uint32_t target) {
     if (threadIdx.x == 0) {
       const Control& control = launch_.control;
       constexpr std::uint32_t kLooksBetween = 64;  // looks at the counter between those at the abort word and the clock
@@ -90,33 +93,6 @@ class Prefill {
   }
 
   __device__ static std::uint32_t groups_of(const RowBlock& rows) { return (rows.n_rows + kRowGroup - 1) / kRowGroup; }
-
-  __device__ bool run_op(const Op& op) {
-    switch (op.code) {
-      case OpCode::kEmbed:
-        return embed();
-      case OpCode::kMixIn:
-        if (op.first_row != 0) return true;  // decode has it in two parts, which are one here
-        mix_in_ = op_;
-        return prepare_norm(op) &&
-               product(op, operand_of(op), op.is_delta != 0 ? model_.delta_width() : model_.attention_width(), store_projection());
-      case OpCode::kDeltaRule:
-        return delta_rule(op);
-      case OpCode::kAttention:
-        return append(op) && attend(op);
-      case OpCode::kMixOut:
-        return prepare_mixed(op) && product(op, operand_of(op), op.n_rows, add_to_residual());
-      case OpCode::kMlpIn:
-        return prepare_norm(op) && product(op, operand_of(op), op.n_rows, store_gated());
-      case OpCode::kMlpOut:
-        return product(op, {mixed_.gated, op.chunks * kChunk, op_ - 1, kDone}, op.n_rows, add_to_residual());
-      case OpCode::kMerge:
-      case OpCode::kHead:
-      case OpCode::kSample:
-        return true;
-    }
-    return true;
-  }
 
   // Row groups: a row for each warp.
 
@@ -202,32 +178,32 @@ class Prefill {
 
   // Products.
 
-  struct Operand {
-    const std::uint16_t* x;  // [n_blocks, kRowBlock, depth]
-    std::uint32_t stride;    // from row to row, if blocks were rows of `depth`
-    std::uint32_t op;        // whose counter says that a row block is there
-    std::uint32_t stage;
-  };
-  __device__ Operand operand_of(const Op&) const { return {mixed_.operand, mixed_.operand_depth, op_, kPrepared}; }
-
   __device__ static std::uint32_t tiles_of(std::uint32_t columns) { return (columns + kTileColumns - 1) / kTileColumns; }
 
-  template <typename Use>
-  __device__ bool product(const Op& op, const Operand& x, std::uint32_t columns, const Use& use) {
+  // mix_in is all of the projection, though the op may have its first part only.
+  __device__ std::uint32_t columns_of(const Op& op) const {
+    if (op.code != OpCode::kMixIn) return op.n_rows;
+    return op.is_delta != 0 ? model_.delta_width() : model_.attention_width();
+  }
+
+  __device__ bool product(const Op& op) {
+    const std::uint32_t columns = columns_of(op);
     const std::uint32_t tiles = tiles_of(columns);
     const std::uint32_t n = mixed_.n_blocks * tiles;
+    const bool is_of_gated = op.code == OpCode::kMlpOut;  // whose operand mlp_in has left
     for (std::uint32_t task = first_task(n); task < n; task += gridDim.x) {
       const std::uint32_t b = task / tiles;
       const RowBlock& rows = mixed_.blocks[b];
       const std::uint32_t first_column = task % tiles * kTileColumns;
-      if (!wait(counter(x.op, x.stage, b), x.stage == kPrepared ? groups_of(rows) : tiles_of(launch_.ops[x.op].n_rows)))
+      if (!(is_of_gated ? wait(counter(op_ - 1, kDone, b), tiles_of(launch_.ops[op_ - 1].n_rows))
+                        : wait(counter(op_, kPrepared, b), groups_of(rows))))
         return false;
-      const GemmOperands operands{x.x + std::size_t{b} * kRowBlock * x.stride, op.weight, columns, op.chunks};
+      const GemmOperands operands{is_of_gated ? gated(b) : operand(b), op.weight, columns, op.chunks};
       GemmSums sums;
       gemm_tile(shared_.gemm, operands, first_column, sums);
       for_each_pair(operands, rows.n_rows, first_column, sums,
                     [&](std::uint32_t row, std::uint32_t column, float first, float second) {
-                      use(rows, b, row, column, first, second, column + 1 < columns);
+                      finish_pair(op, b, row, column, first, second, column + 1 < columns);
                     });
       signal(counter(op_, kDone, b));
     }
@@ -235,29 +211,26 @@ class Prefill {
     return true;
   }
 
-  __device__ auto store_projection() const {
-    return [this](const RowBlock& rows, std::uint32_t, std::uint32_t row, std::uint32_t column, float first, float second,
-                  bool has_second) {
-      float* const to = projection(rows.first_row + row) + column;
-      to[0] = first;
-      if (has_second) to[1] = second;
-    };
+  // Sums of a row at an even column and the next.
+  __device__ void finish_pair(const Op& op, std::uint32_t b, std::uint32_t i, std::uint32_t column, float first, float second,
+                              bool has_second) const {
+    const std::uint32_t row = mixed_.blocks[b].first_row + i;
+    if (op.code == OpCode::kMlpIn) {  // gate and up of an output alternate
+      gated(b)[packed_index(i, column / 2, gated_chunks())] = to_bf16(silu(first) * second);
+      return;
+    }
+    float* const to = (op.code == OpCode::kMixIn ? projection(row) : residual(row)) + column;
+    if (op.code != OpCode::kMixIn) {
+      first += load_shared_result(to);
+      if (has_second) second += load_shared_result(to + 1);
+    }
+    to[0] = first;
+    if (has_second) to[1] = second;
   }
-  __device__ auto add_to_residual() const {
-    return [this](const RowBlock& rows, std::uint32_t, std::uint32_t row, std::uint32_t column, float first, float second,
-                  bool has_second) {
-      float* const to = residual(rows.first_row + row) + column;
-      to[0] = load_shared_result(to) + first;
-      if (has_second) to[1] = load_shared_result(to + 1) + second;
-    };
-  }
-  // Gate and up of an output alternate.
-  __device__ auto store_gated() const {
-    return [this](const RowBlock&, std::uint32_t b, std::uint32_t row, std::uint32_t column, float gate, float up, bool) {
-      const std::uint32_t chunks = round_up(model_.intermediate, kChunk) / kChunk;
-      mixed_.gated[std::size_t{b} * kRowBlock * chunks * kChunk + packed_index(row, column / 2, chunks)] =
-          to_bf16(silu(gate) * up);
-    };
+
+  __device__ std::uint32_t gated_chunks() const { return round_up(model_.intermediate, kChunk) / kChunk; }
+  __device__ std::uint16_t* gated(std::uint32_t b) const {
+    return mixed_.gated + std::size_t{b} * kRowBlock * gated_chunks() * kChunk;
   }
 
   // DeltaNet. A task is a span and columns of a V head, chunk after chunk; or a span's inputs that the next step's convolution needs.
@@ -279,8 +252,7 @@ class Prefill {
   }
 
   __device__ bool projection_is_there(std::uint32_t b) {
-    const bool is_delta = launch_.ops[mix_in_].is_delta != 0;
-    return wait(counter(mix_in_, kDone, b), tiles_of(is_delta ? model_.delta_width() : model_.attention_width()));
+    return wait(counter(mix_in_, kDone, b), tiles_of(columns_of(launch_.ops[mix_in_])));
   }
 
   __device__ bool delta_rule(const Op& op) {
@@ -563,7 +535,18 @@ class Prefill {
     return mixed_.operand + std::size_t{b} * kRowBlock * mixed_.operand_depth;
   }
 
-  enum Stage : std::uint32_t { kPrepared = 0, kDone = 1 };
+  // One place for each kind of stage, so that the compiler makes it once.
+  __device__ bool run_op(const Op& op) {
+    const bool is_second_part = op.code == OpCode::kMixIn && op.first_row != 0;  // of decode's mix_in, which is one here
+    if (is_second_part || op.code == OpCode::kMerge || op.code == OpCode::kHead || op.code == OpCode::kSample) return true;
+    if (op.code == OpCode::kMixIn) mix_in_ = op_;
+    if (op.code == OpCode::kDeltaRule) return delta_rule(op);
+    if (op.code == OpCode::kAttention) return append(op) && attend(op);
+    if (op.code == OpCode::kEmbed) return embed();
+    if ((op.code == OpCode::kMixIn || op.code == OpCode::kMlpIn) && !prepare_norm(op)) return false;
+    if (op.code == OpCode::kMixOut && !prepare_mixed(op)) return false;
+    return product(op);
+  }
 
   const MixedLaunch& mixed_;
   const Launch& launch_;
