@@ -78,7 +78,7 @@ class Builder {
         Op& late = push(op, OpCode::kMixIn, matrices->mix_in, vectors->mix_norm);
         late.first_row = first;
         late.n_rows -= first;
-        device_op_.back() = static_cast<std::uint32_t>(ops_.size()) - 2;
+        device_op_.push_back(static_cast<std::uint32_t>(ops_.size()) - 2);
         return;
       }
       case OpKind::kKvAppend:

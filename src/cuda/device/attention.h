@@ -97,9 +97,10 @@ struct Attention {
     for (std::uint32_t unit = block.warp; unit < group + 2 * n_fresh; unit += kComputeWarps) {
       if (unit < group) {
         float* to = query(unit);
-        make_head(
-            buffers.projection + std::size_t{row} * buffers.projection_stride + (kv_head * group + unit) * model.head_dim,
-            vectors.q_norm, block.position(row), scale, [to](std::uint32_t d, float x) { to[head_index(d)] = x; });
+        make_head(buffers.projection + std::size_t{row} * buffers.projection_stride +
+                      (kv_head * group + unit) * model.head_dim,
+                  vectors.q_norm, block.position(row), scale,
+                  [to](std::uint32_t d, float x) { to[head_index(d)] = x; });
         continue;
       }
       const std::uint32_t fresh_row = from + (unit - group) / 2;
@@ -123,10 +124,13 @@ struct Attention {
     for (std::uint32_t x = block.warp; x < n; x += kComputeWarps) {
       uint4 packed = make_uint4(0, 0, 0, 0);
       if (has_part)
-        packed = x < n_cached
-                     ? load_shared_result(reinterpret_cast<const uint4*>(keys + std::size_t{x} * model.kv_stride()) + block.lane)
-                     : load_shared(shared_address(fresh(x - n_cached, false)) + block.lane * 16);
-      const float2 key[4] = {from_cached(packed.x), from_cached(packed.y), from_cached(packed.z), from_cached(packed.w)};
+        packed =
+            x < n_cached
+                ? load_shared_result(
+                      reinterpret_cast<const uint4*>(keys + std::size_t{x} * model.kv_stride()) + block.lane)
+                : load_shared(shared_address(fresh(x - n_cached, false)) + block.lane * 16);
+      const float2 key[4] = {from_cached(packed.x), from_cached(packed.y), from_cached(packed.z),
+                             from_cached(packed.w)};
       for (std::uint32_t head = 0; head < group; ++head) {
         const float4 low = reinterpret_cast<const float4*>(query(head))[block.lane];
         const float4 high = reinterpret_cast<const float4*>(query(head) + kMostHeadDim / 2)[block.lane];
@@ -149,7 +153,8 @@ struct Attention {
   }
 
   // A warp for each head: scores become exponentials.
-  __device__ void exponentiate(std::uint32_t row, std::uint32_t kv_head, std::uint32_t page, std::uint32_t n) const {
+  __device__ void exponentiate(std::uint32_t row, std::uint32_t kv_head, std::uint32_t page,
+                               std::uint32_t n) const {
     for (std::uint32_t head = block.warp; head < group; head += kComputeWarps) {
       float* s = scores(head);
       const float first = block.lane < n ? s[block.lane] : -__builtin_inff();
@@ -168,8 +173,8 @@ struct Attention {
   }
 
   // Weighted values: a thread has two dimensions and every second position; kAtOnce heads share a value's way here.
-  __device__ void weigh(const std::uint16_t* values, std::uint32_t row, std::uint32_t kv_head, std::uint32_t page,
-                        std::uint32_t n, std::uint32_t n_cached) const {
+  __device__ void weigh(const std::uint16_t* values, std::uint32_t row, std::uint32_t kv_head,
+                        std::uint32_t page, std::uint32_t n, std::uint32_t n_cached) const {
     constexpr std::uint32_t kAtOnce = 4;
     const std::uint32_t d = threadIdx.x % (kMostHeadDim / 2) * 2;
     const std::uint32_t half = threadIdx.x / (kMostHeadDim / 2);
@@ -178,9 +183,9 @@ struct Attention {
       float2 sums[kAtOnce] = {};
       for (std::uint32_t x = half; x < n && has_part; x += 2) {
         const std::uint32_t pair =
-            x < n_cached
-                ? load_shared_result(reinterpret_cast<const std::uint32_t*>(values + std::size_t{x} * model.kv_stride() + d))
-                : *reinterpret_cast<const std::uint32_t*>(fresh(x - n_cached, true) + d);
+            x < n_cached ? load_shared_result(reinterpret_cast<const std::uint32_t*>(
+                               values + std::size_t{x} * model.kv_stride() + d))
+                         : *reinterpret_cast<const std::uint32_t*>(fresh(x - n_cached, true) + d);
         const float2 value = from_cached(pair);
 #pragma unroll
         for (std::uint32_t i = 0; i < kAtOnce; ++i) {
@@ -285,8 +290,8 @@ __device__ inline void merge_pages(const Block& block) {
         if (d < model.head_dim) out[i] = fmaf(factor, load_shared_result(weighted + d), out[i]);
       }
     }
-    const float* gate = buffers.projection + std::size_t{row} * buffers.projection_stride + model.gate_begin() +
-                        head * model.head_dim;
+    const float* gate = buffers.projection + std::size_t{row} * buffers.projection_stride +
+                        model.gate_begin() + head * model.head_dim;
     float* to = buffers.mixed + std::size_t{row} * buffers.mixed_stride + head * model.head_dim;
 #pragma unroll
     for (std::uint32_t i = 0; i < kParts; ++i) {

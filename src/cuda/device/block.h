@@ -12,15 +12,20 @@ extern __shared__ __align__(1024) unsigned char shared_memory[];
 
 // What stands at the start of shared memory.
 struct BlockState {
-  std::uint32_t gave_up;                          // a wait took too long, here or in another block
-  std::uint32_t ending;                           // of the step, as block 0 has decided
-  std::int32_t tokens[kMostDecodeRows];           // chosen in the step before
-  std::uint32_t n_listed[kMostDecodeRows];        // candidates in a row's list
+  std::uint32_t gave_up;                    // a wait took too long, here or in another block
+  std::uint32_t ending;                     // of the step, as block 0 has decided
+  std::int32_t tokens[kMostDecodeRows];     // chosen in the step before
+  std::uint32_t n_listed[kMostDecodeRows];  // candidates in a row's list
   float square_sums[kMostDecodeRows][kComputeWarps];
 };
 static_assert(sizeof(BlockState) <= 1024);
 
-enum BarrierId : std::uint32_t { kEverybody = 0, kComputing = 1, kFull = 2, kEmpty = 4 };  // two of the latter two
+enum BarrierId : std::uint32_t {
+  kEverybody = 0,
+  kComputing = 1,
+  kFull = 2,
+  kEmpty = 4
+};  // two of the latter two
 
 struct Range {
   std::uint32_t begin, end;
@@ -38,8 +43,12 @@ struct Block {
   __device__ std::uint16_t* activations() const {
     return reinterpret_cast<std::uint16_t*>(shared_memory + launch.shared.activations);
   }
-  __device__ float* scratch() const { return reinterpret_cast<float*>(shared_memory + launch.shared.activations); }
-  __device__ float* partials() const { return reinterpret_cast<float*>(shared_memory + launch.shared.partials); }
+  __device__ float* scratch() const {
+    return reinterpret_cast<float*>(shared_memory + launch.shared.activations);
+  }
+  __device__ float* partials() const {
+    return reinterpret_cast<float*>(shared_memory + launch.shared.partials);
+  }
   __device__ Candidate* list(std::uint32_t row) const {
     return reinterpret_cast<Candidate*>(shared_memory + launch.shared.lists) + row * kMostTopK;
   }
@@ -72,8 +81,8 @@ __device__ inline Range rows_of_block(const Block& block, const Op& op) {
 }
 
 // Records who waited in vain for what, and makes all blocks give up.
-__device__ inline void give_up(const Block& block, std::uint32_t task, std::uint32_t counter, std::uint32_t seen,
-                               std::uint32_t target) {
+__device__ inline void give_up(const Block& block, std::uint32_t task, std::uint32_t counter,
+                               std::uint32_t seen, std::uint32_t target) {
   const Control& control = block.launch.control;
   if (!set_once(control.abort)) return;
   AbortRecord& record = *control.record;
@@ -92,7 +101,8 @@ __device__ inline void wait_for(const Block& block, const Op& op, std::uint32_t 
   const Control& control = block.launch.control;
   const std::uint32_t* counter = control.counters + op.wait * kCounterWords;
   const std::uint32_t target = (block.step + 1) * gridDim.x;
-  constexpr std::uint32_t kLooksBetween = 64;  // looks at the counter between those at the abort word and the clock
+  constexpr std::uint32_t kLooksBetween =
+      64;  // looks at the counter between those at the abort word and the clock
   std::uint64_t begin = 0;
   for (std::uint32_t looks = 1;; ++looks) {
     const std::uint32_t seen = load_acquire(counter);

@@ -15,7 +15,8 @@ __device__ inline Candidate no_candidate() {
 }
 
 // Whether the row's list of at most `k` wants it.
-__device__ inline bool is_wanted(const Block& block, std::uint32_t row, std::uint32_t k, const Candidate& it) {
+__device__ inline bool is_wanted(const Block& block, std::uint32_t row, std::uint32_t k,
+                                 const Candidate& it) {
   const std::uint32_t n = block.state().n_listed[row];
   return n < k || ranks_before(it, block.list(row)[k - 1]);
 }

@@ -93,10 +93,11 @@ __device__ void finish(const Block& block, const Op& op, std::uint64_t begin) {
   switch (op.code) {
     case OpCode::kMixIn: {
       float* out = buffers.projection + std::size_t{row} * buffers.projection_stride;
-      add_up(block, op, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-        if (has_first) out[column] = sums.x * inverse;
-        if (has_second) out[column + 1] = sums.y * inverse;
-      });
+      add_up(block, op,
+             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
+               if (has_first) out[column] = sums.x * inverse;
+               if (has_second) out[column + 1] = sums.y * inverse;
+             });
       return;
     }
     case OpCode::kMlpIn: {
@@ -110,19 +111,21 @@ __device__ void finish(const Block& block, const Op& op, std::uint64_t begin) {
       decide(block, begin);
       clear_lists(block);
       HeadLane lane(block);
-      add_up(block, op, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-        lane.take(column, sums.x * inverse, has_first);
-        lane.take(column + 1, sums.y * inverse, has_second);
-      });
+      add_up(block, op,
+             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
+               lane.take(column, sums.x * inverse, has_first);
+               lane.take(column + 1, sums.y * inverse, has_second);
+             });
       lane.publish();
       return;
     }
     default: {  // out and down projections: the residual's share of a block is always the same
       float* out = buffers.residual + std::size_t{row} * launch.model.hidden;
-      add_up(block, op, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-        if (has_first) out[column] += sums.x;
-        if (has_second) out[column + 1] += sums.y;
-      });
+      add_up(block, op,
+             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
+               if (has_first) out[column] += sums.x;
+               if (has_second) out[column + 1] += sums.y;
+             });
       return;
     }
   }
@@ -158,7 +161,8 @@ __device__ bool run_step(Block& block, WeightRing* ring, std::uint64_t begin) {
 }
 
 __device__ void clear_next_counters(const Control& control) {
-  for (std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < control.n_counters; i += gridDim.x * blockDim.x)
+  for (std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < control.n_counters;
+       i += gridDim.x * blockDim.x)
     control.next_counters[i * kCounterWords] = 0;
 }
 

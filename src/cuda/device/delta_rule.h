@@ -56,7 +56,8 @@ struct DeltaRule {
                                     buffers.projection_stride +
                                 channel);
     const auto at = static_cast<std::uint32_t>(static_cast<std::int32_t>(model.conv_kernel) - 1 + row);
-    return load_shared_result(conv_state(span, half_now(span)) + std::size_t{at} * model.conv_dim() + channel);
+    return load_shared_result(conv_state(span, half_now(span)) + std::size_t{at} * model.conv_dim() +
+                              channel);
   }
 
   __device__ float convolve(const Span& span, std::uint32_t channel, std::uint32_t row) const {
@@ -136,7 +137,8 @@ struct DeltaRule {
   // This lane's part of the state's row: columns 4 (lane % 8) + 32 i.
   __device__ float4* state_row(const Span& span, std::uint32_t head, std::uint32_t column) const {
     const std::size_t index =
-        ((std::size_t{op.kind_layer} * block.launch.states.n_slots + span.slot) * model.n_value_heads + head) *
+        ((std::size_t{op.kind_layer} * block.launch.states.n_slots + span.slot) * model.n_value_heads +
+         head) *
             model.value_head_dim +
         column;
     return reinterpret_cast<float4*>(block.launch.states.delta + index * model.key_stride()) + block.lane % 8;
@@ -170,9 +172,10 @@ struct DeltaRule {
       for (std::uint32_t i = 0; i < kStateParts; ++i) {
         const float4 k = keys[8 * i];
         const float4 q = queries[8 * i];
-        with_key = fmaf(state[i].w, k.w, fmaf(state[i].z, k.z, fmaf(state[i].y, k.y, fmaf(state[i].x, k.x, with_key))));
-        with_query =
-            fmaf(state[i].w, q.w, fmaf(state[i].z, q.z, fmaf(state[i].y, q.y, fmaf(state[i].x, q.x, with_query))));
+        with_key = fmaf(state[i].w, k.w,
+                        fmaf(state[i].z, k.z, fmaf(state[i].y, k.y, fmaf(state[i].x, k.x, with_key))));
+        with_query = fmaf(state[i].w, q.w,
+                          fmaf(state[i].z, q.z, fmaf(state[i].y, q.y, fmaf(state[i].x, q.x, with_query))));
         query_key = fmaf(q.w, k.w, fmaf(q.z, k.z, fmaf(q.y, k.y, fmaf(q.x, k.x, query_key))));
       }
 #pragma unroll

@@ -65,7 +65,8 @@ __device__ inline float warp_sum(float x) {
 }
 __device__ inline float warp_max(float x) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFU, x, distance));
+  for (int distance = 16; distance > 0; distance /= 2)
+    x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFU, x, distance));
   return x;
 }
 

@@ -18,7 +18,8 @@ __device__ inline std::uint32_t panels_of(Range rows) {
 }
 
 // Where a warp's tile of a panel stands: [8 step rows, 8 weight rows].
-__device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::uint32_t panel, std::uint32_t warp) {
+__device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::uint32_t panel,
+                                 std::uint32_t warp) {
   return block.partials() + ((buffer * kBatchPanels + panel) * kComputeWarps + warp) * 64;
 }
 
