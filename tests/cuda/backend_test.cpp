@@ -19,6 +19,7 @@
 #include "cuda/build.h"
 #include "model/random_model.h"
 #include "tests/cpu/rounded_oracle.h"
+#include "tests/cuda/ptx_machine.h"
 #include "tests/support/errors.h"
 #include "tests/support/golden.h"
 #include "tests/support/seed.h"
@@ -64,7 +65,7 @@ class CudaBackend : public testing::Test {
   std::unique_ptr<Backend> backend(std::size_t n_slots = 1, std::size_t blocks = 2,
                                    std::size_t context = kContext) {
     CudaOptions options;
-    options.library = SLUICE_PTX_LIBRARY;
+    options.library = sluice::test::driver_library();
     options.launcher.most_blocks = blocks;
     return make_backend(model_->model(), n_slots, context, options);
   }
@@ -293,7 +294,7 @@ TEST_F(CudaBackend, SeveralModelsAtOnce) {
   model::RandomModel other_model(small_config(), random_());
   other_model.fill(1);
   CudaOptions options;
-  options.library = SLUICE_PTX_LIBRARY;
+  options.library = sluice::test::driver_library();
   options.launcher.most_blocks = 1;
   const auto other = make_backend(other_model.model(), 1, kContext, options);
   const program::Choice choice = choice_of({});
@@ -322,7 +323,7 @@ std::string kernels_without_arrivals() {
 TEST_F(CudaBackend, AWaitThatTakesTooLongIsAnErrorThatNamesIt) {
   const std::string text = kernels_without_arrivals();
   CudaOptions options;
-  options.library = SLUICE_PTX_LIBRARY;
+  options.library = sluice::test::driver_library();
   options.launcher.most_blocks = 3;
   options.launcher.wait_ns = 100'000;
   options.image = std::as_bytes(std::span(text.c_str(), text.size() + 1));
