@@ -4,6 +4,8 @@
 // other blocks (one lane), adds up and finishes the products' outputs, and signals once for the block and op. Between two ops of
 // a block stand two barriers: inputs are there; they are staged in shared memory. All that crosses blocks is message passing:
 // write, barrier, release by the control warp; acquire, barrier, read.
+#pragma once  // the mixed entry point has decode launches in it
+
 #include "cuda/device/attention.h"
 #include "cuda/device/delta_rule.h"
 #include "cuda/device/products.h"
@@ -179,10 +181,8 @@ __device__ void run_steps(Block& block, WeightRing* ring, std::uint64_t begin) {
   }
 }
 
-}  // namespace
-
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1)
-    sluice_decode(const __grid_constant__ Launch launch) {
+// A whole launch. Every thread of every block comes here, and has left what it did in shared memory before.
+__device__ void decode(const Launch& launch) {
   Block block(launch);
   const std::uint64_t begin = nanoseconds();
   if (threadIdx.x == 0) block.state().gave_up = 0;
@@ -197,6 +197,12 @@ extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1)
     run_steps(block, &ring, begin);
     ring.drain();
   }
+}
+
+}  // namespace
+
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) sluice_decode(const __grid_constant__ Launch launch) {
+  decode(launch);
 }
 
 }  // namespace sluice::cuda::device
