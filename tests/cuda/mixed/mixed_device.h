@@ -100,8 +100,9 @@ class MixedDevice final : public program::Backend {
         machine_(Machine::of(options.architecture)),
         weights_(model),
         shape_(weights_.shape()),
-        memory_(machine_, std::vector<std::byte>(weights_.bytes()), "weights"),
-        layers_(machine_, weights_.layers(memory_.address())),
+        memory_(machine_, std::vector<std::byte>(weights_.bytes()), "products"),
+        others_(machine_, std::vector<std::byte>(weights_.bytes()), "vectors"),
+        layers_(machine_, weights_.layers(others_.address())),
         rotary_(machine_, rotary_table(model.config, options.context)),
         max_pages_((options.context + kKvPage - 1) / kKvPage),
         pages_(machine_, shuffled_pages()),
@@ -123,6 +124,7 @@ class MixedDevice final : public program::Backend {
         parity_(options.n_slots, 0) {
     for (std::size_t i = 0; i < weights_.n_pieces(); ++i)
       weights_.fill(i, memory_.bytes().subspan(weights_.piece(i).offset, weights_.piece(i).bytes));
+    std::ranges::copy(memory_.bytes(), others_.bytes().begin());
   }
 
   std::string_view name() const override { return "cuda, mixed"; }
@@ -151,7 +153,23 @@ class MixedDevice final : public program::Backend {
     return parts.result();
   }
 
+  // Of the last launch.
   const ptx::LaunchReport& report() const { return report_; }
+  std::uint64_t product_bytes_read() const {
+    const auto& traffic = report_.counters.traffic;
+    const auto at = std::ranges::find(traffic, "products", &ptx::Counters::Traffic::name);
+    return at == traffic.end() ? 0 : at->read;
+  }
+  // What products read if each byte is read once.
+  std::uint64_t layer_bytes() const {
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < model_.config.n_layers(); ++i) {
+      const DeviceWeights::LayerMatrices& layer = weights_.matrices(i);
+      for (const auto& matrix : {layer.mix_in, layer.mix_out, layer.mlp_in, layer.mlp_out}) bytes += bytes_of(matrix);
+    }
+    return bytes;
+  }
+  std::uint64_t head_bytes() const { return bytes_of(weights_.head()); }
 
  private:
   // A launch's description and what belongs to it, in device memory.
@@ -367,7 +385,7 @@ class MixedDevice final : public program::Backend {
       launch.shared = d_.shared();
       launch.ops = part.ops->pointer();
       launch.layers = d_.layers_.pointer();
-      launch.embedding = d_.weights_.embedding(d_.memory_.address());
+      launch.embedding = d_.weights_.embedding(d_.others_.address());
       launch.rotary = d_.rotary_.pointer();
       launch.rows = part.device_rows->pointer();
       launch.spans = part.device_spans->pointer();
@@ -391,6 +409,9 @@ class MixedDevice final : public program::Backend {
     std::unique_ptr<DeviceArray<std::uint32_t>> outputs_;
   };
 
+  static std::uint64_t bytes_of(const DeviceWeights::PackedMatrix& matrix) {
+    return std::uint64_t{round_up(matrix.n_rows, kPanel)} * matrix.chunks * kChunk * sizeof(std::uint16_t);
+  }
   std::size_t rows_up() const { return options_.most_rows; }
   std::uint32_t projection_stride() const { return std::max(shape_.delta_width(), shape_.attention_width()); }
   std::uint32_t mixed_stride() const { return std::max(shape_.value_dim(), shape_.query_dim()); }
@@ -411,7 +432,11 @@ class MixedDevice final : public program::Backend {
   }
 
   std::vector<Op> ops_of(const program::StepShape& shape) const {
-    return decode_ops(program::build(model_.config, shape, program::Tiling{}), weights_, memory_.address());
+    const program::Program program = program::build(model_.config, shape, program::Tiling{});
+    std::vector<Op> ops = decode_ops(program, weights_, memory_.address());
+    const std::vector<Op> others = decode_ops(program, weights_, others_.address());
+    for (std::size_t i = 0; i < ops.size(); ++i) ops[i].norm = others[i].norm;
+    return ops;
   }
 
   Buffers buffers(std::uint32_t row) const {
@@ -455,7 +480,8 @@ class MixedDevice final : public program::Backend {
   Machine& machine_;
   DeviceWeights weights_;
   ModelShape shape_;
-  DeviceArray<std::byte> memory_;
+  DeviceArray<std::byte> memory_;  // of which the matrices of products are used
+  DeviceArray<std::byte> others_;  // and here the rest: traffic is counted by allocation
   DeviceArray<LayerVectors> layers_;
   DeviceArray<float> rotary_;
   std::uint32_t max_pages_;
