@@ -1,7 +1,5 @@
 #include "cli/common_options.h"
 
-#include <algorithm>
-#include <array>
 #include <limits>
 #include <random>
 
@@ -9,36 +7,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "cli/device_names.h"
 #include "cli/exit.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
 #include "cli/version.h"
 
 namespace sluice::cli {
-namespace {
-
-constexpr std::array<std::string_view, 2> kBuiltIn = {"cpu", "oracle"};
-constexpr std::array<std::string_view, 4> kKnown = {"oracle", "cpu", "emulated", "cuda"};
-
-bool contains(std::span<const std::string_view> names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// "cuda" for "cuda:1"; as it is for anything that isn't cuda:N.
-std::string_view without_number(std::string_view device) {
-  constexpr std::string_view kPrefix = "cuda:";
-  if (!device.starts_with(kPrefix) || device.size() == kPrefix.size()) return device;
-  const std::string_view number = device.substr(kPrefix.size());
-  const bool digits = std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
-  return digits ? device.substr(0, kPrefix.size() - 1) : device;
-}
-
-}  // namespace
-
-std::span<const std::string_view> built_in_devices() {
-  return kBuiltIn;
-}
-
 void add_common_options(CLI::App& command, CommonOptions& options) {
   add_text(command, "MODEL", options.model,
            "folder with config.json and safetensors, a .gguf file, or an id such as Qwen/Qwen3.5-0.8B in the "
@@ -52,12 +27,15 @@ void add_options_without_model(CLI::App& command, CommonOptions& options) {
   constexpr std::uint64_t kMaxThreads = 4096;
   constexpr std::uint64_t kMost = std::numeric_limits<std::uint64_t>::max();
   const std::string group = "Common options";
-  options.device = kBuiltIn.front();
+  options.device = "cpu";
   command.set_help_flag("-h,--help", "print this help and exit")->group(group);
   command.set_version_flag("--version", version_text(), "print version, commit, isa and devices, and exit")
       ->group(group);
-  command.add_option("--device", options.device, "what computes the model")
-      ->type_name(fmt::format("{}", fmt::join(kBuiltIn, "|")))
+  command
+      .add_option("--device", options.device,
+                  "what computes the model (default: cuda if it can be used, else cpu; cuda:N is the GPU "
+                  "with number N)")
+      ->type_name(fmt::format("{}", fmt::join(built_in_devices(), "|")))
       ->group(group);
   add_whole(command, "-t,--threads", options.threads, 1, kMaxThreads,
             "threads to compute with (default: all processors; the oracle uses one)")
@@ -87,14 +65,12 @@ void add_head_option(CLI::App& command, CommonOptions& options) {
       ->group("Common options");
 }
 
+void choose_device(const CLI::App& command, CommonOptions& options) {
+  if (command.get_option("--device")->empty()) options.device = default_device();
+}
+
 void check_device(const CommonOptions& options) {
-  const std::string use = fmt::format("use --device {}", fmt::join(kBuiltIn, " or --device "));
-  const std::string_view name = without_number(options.device);
-  if (!contains(kKnown, name))
-    throw UsageError(fmt::format("there is no device \"{}\"", options.device), "--device", use);
-  if (!contains(kBuiltIn, name))
-    throw Error(fmt::format("device {} is not built into this version", name), "--device",
-                use + "; see sluice devices");
+  check_device_name(options.device);
   if (options.head && *options.head != "full" && *options.head != "screened")
     throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
                      "use full or screened");

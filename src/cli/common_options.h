@@ -4,9 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
-#include <string_view>
 
 namespace CLI {
 class App;
@@ -16,7 +14,7 @@ namespace sluice::cli {
 
 struct CommonOptions {
   std::optional<std::string> model;  // as given; see model_path.h
-  std::string device;
+  std::string device;                // without --device the cpu, until `choose_device`
   std::optional<std::uint64_t> threads;
   bool no_pin = false;
   bool cache = false;
@@ -27,9 +25,6 @@ struct CommonOptions {
   std::optional<std::string> head;
 };
 
-// The names that --device takes in this program, the default first.
-std::span<const std::string_view> built_in_devices();
-
 // Adds the options and MODEL to `command`.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
@@ -38,6 +33,9 @@ void add_options_without_model(CLI::App& command, CommonOptions& options);
 
 // Adds --head: for commands that choose tokens. Without it the device takes what is faster.
 void add_head_option(CLI::App& command, CommonOptions& options);
+
+// For commands that compute: without --device, the default one (device_names.h).
+void choose_device(const CLI::App& command, CommonOptions& options);
 
 // Throws UsageError for a device or a --head that doesn't exist, Error for a device that is not built into this program.
 void check_device(const CommonOptions& options);

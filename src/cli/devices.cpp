@@ -14,10 +14,12 @@
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/cpu_info.h"
-#include "cli/cuda_info.h"
+#include "cli/device_names.h"
 #include "cli/exit.h"
 #include "cli/memory.h"
 #include "cli/output.h"
+#include "cuda/build.h"
+#include "cuda/driver.h"
 
 namespace sluice::cli {
 namespace {
@@ -35,14 +37,18 @@ struct Device {
   Json json;                         // the same, for scripts
 };
 
-Json cuda_json(const CudaInfo& cuda) {
+Json cuda_json(const cuda::Survey& found) {
   Json devices = Json::array();
-  for (const CudaDevice& device : cuda.devices) {
+  for (std::size_t i = 0; i < found.devices.size(); ++i) {
+    const cuda::DeviceInfo& device = found.devices[i];
     devices.push_back({{"name", device.name},
                        {"bytes", device.bytes},
-                       {"compute_capability", fmt::format("{}.{}", device.major, device.minor)}});
+                       {"compute_capability", fmt::format("{}.{}", device.major, device.minor)},
+                       {"sms", device.n_sms},
+                       {"usable", found.reasons[i].empty()},
+                       {"reason", found.reasons[i]}});
   }
-  return {{"driver", cuda.driver}, {"devices", devices}};
+  return {{"driver", found.driver}, {"devices", devices}};
 }
 
 Device cpu_device(const CpuInfo& cpu) {
@@ -56,18 +62,40 @@ Device cpu_device(const CpuInfo& cpu) {
           .json = {{"cpu", cpu.name}, {"threads", cpu.threads}, {"isa", cpu.isa}}};
 }
 
-Device cuda_device(const CudaInfo& cuda) {
+// Usable if one GPU is; else the first one's reason stands for all.
+std::string reason_of(const cuda::Survey& found) {
+  if (!found.problem.empty()) return found.problem;
+  const bool any =
+      std::ranges::any_of(found.reasons, [](const std::string& reason) { return reason.empty(); });
+  return any ? std::string() : found.reasons.front();
+}
+
+Device cuda_device(const cuda::Survey& found) {
   Device device = {.name = "cuda",
-                   .reason = cuda.problem,
+                   .reason = reason_of(found),
                    .description = "NVIDIA GPUs, through the driver's libcuda.so.1",
                    .details = {},
-                   .json = cuda_json(cuda)};
-  if (!cuda.driver.empty()) device.details.push_back("driver for CUDA " + cuda.driver);
-  for (std::size_t i = 0; i < cuda.devices.size(); ++i) {
-    const CudaDevice& gpu = cuda.devices[i];
-    device.details.push_back(fmt::format("cuda:{}  {}, {}, compute capability {}.{}", i, printable(gpu.name),
-                                         bytes_text(gpu.bytes), gpu.major, gpu.minor));
+                   .json = cuda_json(found)};
+  if (!found.driver.empty()) device.details.push_back("driver for CUDA " + found.driver);
+  for (std::size_t i = 0; i < found.devices.size(); ++i) {
+    const cuda::DeviceInfo& gpu = found.devices[i];
+    const std::string problem =
+        found.reasons[i].empty() ? "" : ", not usable: " + printable(found.reasons[i]);
+    device.details.push_back(fmt::format("cuda:{}  {}, {}, compute capability {}.{}, {} SMs{}", i,
+                                         printable(gpu.name), bytes_text(gpu.bytes), gpu.major, gpu.minor,
+                                         gpu.n_sms, problem));
   }
+  return device;
+}
+
+Device emulated_device() {
+  const auto library = emulated_library();
+  Device device = {.name = "emulated",
+                   .reason = library ? "" : "the PTX machine's library is not beside the program",
+                   .description = "the GPU's code, executed and checked on the CPU: for tests",
+                   .details = {},
+                   .json = Json::object()};
+  if (library) device.details.push_back("which GPU: SLUICE_PTX_GPU (docs/ptx.md)");
   return device;
 }
 
@@ -79,18 +107,23 @@ std::vector<Device> all_devices() {
                      .details = {},
                      .json = Json::object()});
   devices.push_back(cpu_device(cpu_info()));
-  devices.push_back({.name = "emulated",
-                     .reason = "",
-                     .description = "the GPU's code, executed on the CPU: for tests",
-                     .details = {},
-                     .json = Json::object()});
-  devices.push_back(cuda_device(cuda_info()));
+  devices.push_back(emulated_device());
+  devices.push_back(cuda_device(cuda::survey()));
   const auto built_in = built_in_devices();
   for (Device& device : devices) {
     if (std::ranges::find(built_in, std::string_view(device.name)) != built_in.end()) continue;
-    device.reason = "not built into this version" + (device.reason.empty() ? "" : "; " + device.reason);
+    device.reason = fmt::format("not built into this version: {}{}", cuda::why_not_built_in(),
+                                device.reason.empty() ? "" : "; " + device.reason);
   }
   return devices;
+}
+
+// As default_device says, from what is known already.
+std::string_view default_of(const std::vector<Device>& devices) {
+  const auto cuda = std::ranges::find(devices, std::string_view("cuda"), &Device::name);
+  const Json& gpus = cuda->json["devices"];
+  const bool usable = cuda->reason.empty() && !gpus.empty() && gpus.front()["usable"].get<bool>();
+  return usable ? "cuda" : "cpu";
 }
 
 std::string as_json(const std::vector<Device>& devices) {
@@ -102,14 +135,14 @@ std::string as_json(const std::vector<Device>& devices) {
     entry["reason"] = device.reason;
     list.push_back(entry);
   }
-  const Json json = {{"default", built_in_devices().front()}, {"devices", list}};
+  const Json json = {{"default", default_of(devices)}, {"devices", list}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string as_text(const std::vector<Device>& devices) {
   std::string text;
   for (const Device& device : devices) {
-    const bool is_default = device.name == built_in_devices().front();
+    const bool is_default = device.name == default_of(devices);
     const std::string state = device.reason.empty() ? (is_default ? "usable, the default" : "usable")
                                                     : "not usable: " + printable(device.reason);
     text += fmt::format("{:<10}{}\n{:<10}{}\n", device.name, state, "", device.description);

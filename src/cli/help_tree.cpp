@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/common_options.h"
+#include "cli/device_names.h"
 
 namespace sluice::cli {
 

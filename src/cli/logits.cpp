@@ -150,7 +150,10 @@ Command add_logits(CLI::App& program) {
       ->type_name("FILE")
       ->required();
   add_common_options(command, options->common);
-  return {&command, [options] { return run(*options); }};
+  return {&command, [&command, options] {
+            choose_device(command, options->common);
+            return run(*options);
+          }};
 }
 
 }  // namespace sluice::cli

@@ -114,7 +114,10 @@ Command add_perplexity(CLI::App& program) {
             "score the first N windows only");
   command.add_flag("--json", options->json, "print JSON");
   add_common_options(command, options->common);
-  return {&command, [options] { return run(*options); }};
+  return {&command, [&command, options] {
+            choose_device(command, options->common);
+            return run(*options);
+          }};
 }
 
 }  // namespace sluice::cli

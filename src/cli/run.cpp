@@ -323,7 +323,8 @@ Command add_run(CLI::App& program) {
   add_sampling_options(command, options->sampling);
   add_common_options(command, options->common);
   add_head_option(command, options->common);
-  return {&command, [options, stop] {
+  return {&command, [&command, options, stop] {
+            choose_device(command, options->common);
             options->stop_texts = stop->results();  // as written: CLI11 drops "%%" from its own list
             for (const std::string& text : options->stop_texts) check_stop_text(text);
             return run(*options);

@@ -4,7 +4,8 @@
 #include <fmt/ranges.h>
 
 #include "cli/commit.h"  // SLUICE_COMMIT, made by commit.cmake at build time
-#include "cli/common_options.h"
+#include "cli/device_names.h"
+#include "cuda/build.h"
 
 namespace sluice::cli {
 namespace {
@@ -28,8 +29,12 @@ std::string_view commit() {
 }
 
 std::string version_text() {
-  return fmt::format("sluice {} (commit {})\nisa: {}\ndevices: {}", version(), commit(), kIsa,
-                     fmt::join(built_in_devices(), ", "));
+  const std::string kernels = cuda::is_built_in()
+                                  ? fmt::format("PTX compute_75 compute_80, machine code {}",
+                                                cuda::machine_code().empty() ? "none" : cuda::machine_code())
+                                  : fmt::format("not built in: {}", cuda::why_not_built_in());
+  return fmt::format("sluice {} (commit {})\nisa: {}\ndevices: {}\ncuda: {}", version(), commit(), kIsa,
+                     fmt::join(built_in_devices(), ", "), kernels);
 }
 
 }  // namespace sluice::cli

@@ -87,6 +87,7 @@ class CpuBackend final : public Backend {
   void time_ops(bool on) override { executor_.time_ops(on ? &statistics_ : nullptr); }
   void trace(Trace* trace) override { executor_.trace(trace); }
 
+  using Backend::run;
   program::StepResult run(const program::Step& step) override {
     program::validate(step, model_.config, context_, sequences_.lengths());
     program::StepResult result;

@@ -49,54 +49,84 @@ class TextOutput {
   bool refused_ = false;
 };
 
-// One sequence in a slot: feeds tokens and gets the next one.
+// One sequence in a slot: feeds tokens and gets the next ones.
 class Sequence {
  public:
   Sequence(program::Backend& backend, std::size_t slot, const std::vector<std::int32_t>& prompt,
-           const SamplingOptions& options, std::size_t n_tokens)
+           const GenerateOptions& options, std::size_t n_tokens)
       : backend_(backend),
         slot_(slot),
-        sampling_(options.sampling),
+        sampling_(options.sampling.sampling),
+        stop_tokens_(options.stop_tokens),
         n_tokens_(n_tokens),
-        penalties_({options.presence_penalty, options.frequency_penalty, options.repeat_penalty}, prompt) {
+        penalties_({options.sampling.presence_penalty, options.sampling.frequency_penalty,
+                    options.sampling.repeat_penalty},
+                   prompt) {
     program::validate(sampling_, "sampling");
     backend_.reset(slot_);
   }
 
+  // Positions that are fed, or whose token is chosen by a dispatch that feeds it.
   std::size_t length() const { return length_; }
 
-  // Feeds `tokens`. With `choose`, returns the token chosen after the last of them, else -1.
-  std::int32_t feed(std::span<const std::int32_t> tokens, bool choose) {
+  // Feeds a part of the prompt after which no token is wanted.
+  void feed(std::span<const std::int32_t> tokens) { run(tokens, {}); }
+
+  // Feeds the prompt's end and tells `on_token` the token chosen after it.
+  void feed_last(std::span<const std::int32_t> tokens, const program::OnToken& on_token) {
+    take(run(tokens, {{tokens.size() - 1, false, choice()}}).tokens.front(), on_token);
+  }
+
+  // Feeds the last token, and up to `most` - 1 of those that come of it; tells them `on_token`, which says whether there
+  // shall be more.
+  void go_on(std::size_t most, const std::atomic<bool>* interrupted, const program::OnToken& on_token) {
+    program::Continuation continuation{.slot = slot_,
+                                       .position = length_,
+                                       .token = last_,
+                                       .choice = choice(),
+                                       .most_tokens = most,
+                                       .stop_tokens = stop_tokens_,
+                                       .interrupted = interrupted};
+    if (!continuation.choice.edits.empty()) continuation.most_tokens = 1;  // each token has edits of its own
+    length_ = backend_.run(continuation, [&](std::int32_t token) {
+      ++length_;  // what it was chosen after is fed
+      return take(token, on_token);
+    });
+  }
+
+ private:
+  program::Choice choice() const { return {sampling_, draw_, n_tokens_, penalties_.edits()}; }
+
+  program::StepResult run(std::span<const std::int32_t> tokens, std::vector<program::Output> outputs) {
     program::Step step;
     step.tokens.assign(tokens.begin(), tokens.end());
     step.spans.push_back({slot_, length_, 0, tokens.size()});
-    if (choose) {
-      program::Choice choice{sampling_, draw_, n_tokens_, penalties_.edits()};
-      step.outputs.push_back({tokens.size() - 1, false, std::move(choice)});
-    }
-    const program::StepResult result = backend_.run(step);
+    step.outputs = std::move(outputs);
+    program::StepResult result = backend_.run(step);
     length_ += tokens.size();
-    if (!choose) return -1;
+    return result;
+  }
 
-    SLUICE_CHECK(result.tokens.size() == 1);
-    const std::int32_t token = result.tokens.front();
+  bool take(std::int32_t token, const program::OnToken& on_token) {
     if (token < 0) {
       throw Error("no token can be chosen: every logit is masked or NaN",
                   fmt::format("after position {}", length_ - 1), "check the checkpoint's weights");
     }
     ++draw_;
+    last_ = token;
     penalties_.add_generated(token);
-    return token;
+    return on_token(token);
   }
 
- private:
   program::Backend& backend_;
   std::size_t slot_;
   program::Sampling sampling_;
+  const std::vector<std::int32_t>& stop_tokens_;
   std::size_t n_tokens_;
   Penalties penalties_;
   std::size_t length_ = 0;
   std::uint64_t draw_ = 0;
+  std::int32_t last_ = -1;
 };
 
 void check(const program::Backend& backend, std::size_t slot, const std::vector<std::int32_t>& prompt,
@@ -119,8 +149,7 @@ GenerateResult generate(program::Backend& backend, const model::Tokenizer& token
   const Clock::time_point start = Clock::now();
   check(backend, slot, prompt, options);
   TextOutput text(tokenizer, options.stop_texts, on_text);
-  Sequence sequence(backend, slot, prompt, options.sampling,
-                    std::min(tokenizer.size(), backend.config().vocab_size));
+  Sequence sequence(backend, slot, prompt, options, std::min(tokenizer.size(), backend.config().vocab_size));
 
   GenerateResult result;
   result.prompt_tokens = prompt.size();
@@ -138,29 +167,32 @@ GenerateResult generate(program::Backend& backend, const model::Tokenizer& token
   };
 
   std::optional<StopReason> end;
-  std::int32_t token = -1;
-  std::span<const std::int32_t> to_feed = prompt;
   Clock::time_point first_token;
-  while (!end) {
-    if (interrupted != nullptr && interrupted->load()) {
-      end = StopReason::kInterrupted;
-      break;
-    }
-    const bool whole = to_feed.size() <= options.prefill_chunk;
-    token = sequence.feed(whole ? to_feed : to_feed.first(options.prefill_chunk), whole);
-    if (!whole) {
-      to_feed = to_feed.subspan(options.prefill_chunk);
-      continue;
-    }
+  const program::OnToken on_token = [&](std::int32_t token) {
     if (++result.generated_tokens == 1) {
       first_token = Clock::now();
       result.seconds_to_first_token = seconds_between(start, first_token);
     }
     end = end_with(token);
-    to_feed = {&token, 1};
+    return !end;
+  };
+  const auto is_interrupted = [&] { return interrupted != nullptr && interrupted->load(); };
+  std::span<const std::int32_t> to_feed = prompt;
+  while (!end && !is_interrupted()) {
+    if (result.generated_tokens > 0) {
+      const std::size_t room = backend.context() - sequence.length();
+      const std::size_t wanted =
+          options.max_tokens == 0 ? room : options.max_tokens - result.generated_tokens;
+      sequence.go_on(std::min(room, wanted), interrupted, on_token);
+    } else if (to_feed.size() > options.prefill_chunk) {
+      sequence.feed(to_feed.first(options.prefill_chunk));
+      to_feed = to_feed.subspan(options.prefill_chunk);
+    } else {
+      sequence.feed_last(to_feed, on_token);
+    }
   }
   text.finish();
-  result.reason = *end;
+  result.reason = end.value_or(StopReason::kInterrupted);
   if (result.generated_tokens > 0) result.seconds_decoding = seconds_between(first_token, Clock::now());
   return result;
 }

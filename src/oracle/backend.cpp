@@ -24,6 +24,7 @@ class OracleBackend final : public program::Backend {
     slots_[slot] = empty_state<float>(model_.config);
   }
 
+  using program::Backend::run;
   program::StepResult run(const program::Step& step) override {
     std::vector<std::size_t> lengths;
     for (const SequenceState<float>& slot : slots_) lengths.push_back(slot.length);

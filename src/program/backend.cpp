@@ -111,6 +111,16 @@ std::int32_t choose(std::span<const float> logits, const Choice& choice) {
   return try_sample(edited, choice.n_tokens, choice.sampling, choice.draw).value_or(-1);
 }
 
+std::size_t Backend::run(const Continuation& continuation, const OnToken& on_token) {
+  Step step;
+  step.tokens = {continuation.token};
+  step.spans.push_back({continuation.slot, continuation.position, 0, 1});
+  step.outputs.push_back({0, false, continuation.choice});
+  const StepResult result = run(step);
+  on_token(result.tokens.front());
+  return continuation.position + 1;
+}
+
 void validate(const Step& step, const model::ModelConfig& config, std::size_t context,
               const std::vector<std::size_t>& slot_lengths) {
   check_spans(step, context, slot_lengths);

@@ -5,8 +5,10 @@
 // depend on what else shares the step.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -54,6 +56,21 @@ struct StepResult {
   std::vector<std::int32_t> tokens;
 };
 
+// A sequence that goes on by itself: `token` is fed, then the token chosen after it, and so on.
+struct Continuation {
+  std::size_t slot = 0;
+  std::size_t position = 0;  // of `token`; must be the slot's length so far
+  std::int32_t token = 0;
+  Choice choice;                               // of the first choice; `draw` goes up by one a token
+  std::size_t most_tokens = 1;                 // to choose; each is a position of the context
+  std::vector<std::int32_t> stop_tokens = {};  // choosing one is the end
+  const std::atomic<bool>* interrupted =
+      nullptr;  // once it is true, a dispatch ends as soon as the device can
+};
+
+// Told of each token as soon as it is chosen, -1 if none can be; says whether more are wanted.
+using OnToken = std::function<bool(std::int32_t token)>;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -68,6 +85,11 @@ class Backend {
   // Runs one step. Throws Error for what `validate` rejects, such as a token outside the vocabulary or a span
   // that leaves the context; the slots are unchanged then.
   virtual StepResult run(const Step& step) = 0;
+
+  // Makes tokens in one dispatch: at least one, at most continuation.most_tokens, fewer if a stop token comes, `on_token` wants no
+  // more, or it suits the device. Returns the slot's length then: the last token told of is not fed yet, unless `on_token`
+  // wanted no more, in which case the device may be some tokens further. Throws Error as `run` does. By default a step.
+  virtual std::size_t run(const Continuation& continuation, const OnToken& on_token);
 };
 
 // The id that `choice` picks from `logits` [vocab], unedited; -1 if none is possible.

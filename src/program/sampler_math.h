@@ -4,9 +4,7 @@
 // the header as it is.
 #pragma once
 
-#include <bit>
 #include <cstdint>
-#include <limits>
 
 #ifndef SLUICE_HOST_DEVICE
 #define SLUICE_HOST_DEVICE  // what the device compiler wants before a function, as __host__ __device__
@@ -38,14 +36,14 @@ inline constexpr float kLn2Low = 0x1.7f7d1cp-20F;
 
 // 2^n for -126 <= n <= 127.
 SLUICE_HOST_DEVICE constexpr float power_of_two(int n) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(n + 127) << 23U);
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(n + 127) << 23U);
 }
 
 // e^x: x = n ln2 + r with |r| <= ln2 / 2, and e^r by its Taylor series up to r^7 (the next term is below
 // 2^-27).
 SLUICE_HOST_DEVICE constexpr float exp(float x) {
   if (!(x >= -104.0F)) return x < 0.0F ? 0.0F : x;  // the latter: NaN
-  if (x > 89.0F) return std::numeric_limits<float>::infinity();
+  if (x > 89.0F) return __builtin_inff();
   const float scaled = x * 0x1.715476p+0F;  // x / ln 2
   const int n = static_cast<int>(scaled < 0.0F ? scaled - 0.5F : scaled + 0.5F);
   const float n_float = static_cast<float>(n);
@@ -85,9 +83,9 @@ SLUICE_HOST_DEVICE constexpr float log(float x) {
     e = -25;
   }
   // Bits of sqrt(1/2), subtracted so that the exponent field steps there instead of at 1.
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x) - 0x3F3504F3U;
+  const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, x) - 0x3F3504F3U;
   e += static_cast<int>(bits) >> 23;
-  const float m = std::bit_cast<float>((bits & 0x7FFFFFU) + 0x3F3504F3U);
+  const float m = __builtin_bit_cast(float, (bits & 0x7FFFFFU) + 0x3F3504F3U);
   const float e_float = static_cast<float>(e);
   return e_float * kLn2High + (log_near_one(m - 1.0F) + e_float * kLn2Low);
 }
@@ -111,7 +109,9 @@ SLUICE_HOST_DEVICE constexpr float token_gumbel(std::uint64_t seed, std::uint64_
   std::uint32_t block[4] = {id / 4, 0, static_cast<std::uint32_t>(draw),
                             static_cast<std::uint32_t>(draw >> 32U)};
   philox4x32_10(block, seed);
-  return gumbel(block[id % 4]);
+  const std::uint32_t low = id % 2 == 0 ? block[0] : block[1];  // no index that a GPU would need memory for
+  const std::uint32_t high = id % 2 == 0 ? block[2] : block[3];
+  return gumbel(id % 4 < 2 ? low : high);
 }
 
 // Probability relative to the likeliest token, exp(s - s_max), s <= s_max; 1 for equals, infinite ones too.

@@ -1,6 +1,7 @@
 """sluice devices: what is there, and why the rest is not usable."""
 
 import os
+import re
 import shutil
 import unittest
 
@@ -25,15 +26,22 @@ class Devices(CliTest):
             (folder / "libcuda.so.1").write_bytes(data)
         return environment(LD_LIBRARY_PATH=folder, **changes)
 
+    def kernels_are_built_in(self):
+        return "emulated" in re.search(r"(?m)^devices: (.+)$", self.good("--version").decode())[1].split(", ")
+
     def test_what_is_usable_and_why_the_rest_is_not(self):
-        devices = self.by_name()
+        devices = self.by_name(env=self.with_library(FAKE_CUDA="none"))
         for name in ("oracle", "cpu"):
             self.assertTrue(devices[name]["usable"])
             self.assertEqual(devices[name]["reason"], "")
-        for name in ("emulated", "cuda"):
-            self.assertFalse(devices[name]["usable"])
-            self.assertIn("not built into this version", devices[name]["reason"])
-        text = self.good("devices").decode()
+        self.assertFalse(devices["cuda"]["usable"])
+        if self.kernels_are_built_in():
+            self.assertTrue(devices["emulated"]["usable"])
+        else:
+            for name in ("emulated", "cuda"):
+                self.assertFalse(devices[name]["usable"])
+                self.assertIn("not built into this version", devices[name]["reason"])
+        text = self.good("devices", env=self.with_library(FAKE_CUDA="none")).decode()
         for name, device in devices.items():
             state = "usable, the default" if name == "cpu" else "usable" if device["usable"] else "not usable: .+"
             self.assertRegex(text, rf"(?m)^{name} +{state}$")
@@ -52,16 +60,21 @@ class Devices(CliTest):
             self.assertIn(f" {name}", info)
         self.assertIn("avx2" in info, ("avx2" in cpu["isa"],))
 
-    def test_a_driver_with_two_devices(self):
-        env = self.with_library()
-        cuda = self.by_name(env=env)["cuda"]
-        self.assertEqual(cuda["reason"], "not built into this version")
-        self.assertEqual(cuda["driver"], "12.4")
-        self.assertEqual([(device["bytes"], device["compute_capability"]) for device in cuda["devices"]],
-                         [(7 * 10**9, "7.5"), (8 * 10**9, "8.5")])
-        text = self.good("devices", env=env).decode()
-        self.assertIn("cuda:0  First, 7.00 GB, compute capability 7.5", text)
-        self.assertIn("cuda:1  Second\\x1b[31m", text)
+    def test_drivers_and_devices_that_are_too_old(self):
+        for changes, says in (({}, "the driver speaks CUDA 12.4, this program needs 13.0: install driver 580 or newer"),
+                              ({"FAKE_CUDA": "old_gpu"}, "its compute capability is 7.0, the kernels need 7.5 or newer"),
+                              ({"FAKE_CUDA": "small_gpu"}, "a block has 48 KB of shared memory, the kernels need 64 KB"),
+                              ({"FAKE_CUDA": "no_grid"}, "cooperative launch")):
+            env = self.with_library(**changes)
+            cuda = self.by_name(env=env)["cuda"]
+            self.assertFalse(cuda["usable"])
+            self.assertIn(says, cuda["reason"])
+            self.assertEqual(cuda["driver"], "13.0" if changes else "12.4")
+            self.assertEqual([(device["bytes"], device["usable"]) for device in cuda["devices"]],
+                             [(7 * 10**9, False), (8 * 10**9, False)])
+            text = self.good("devices", env=env).decode()
+            self.assertIn("cuda:0  First, 7.00 GB, compute capability 7.", text)
+            self.assertIn("cuda:1  Second\\x1b[31m", text)
 
     def test_drivers_that_do_not_work(self):
         for data, changes, says in ((None, {"FAKE_CUDA": "none"}, "no device"),

@@ -80,6 +80,7 @@ class TableDevice final : public program::Backend {
   std::size_t context() const override { return context_; }
   void reset(std::size_t slot) override { sequences_.reset(slot); }
 
+  using program::Backend::run;
   program::StepResult run(const program::Step& step) override {
     program::validate(step, model_.config, context_, sequences_.lengths());
     program::StepShape shape;

@@ -38,6 +38,7 @@ class ScriptedBackend final : public program::Backend {
   std::size_t context() const override { return kContext; }
   void reset(std::size_t slot) override { lengths_.at(slot) = 0; }
 
+  using program::Backend::run;
   program::StepResult run(const program::Step& step) override {
     if (before_step) before_step();
     program::validate(step, config_, kContext, lengths_);
@@ -54,6 +55,30 @@ class ScriptedBackend final : public program::Backend {
     return result;
   }
 
+  std::size_t run(const program::Continuation& continuation, const program::OnToken& on_token) override {
+    dispatches.push_back(continuation);
+    program::Continuation now = continuation;
+    for (std::size_t made = 0; made < std::min(tokens_per_dispatch, continuation.most_tokens); ++made) {
+      const bool interrupted = now.interrupted != nullptr && now.interrupted->load();
+      if (made > 0 && interrupted) break;
+      bool more = true;
+      Backend::run(now, [&](std::int32_t token) {
+        now.token = token;
+        if (more) more = on_token(token);
+        return more;
+      });
+      ++now.position;
+      ++now.choice.draw;
+      if (std::ranges::find(now.stop_tokens, now.token) != now.stop_tokens.end()) break;
+      if (!more && ++overrun > most_overrun) break;  // the device hears of it later
+    }
+    return now.position;
+  }
+
+  std::size_t tokens_per_dispatch = 1;
+  std::size_t most_overrun = 0;
+  std::size_t overrun = 0;
+  std::vector<program::Continuation> dispatches;
   std::function<void()> before_step;
   std::vector<program::Step> steps;
   std::vector<std::int32_t> fed;
@@ -256,6 +281,69 @@ TEST_F(Generate, IsInterruptedByTheFlagBetweenSteps) {
   result = run(decoding, {1});
   EXPECT_EQ(result.reason, StopReason::kInterrupted);
   EXPECT_EQ(text_, "abcd") << "what was made is shown";
+}
+
+TEST_F(Generate, SeveralTokensInADispatchAreTheSameText) {
+  test::Random random(test::seed_of_test());
+  for (int round = 0; round < 200; ++round) {
+    std::string text;
+    for (std::size_t i = test::pick(random, 0, 70); i > 0; --i)
+      text += std::vector<std::string>{"a", "b", "é"}[test::pick(random, 0, 2)];
+    options_.max_tokens = test::pick(random, 0, 40);
+    options_.stop_texts = {"abba"};
+    options_.sampling.sampling = {.temperature = 1.0F, .top_k = 3, .seed = 5};
+    const std::vector<std::int32_t> prompt(test::pick(random, 1, kContext), 'x');
+    ScriptedBackend single(then_end(text));
+    const GenerateResult want = run(single, prompt);
+    const std::string want_text = text_;
+
+    ScriptedBackend several(then_end(text));
+    several.tokens_per_dispatch = test::pick(random, 2, 32);
+    const GenerateResult got = run(several, prompt);
+    EXPECT_EQ(text_, want_text);
+    EXPECT_EQ(got.reason, want.reason);
+    EXPECT_EQ(got.generated_tokens, want.generated_tokens);
+    EXPECT_EQ(several.fed, single.fed);
+    const std::size_t decoded = want.generated_tokens - 1;
+    EXPECT_EQ(several.dispatches.size(),
+              (decoded + several.tokens_per_dispatch - 1) / several.tokens_per_dispatch);
+    for (std::size_t i = 0; i < several.steps.size(); ++i) {
+      EXPECT_EQ(several.steps[i].outputs[0].choice->draw, i);
+    }
+  }
+}
+
+TEST_F(Generate, ADeviceThatWentFurtherIsLeftAlone) {
+  options_.stop_texts = {"cd"};
+  ScriptedBackend backend(test::bytes_of("abcdefgh"));
+  backend.tokens_per_dispatch = 32;
+  backend.most_overrun = 3;
+  const GenerateResult result = run(backend, {1});
+  EXPECT_EQ(result.reason, StopReason::kStopText);
+  EXPECT_EQ(text_, "ab");
+  EXPECT_EQ(backend.overrun, 4U) << "the device did go on";
+}
+
+TEST_F(Generate, PenaltiesTakeTheirDispatchForEachToken) {
+  options_.sampling.presence_penalty = 1.0F;
+  ScriptedBackend backend(then_end("abcd"));
+  backend.tokens_per_dispatch = 32;
+  run(backend, {1});
+  EXPECT_EQ(backend.dispatches.size(), 4U);
+  for (const program::Continuation& dispatch : backend.dispatches) EXPECT_EQ(dispatch.most_tokens, 1U);
+}
+
+TEST_F(Generate, IsInterruptedAtEveryTokenOfADispatch) {
+  for (std::size_t at = 1; at <= 12; ++at) {
+    interrupted_ = false;
+    ScriptedBackend backend(test::bytes_of("abcdefghijklmnop"));
+    backend.tokens_per_dispatch = 8;
+    backend.before_step = [&] { interrupted_ = backend.steps.size() + 1 == at; };
+    const GenerateResult result = run(backend, {1});
+    EXPECT_EQ(result.reason, StopReason::kInterrupted);
+    EXPECT_EQ(result.generated_tokens, at);
+    EXPECT_EQ(text_, std::string("abcdefghijklmnop").substr(0, at));
+  }
 }
 
 TEST_F(Generate, IsInterruptedByItsListener) {

@@ -1,0 +1,124 @@
+// Products of weights and the step's 1 to 8 rows.
+//
+// Compute warps share every panel of 8 weights' rows by columns: warp w sums over its chunks with mma (fp32 fma on sm_75), and
+// leaves an 8 x 8 tile, step rows x weight rows, in shared memory. The control warp adds the eight tiles in the order of the
+// warps and finishes the outputs. So an output's sum has one order, whatever the grid, the block's share and the other rows are.
+// Tiles change hands kBatchPanels at a time, through two buffers.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/device/numbers.h"
+#include "cuda/device/ring.h"
+
+namespace sluice::cuda::device {
+
+__device__ inline std::uint32_t panels_of(Range rows) {
+  return rows.begin == rows.end ? 0 : (rows.end + kPanel - 1) / kPanel - rows.begin / kPanel;
+}
+
+// Where a warp's tile of a panel stands: [8 step rows, 8 weight rows].
+__device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::uint32_t panel,
+                                 std::uint32_t warp) {
+  return block.partials() + ((buffer * kBatchPanels + panel) * kComputeWarps + warp) * 64;
+}
+
+// This warp's part of the panel whose row lane / 4 is `is_ours`.
+__device__ inline void multiply_panel(const Block& block, WeightRing& ring, Range chunks, bool is_ours,
+                                      float* tile) {
+  const std::uint32_t n_rows = block.launch.n_rows;
+#if __CUDA_ARCH__ >= 800
+  const bool has_row = block.lane / 4 < n_rows;
+  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane * 16;
+  float sums[4] = {0, 0, 0, 0};
+#pragma unroll 1
+  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
+    const uint4 weights = ring.next(is_ours);
+    uint4 x = make_uint4(0, 0, 0, 0);
+    if (has_row) x = load_shared(at);
+    mma_bf16(sums, x.x, x.y, weights.x, weights.y);
+    mma_bf16(sums, x.z, x.w, weights.z, weights.w);
+  }
+  *reinterpret_cast<float2*>(tile + block.lane * 2) = make_float2(sums[0], sums[1]);
+#else
+  // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step.
+  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
+  float sums[kMostDecodeRows] = {};
+#pragma unroll 1
+  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
+    const uint4 weights = ring.next(is_ours);
+    const std::uint32_t w[4] = {weights.x, weights.y, weights.z, weights.w};
+#pragma unroll
+    for (std::uint32_t row = 0; row < kMostDecodeRows; ++row) {
+      if (row >= n_rows) break;
+      const uint4 activations = load_shared(at + row * 64);
+      const std::uint32_t x[4] = {activations.x, activations.y, activations.z, activations.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sums[row] = fmaf(low_bf16(w[i]), low_bf16(x[i]), sums[row]);
+        sums[row] = fmaf(high_bf16(w[i]), high_bf16(x[i]), sums[row]);
+      }
+    }
+  }
+#pragma unroll
+  for (std::uint32_t row = 0; row < kMostDecodeRows; ++row) {
+    float sum = sums[row];
+    sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
+    sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
+    if (block.lane % 4 == row % 4) tile[row * 8 + block.lane / 4] = sum;
+  }
+#endif
+}
+
+// Compute warps: all of the block's panels.
+__device__ inline void multiply(const Block& block, WeightRing& ring, const Op& op) {
+  const Range rows = rows_of_block(block, op);
+  const Range chunks = chunks_of_warp(op, block.warp);
+  const std::uint32_t n_panels = panels_of(rows);
+#pragma unroll 1
+  for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
+    const std::uint32_t batch = panel / kBatchPanels;
+    const std::uint32_t in_batch = panel % kBatchPanels;
+    if (in_batch == 0 && batch >= 2) barrier_sync(kEmpty + batch % 2, kDecodeThreads);
+    const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane / 4;
+    multiply_panel(block, ring, chunks, row >= rows.begin && row < rows.end,
+                   tile_of(block, batch % 2, in_batch, block.warp));
+    if (in_batch == kBatchPanels - 1 || panel == n_panels - 1)
+      barrier_arrive(kFull + batch % 2, kDecodeThreads);
+  }
+}
+
+// The control warp: `finish(row of the step, first row of weights, sums of it and the next, which of these are to be had)` for each lane
+// and panel, in order. All lanes call it.
+template <typename Finish>
+__device__ inline void add_up(const Block& block, const Op& op, const Finish& finish) {
+  const Range rows = rows_of_block(block, op);
+  const std::uint32_t n_panels = panels_of(rows);
+  const std::uint32_t n_batches = (n_panels + kBatchPanels - 1) / kBatchPanels;
+  const std::uint32_t step_row = block.lane / 4;
+#pragma unroll 1
+  for (std::uint32_t batch = 0; batch < n_batches; ++batch) {
+    barrier_sync(kFull + batch % 2, kDecodeThreads);
+#pragma unroll 1
+    for (std::uint32_t in_batch = 0; in_batch < kBatchPanels; ++in_batch) {
+      const std::uint32_t panel = batch * kBatchPanels + in_batch;
+      if (panel >= n_panels) break;
+      const float* tile = tile_of(block, batch % 2, in_batch, 0) + block.lane * 2;
+      float2 sums = make_float2(0, 0);
+#pragma unroll
+      for (std::uint32_t warp = 0; warp < kComputeWarps; ++warp) {
+        const float2 part = *reinterpret_cast<const float2*>(tile + warp * 64);
+        sums.x += part.x;
+        sums.y += part.y;
+      }
+      const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane % 4 * 2;
+      const bool has_row = step_row < block.launch.n_rows;
+      finish(step_row, row, sums, has_row && row >= rows.begin && row < rows.end,
+             has_row && row + 1 >= rows.begin && row + 1 < rows.end);
+    }
+    __syncwarp();
+    if (batch + 2 < n_batches) barrier_arrive(kEmpty + batch % 2, kDecodeThreads);
+  }
+}
+
+}  // namespace sluice::cuda::device

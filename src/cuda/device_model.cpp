@@ -1,0 +1,146 @@
+#include "cuda/device_model.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+namespace sluice::cuda {
+namespace {
+
+constexpr std::size_t kFp32 = sizeof(float);
+constexpr std::size_t kLeast = 256;  // bytes of an allocation that nothing needs
+
+std::uint32_t max_pages(std::size_t positions) {
+  return static_cast<std::uint32_t>((positions + kKvPage - 1) / kKvPage);
+}
+
+template <typename T>
+DeviceMemory uploaded(const std::shared_ptr<const Context>& context, const std::vector<T>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  DeviceMemory memory(context, std::max(kLeast, bytes.size()));
+  memory.upload(0, bytes);
+  return memory;
+}
+
+// Packs pieces on several threads and copies each as soon as it is ready; the calling thread reports.
+class Loading {
+ public:
+  Loading(const DeviceWeights& weights, const DeviceMemory& memory,
+          const std::function<void(std::size_t done, std::size_t total)>& progress)
+      : weights_(weights), memory_(memory), progress_(progress) {}
+
+  void run() {
+    constexpr std::size_t kMostThreads = 8;  // more only take memory's bandwidth from each other
+    const std::size_t n_threads = std::min(
+        {kMostThreads, std::max<std::size_t>(1, std::thread::hardware_concurrency()), weights_.n_pieces()});
+    {
+      std::vector<std::jthread> helpers;
+      for (std::size_t i = 1; i < n_threads; ++i) helpers.emplace_back([this] { work(false); });
+      work(true);
+    }
+    if (failed_) std::rethrow_exception(failed_);
+  }
+
+ private:
+  void work(bool reports) {
+    try {
+      std::vector<std::byte> packed;
+      for (std::size_t i = next_++; i < weights_.n_pieces() && !ended_; i = next_++) {
+        const DeviceWeights::Piece piece = weights_.piece(i);
+        packed.resize(piece.bytes);
+        weights_.fill(i, packed);
+        memory_.upload(piece.offset, packed);
+        done_ += piece.bytes;
+        if (reports && progress_) progress_(done_, weights_.bytes());
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!failed_) failed_ = std::current_exception();
+      ended_ = true;
+    }
+  }
+
+  const DeviceWeights& weights_;
+  const DeviceMemory& memory_;
+  const std::function<void(std::size_t, std::size_t)>& progress_;
+  std::atomic<std::size_t> next_ = 0;
+  std::atomic<std::size_t> done_ = 0;
+  std::atomic<bool> ended_ = false;
+  std::mutex mutex_;
+  std::exception_ptr failed_;
+};
+
+}  // namespace
+
+DeviceModel::DeviceModel(const model::Model& model, std::size_t positions)
+    : model_(model), positions_(positions), weights_(model) {}
+
+DeviceModel::BufferBytes DeviceModel::buffer_bytes(std::size_t rows) const {
+  const ModelShape& shape = weights_.shape();
+  const std::size_t row = rows * kFp32;
+  const std::size_t pages = rows * shape.n_heads * max_pages(positions_) * kFp32;
+  return {.residual = row * shape.hidden,
+          .projection = row * std::max(shape.delta_width(), shape.attention_width()),
+          .mixed = row * std::max(shape.value_dim(), shape.query_dim()),
+          .gated = row * shape.intermediate,
+          .partial = std::max(kLeast, pages * shape.head_dim),
+          .partial_sums = std::max(kLeast, pages * 2),
+          .logits = row * shape.vocab};
+}
+
+std::size_t DeviceModel::bytes(std::size_t rows) const {
+  const BufferBytes buffers = buffer_bytes(rows);
+  const std::size_t tables = model_.config.layers.size() * sizeof(LayerVectors) +
+                             positions_ * model_.config.rotary_dim * kFp32 + 2 * kLeast;
+  return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed + buffers.gated +
+         buffers.partial + buffers.partial_sums + buffers.logits;
+}
+
+void DeviceModel::load(const std::shared_ptr<const Context>& context, std::size_t rows,
+                       const std::function<void(std::size_t done, std::size_t total)>& progress) {
+  weight_memory_ = DeviceMemory(context, weights_.bytes());
+  const BufferBytes bytes = buffer_bytes(rows);
+  residual_ = DeviceMemory(context, bytes.residual);
+  projection_ = DeviceMemory(context, bytes.projection);
+  mixed_ = DeviceMemory(context, bytes.mixed);
+  gated_ = DeviceMemory(context, bytes.gated);
+  partial_ = DeviceMemory(context, bytes.partial);
+  partial_sums_ = DeviceMemory(context, bytes.partial_sums);
+  logits_ = DeviceMemory(context, bytes.logits);
+  rotary_ = uploaded(context, rotary_table(model_.config, positions_));
+  layers_ = uploaded(context, weights_.layers(base()));
+  Loading(weights_, weight_memory_, progress).run();
+}
+
+Buffers DeviceModel::buffers() const {
+  const auto floats = [](const DeviceMemory& memory) { return reinterpret_cast<float*>(memory.address()); };
+  const ModelShape& shape = weights_.shape();
+  Buffers buffers{};
+  buffers.residual = floats(residual_);
+  buffers.projection = floats(projection_);
+  buffers.mixed = floats(mixed_);
+  buffers.gated = floats(gated_);
+  buffers.partial = floats(partial_);
+  buffers.partial_sums = floats(partial_sums_);
+  buffers.logits = floats(logits_);
+  buffers.projection_stride = std::max(shape.delta_width(), shape.attention_width());
+  buffers.mixed_stride = std::max(shape.value_dim(), shape.query_dim());
+  buffers.max_pages = max_pages(positions_);
+  return buffers;
+}
+
+Launch DeviceModel::launch() const {
+  Launch launch{};
+  launch.model = weights_.shape();
+  launch.buffers = buffers();
+  launch.layers = reinterpret_cast<const LayerVectors*>(layers_.address());
+  launch.embedding = weights_.embedding(base());
+  launch.rotary = reinterpret_cast<const float*>(rotary_.address());
+  return launch;
+}
+
+}  // namespace sluice::cuda

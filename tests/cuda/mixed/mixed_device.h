@@ -1,0 +1,501 @@
+// Steps of any shape on the mixed entry point, on the PTX machine itself: every finding is a failure, the grid, the GPU and the seed
+// are the test's, and what the machine counts can be asked for. Steps without long spans can take the decode entry point.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "cuda/launch.h"
+#include "cuda/plan.h"
+#include "model/weights.h"
+#include "program/backend.h"
+#include "program/builder.h"
+#include "ptx/machine.h"
+#include "tests/support/seed.h"
+
+namespace sluice::cuda::test {
+
+// An architecture's kernels on a GPU that has it: made once, for it takes time.
+class Machine {
+ public:
+  explicit Machine(int architecture)
+      : gpu_(&ptx::gpu_named(architecture == 75 ? "t4" : "rtx3090")), memory_(std::uint64_t{1} << 30U) {
+    const std::string name = std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx";
+    std::ifstream stream(name);
+    const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+    module_ = std::make_unique<ptx::LoadedModule>(ptx::parse(text, name), memory_, *gpu_);
+  }
+  static Machine& of(int architecture) {
+    static Machine machines[] = {Machine(75), Machine(80)};
+    return machines[architecture == 75 ? 0 : 1];
+  }
+
+  ptx::Memory& memory() { return memory_; }
+  const ptx::Gpu& gpu() const { return *gpu_; }
+  const ptx::Kernel& kernel(std::string_view name) const { return *module_->find_kernel(name); }
+
+ private:
+  const ptx::Gpu* gpu_;
+  ptx::Memory memory_;
+  std::unique_ptr<ptx::LoadedModule> module_;
+};
+
+template <typename T>
+class DeviceArray {
+ public:
+  DeviceArray(Machine& machine, std::vector<T> values, std::string name = {})
+      : machine_(&machine), size_(std::max<std::size_t>(values.size(), 1)) {
+    values.resize(size_);
+    address_ = machine.memory().allocate(size_ * sizeof(T), ptx::AllocationKind::kDevice, std::move(name));
+    std::memcpy(bytes().data(), values.data(), size_ * sizeof(T));
+  }
+  DeviceArray(Machine& machine, std::size_t n) : DeviceArray(machine, std::vector<T>(n)) {}
+  ~DeviceArray() { machine_->memory().free(address_); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+
+  std::uint64_t address() const { return address_; }
+  T* pointer(std::size_t at = 0) const { return reinterpret_cast<T*>(address_ + at * sizeof(T)); }
+  std::span<std::byte> bytes() const { return machine_->memory().bytes(address_, size_ * sizeof(T)); }
+  std::vector<T> values() const {
+    std::vector<T> copy(size_);
+    std::memcpy(copy.data(), bytes().data(), size_ * sizeof(T));
+    return copy;
+  }
+
+ private:
+  Machine* machine_;
+  std::size_t size_;
+  std::uint64_t address_ = 0;
+};
+
+struct MixedOptions {
+  int architecture = 80;
+  std::uint32_t blocks = 1;
+  std::uint32_t most_rows = 160;  // of a step
+  std::uint32_t n_slots = 1;
+  std::uint32_t context = 192;
+  bool takes_decode_entry = false;  // where a step has no long span
+};
+
+class MixedDevice final : public program::Backend {
+ public:
+  MixedDevice(const model::Model& model, const MixedOptions& options, sluice::test::Random& random)
+      : model_(model),
+        options_(options),
+        random_(random),
+        machine_(Machine::of(options.architecture)),
+        weights_(model),
+        shape_(weights_.shape()),
+        memory_(machine_, std::vector<std::byte>(weights_.bytes()), "products"),
+        others_(machine_, std::vector<std::byte>(weights_.bytes()), "vectors"),
+        layers_(machine_, weights_.layers(others_.address())),
+        rotary_(machine_, rotary_table(model.config, options.context)),
+        max_pages_((options.context + kKvPage - 1) / kKvPage),
+        pages_(machine_, shuffled_pages()),
+        residual_(machine_, rows_up() * shape_.hidden),
+        projection_(machine_, rows_up() * projection_stride()),
+        mixed_(machine_, rows_up() * mixed_stride()),
+        gated_(machine_, rows_up() * shape_.intermediate),
+        partial_(machine_, rows_up() * shape_.n_heads * max_pages_ * shape_.head_dim),
+        partial_sums_(machine_, rows_up() * shape_.n_heads * max_pages_ * 2),
+        logits_(machine_, rows_up() * shape_.vocab),
+        kv_(machine_, std::size_t{options.n_slots} * max_pages_ * shape_.n_attention_layers * 2 * shape_.n_kv_heads *
+                          kKvPage * shape_.kv_stride()),
+        delta_(machine_, std::size_t{shape_.n_delta_layers} * options.n_slots * shape_.value_dim() * shape_.key_stride()),
+        conv_(machine_, 2 * conv_half()),
+        operand_(machine_, rows_up() * kRowBlock * operand_depth()),
+        gated_operand_(machine_, rows_up() * kRowBlock * round_up(shape_.intermediate, kChunk)),
+        output_residual_(machine_, rows_up() * shape_.hidden),
+        lengths_(options.n_slots, 0),
+        parity_(options.n_slots, 0) {
+    for (std::size_t i = 0; i < weights_.n_pieces(); ++i)
+      weights_.fill(i, memory_.bytes().subspan(weights_.piece(i).offset, weights_.piece(i).bytes));
+    std::ranges::copy(memory_.bytes(), others_.bytes().begin());
+  }
+
+  std::string_view name() const override { return "cuda, mixed"; }
+  const model::ModelConfig& config() const override { return model_.config; }
+  std::size_t n_slots() const override { return options_.n_slots; }
+  std::size_t context() const override { return options_.context; }
+  void reset(std::size_t slot) override {
+    lengths_[slot] = 0;
+    const std::size_t of_layer = std::size_t{shape_.value_dim()} * shape_.key_stride();
+    for (std::size_t layer = 0; layer < shape_.n_delta_layers; ++layer) {
+      clear(delta_, (layer * options_.n_slots + slot) * of_layer, of_layer);
+      const std::size_t kept = std::size_t{shape_.conv_kernel - 1} * shape_.conv_dim();
+      clear(conv_, parity_[slot] * conv_half() + (layer * options_.n_slots + slot) * kept, kept);
+    }
+  }
+
+  program::StepResult run(const program::Step& step) override {
+    program::validate(step, model_.config, options_.context, {lengths_.begin(), lengths_.end()});
+    Parts parts(*this, step);
+    const bool is_decode = options_.takes_decode_entry && parts.n_long_spans() == 0 && parts.n_groups() == 1;
+    launch(is_decode ? "sluice_decode" : "sluice_mixed", is_decode ? parts.decode_bytes() : parts.mixed_bytes());
+    for (const program::Span& span : step.spans) {
+      lengths_[span.slot] += span.n_rows;
+      parity_[span.slot] ^= 1U;
+    }
+    return parts.result();
+  }
+
+  // Of the last launch.
+  const ptx::LaunchReport& report() const { return report_; }
+  std::uint64_t product_bytes_read() const {
+    const auto& traffic = report_.counters.traffic;
+    const auto at = std::ranges::find(traffic, "products", &ptx::Counters::Traffic::name);
+    return at == traffic.end() ? 0 : at->read;
+  }
+  // What products read if each byte is read once.
+  std::uint64_t layer_bytes() const {
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < model_.config.n_layers(); ++i) {
+      const DeviceWeights::LayerMatrices& layer = weights_.matrices(i);
+      for (const auto& matrix : {layer.mix_in, layer.mix_out, layer.mlp_in, layer.mlp_out}) bytes += bytes_of(matrix);
+    }
+    return bytes;
+  }
+  std::uint64_t head_bytes() const { return bytes_of(weights_.head()); }
+
+ private:
+  // A launch's description and what belongs to it, in device memory.
+  struct DecodePart {
+    std::vector<Row> rows;
+    std::vector<Span> spans;
+    std::vector<Edit> edits;
+    std::vector<std::size_t> outputs;  // of rows; npos: none
+    std::unique_ptr<DeviceArray<Row>> device_rows;
+    std::unique_ptr<DeviceArray<Span>> device_spans;
+    std::unique_ptr<DeviceArray<Edit>> device_edits;
+    std::unique_ptr<DeviceArray<Op>> ops;
+    std::unique_ptr<DeviceArray<std::uint32_t>> counters, next_counters, decision;
+    std::unique_ptr<DeviceArray<Candidate>> candidates;
+    std::unique_ptr<DeviceArray<TokenRing>> ring;
+    Launch launch{};
+  };
+
+  // What a step becomes: groups of short spans, the long spans, heads of their outputs.
+  class Parts {
+   public:
+    Parts(MixedDevice& device, const program::Step& step) : d_(device), step_(step), output_of_(step.tokens.size(), kNoOutput) {
+      for (std::size_t i = 0; i < step.outputs.size(); ++i) output_of_[step.outputs[i].row] = i;
+      make_groups();
+      make_prefill();
+      make_heads();
+    }
+
+    std::size_t n_long_spans() const { return prefill_.spans.size(); }
+    std::size_t n_groups() const { return groups_.size(); }
+
+    std::vector<std::byte> decode_bytes() const { return bytes_of(groups_[0]->launch); }
+    std::vector<std::byte> mixed_bytes() {
+      MixedLaunch mixed{};
+      mixed.prefill = prefill_.launch;
+      group_launches_ = launches_of(groups_);
+      head_launches_ = launches_of(heads_);
+      blocks_ = std::make_unique<DeviceArray<RowBlock>>(d_.machine_, row_blocks_);
+      outputs_ = std::make_unique<DeviceArray<std::uint32_t>>(d_.machine_, output_rows_);
+      mixed.groups = group_launches_->pointer();
+      mixed.heads = head_launches_->pointer();
+      mixed.blocks = blocks_->pointer();
+      mixed.outputs = outputs_->pointer();
+      mixed.output_residual = d_.output_residual_.pointer();
+      mixed.operand = d_.operand_.pointer();
+      mixed.gated = d_.gated_operand_.pointer();
+      mixed.operand_depth = d_.operand_depth();
+      mixed.n_groups = static_cast<std::uint32_t>(groups_.size());
+      mixed.n_heads = static_cast<std::uint32_t>(heads_.size());
+      mixed.n_blocks = static_cast<std::uint32_t>(row_blocks_.size());
+      mixed.n_outputs = static_cast<std::uint32_t>(output_rows_.size());
+      return bytes_of(mixed);
+    }
+
+    program::StepResult result() const {
+      program::StepResult result;
+      result.tokens.assign(step_.outputs.size(), -1);
+      const std::vector<float> logits = d_.logits_.values();
+      for (std::size_t i = 0; i < step_.outputs.size(); ++i) {
+        if (!step_.outputs[i].return_logits) continue;
+        const auto from = logits.begin() + static_cast<std::ptrdiff_t>(i * d_.shape_.vocab);
+        result.logits.insert(result.logits.end(), from, from + d_.shape_.vocab);
+      }
+      const auto take = [&](const std::unique_ptr<DecodePart>& part) {
+        const TokenRing ring = part->ring->values()[0];
+        EXPECT_EQ(ring.n_steps, 1U);
+        for (std::size_t row = 0; row < part->outputs.size(); ++row)
+          if (part->outputs[row] != kNoOutput) result.tokens[part->outputs[row]] = ring.tokens[0][row];
+      };
+      std::ranges::for_each(groups_, take);
+      std::ranges::for_each(heads_, take);
+      return result;
+    }
+
+   private:
+    static constexpr std::size_t kNoOutput = ~std::size_t{0};
+
+    template <typename T>
+    static std::vector<std::byte> bytes_of(const T& value) {
+      const auto bytes = std::as_bytes(std::span(&value, 1));
+      return {bytes.begin(), bytes.end()};
+    }
+
+    std::unique_ptr<DeviceArray<Launch>> launches_of(const std::vector<std::unique_ptr<DecodePart>>& parts) const {
+      std::vector<Launch> launches;
+      for (const auto& part : parts) launches.push_back(part->launch);
+      return std::make_unique<DeviceArray<Launch>>(d_.machine_, launches);
+    }
+
+    static bool is_short(const program::Span& span) { return span.n_rows <= program::kMaxShortSpan; }
+
+    void make_groups() {
+      for (const program::Span& span : step_.spans) {
+        if (!is_short(span)) continue;
+        if (groups_.empty() || groups_.back()->rows.size() + span.n_rows > kMostDecodeRows)
+          groups_.push_back(std::make_unique<DecodePart>());
+        add_span(*groups_.back(), span);
+      }
+      std::uint32_t first_row = 0;
+      for (const auto& group : groups_) {
+        program::StepShape shape;
+        for (const Span& span : group->spans)
+          shape.spans.push_back({span.n_rows, program::kv_splits_of(span.n_rows, span.position + span.n_rows)});
+        for (std::uint32_t row = 0; row < group->rows.size(); ++row)
+          if (group->outputs[row] != kNoOutput) shape.output_rows.push_back(row);
+        if (shape.output_rows.empty()) shape.output_rows.push_back(0);
+        finish(*group, d_.ops_of(shape), first_row);
+        first_row += static_cast<std::uint32_t>(group->rows.size());
+      }
+      first_long_row_ = first_row;
+    }
+
+    void make_prefill() {
+      for (const program::Span& span : step_.spans)
+        if (!is_short(span)) add_span(prefill_, span);
+      for (std::uint32_t index = 0; index < prefill_.spans.size(); ++index) {
+        const Span& span = prefill_.spans[index];
+        for (std::uint32_t row = 0; row < span.n_rows; row += kRowBlock)
+          row_blocks_.push_back({index, row / kRowBlock, span.first_row + row, std::min(kRowBlock, span.n_rows - row)});
+      }
+      std::vector<Op> ops;
+      if (!prefill_.spans.empty()) ops = d_.ops_of({{{1, 1}}, {0}, false});
+      finish(prefill_, ops, first_long_row_);
+    }
+
+    void make_heads() {
+      for (std::uint32_t row = 0; row < prefill_.rows.size(); ++row) {
+        if (prefill_.outputs[row] == kNoOutput) continue;
+        if (heads_.empty() || heads_.back()->rows.size() == kMostDecodeRows) heads_.push_back(std::make_unique<DecodePart>());
+        DecodePart& head = *heads_.back();
+        const auto in_head = static_cast<std::uint32_t>(head.rows.size());
+        head.spans.push_back({prefill_.spans[prefill_.rows[row].span].slot, 0, in_head, 1, 0});
+        head.rows.push_back(prefill_.rows[row]);
+        head.rows.back().span = in_head;
+        head.outputs.push_back(prefill_.outputs[row]);
+        head.edits = prefill_.edits;
+        output_rows_.push_back(row);
+      }
+      std::uint32_t first = 0;
+      for (const auto& head : heads_) {
+        std::vector<Op> ops = d_.ops_of({{{1, 1}}, {0}, false});
+        ops.erase(ops.begin(), ops.end() - 2);
+        ops[0].wait = kNone;
+        ops[1].wait = 0;
+        finish(*head, ops, 0);
+        head->launch.buffers.residual = d_.output_residual_.pointer(std::size_t{first} * d_.shape_.hidden);
+        first += static_cast<std::uint32_t>(head->rows.size());
+      }
+    }
+
+    void add_span(DecodePart& part, const program::Span& span) {
+      const auto first = static_cast<std::uint32_t>(part.rows.size());
+      part.spans.push_back({static_cast<std::uint32_t>(span.slot), static_cast<std::uint32_t>(span.position), first,
+                            static_cast<std::uint32_t>(span.n_rows), d_.parity_[span.slot]});
+      for (std::size_t i = 0; i < span.n_rows; ++i) {
+        const std::size_t row = span.first_row + i;
+        Row out{};
+        out.token = step_.tokens[row];
+        out.span = static_cast<std::uint32_t>(part.spans.size()) - 1;
+        out.logits_at = kNone;
+        const std::size_t output = output_of_[row];
+        part.outputs.push_back(output);
+        if (output != kNoOutput) choose(step_.outputs[output], output, part, out);
+        part.rows.push_back(out);
+      }
+    }
+
+    static void choose(const program::Output& output, std::size_t index, DecodePart& part, Row& out) {
+      if (output.return_logits) out.logits_at = static_cast<std::uint32_t>(index);
+      if (!output.choice) return;
+      const program::Choice& choice = *output.choice;
+      const bool is_greedy = program::is_greedy(choice.sampling);
+      out.choice = is_greedy ? ChoiceKind::kGreedy : choice.sampling.top_k == 0 ? ChoiceKind::kGumbel : ChoiceKind::kTopK;
+      out.temperature = choice.sampling.temperature;
+      out.top_p = choice.sampling.top_p;
+      out.min_p = choice.sampling.min_p;
+      out.top_k = static_cast<std::uint32_t>(choice.sampling.top_k);
+      out.seed = choice.sampling.seed;
+      out.draw = choice.draw;
+      out.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
+      out.first_edit = static_cast<std::uint32_t>(part.edits.size());
+      out.n_edits = static_cast<std::uint32_t>(choice.edits.size());
+      for (const program::LogitEdit& edit : choice.edits) part.edits.push_back({edit.token, edit.repeat, edit.add});
+    }
+
+    void finish(DecodePart& part, const std::vector<Op>& ops, std::uint32_t first_row) {
+      Machine& m = d_.machine_;
+      const auto n_ops = static_cast<std::uint32_t>(ops.size());
+      const std::uint32_t n_counters = std::max(n_ops, mixed_counters(n_ops, static_cast<std::uint32_t>(row_blocks_.size())));
+      part.device_rows = std::make_unique<DeviceArray<Row>>(m, part.rows);
+      part.device_spans = std::make_unique<DeviceArray<Span>>(m, part.spans);
+      part.device_edits = std::make_unique<DeviceArray<Edit>>(m, part.edits);
+      part.ops = std::make_unique<DeviceArray<Op>>(m, ops);
+      part.counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
+      part.next_counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
+      part.decision = std::make_unique<DeviceArray<std::uint32_t>>(m, 1);
+      part.candidates = std::make_unique<DeviceArray<Candidate>>(m, std::size_t{kMostDecodeRows} * kMostTopK * d_.options_.blocks);
+      part.ring = std::make_unique<DeviceArray<TokenRing>>(m, 1);
+      Launch& launch = part.launch;
+      launch.model = d_.shape_;
+      launch.buffers = d_.buffers(first_row);
+      launch.states = {d_.delta_.pointer(), d_.conv_.pointer(), d_.kv_.pointer(), d_.pages_.pointer(), d_.options_.n_slots};
+      launch.control.counters = part.counters->pointer();
+      launch.control.next_counters = part.next_counters->pointer();
+      launch.control.n_counters = n_counters;
+      launch.control.abort = d_.abort_.pointer();
+      launch.control.candidates = part.candidates->pointer();
+      launch.control.decision = part.decision->pointer();
+      launch.control.ring = part.ring->pointer();
+      launch.control.record = d_.record_.pointer();
+      launch.control.wait_ns = std::uint64_t{100'000'000'000};
+      launch.control.launch_ns = std::uint64_t{100'000'000'000};
+      launch.shared = d_.shared();
+      launch.ops = part.ops->pointer();
+      launch.layers = d_.layers_.pointer();
+      launch.embedding = d_.weights_.embedding(d_.others_.address());
+      launch.rotary = d_.rotary_.pointer();
+      launch.rows = part.device_rows->pointer();
+      launch.spans = part.device_spans->pointer();
+      launch.edits = part.device_edits->pointer();
+      launch.n_ops = n_ops;
+      launch.n_rows = static_cast<std::uint32_t>(part.rows.size());
+      launch.n_spans = static_cast<std::uint32_t>(part.spans.size());
+      launch.n_steps = 1;
+    }
+
+    MixedDevice& d_;
+    const program::Step& step_;
+    std::vector<std::size_t> output_of_;  // [rows]
+    std::vector<std::unique_ptr<DecodePart>> groups_, heads_;
+    DecodePart prefill_;
+    std::vector<RowBlock> row_blocks_;
+    std::vector<std::uint32_t> output_rows_;
+    std::uint32_t first_long_row_ = 0;
+    std::unique_ptr<DeviceArray<Launch>> group_launches_, head_launches_;
+    std::unique_ptr<DeviceArray<RowBlock>> blocks_;
+    std::unique_ptr<DeviceArray<std::uint32_t>> outputs_;
+  };
+
+  static std::uint64_t bytes_of(const DeviceWeights::PackedMatrix& matrix) {
+    return std::uint64_t{round_up(matrix.n_rows, kPanel)} * matrix.chunks * kChunk * sizeof(std::uint16_t);
+  }
+  std::size_t rows_up() const { return options_.most_rows; }
+  std::uint32_t projection_stride() const { return std::max(shape_.delta_width(), shape_.attention_width()); }
+  std::uint32_t mixed_stride() const { return std::max(shape_.value_dim(), shape_.query_dim()); }
+  std::uint32_t operand_depth() const {
+    return round_up(std::max({shape_.hidden, shape_.value_dim(), shape_.query_dim()}), kChunk);
+  }
+  std::size_t conv_half() const {
+    return std::size_t{shape_.n_delta_layers} * options_.n_slots * (shape_.conv_kernel - 1) * shape_.conv_dim();
+  }
+  std::vector<std::uint32_t> shuffled_pages() {
+    std::vector<std::uint32_t> pages(std::size_t{options_.n_slots} * max_pages_);
+    std::iota(pages.begin(), pages.end(), 0U);
+    std::shuffle(pages.begin(), pages.end(), random_);
+    return pages;
+  }
+  static void clear(const DeviceArray<float>& array, std::size_t at, std::size_t n) {
+    std::ranges::fill(array.bytes().subspan(at * sizeof(float), n * sizeof(float)), std::byte{0});
+  }
+
+  std::vector<Op> ops_of(const program::StepShape& shape) const {
+    const program::Program program = program::build(model_.config, shape, program::Tiling{});
+    std::vector<Op> ops = decode_ops(program, weights_, memory_.address());
+    const std::vector<Op> others = decode_ops(program, weights_, others_.address());
+    for (std::size_t i = 0; i < ops.size(); ++i) ops[i].norm = others[i].norm;
+    return ops;
+  }
+
+  Buffers buffers(std::uint32_t row) const {
+    Buffers buffers{};
+    buffers.residual = residual_.pointer(std::size_t{row} * shape_.hidden);
+    buffers.projection = projection_.pointer(std::size_t{row} * projection_stride());
+    buffers.mixed = mixed_.pointer(std::size_t{row} * mixed_stride());
+    buffers.gated = gated_.pointer(std::size_t{row} * shape_.intermediate);
+    buffers.partial = partial_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * shape_.head_dim);
+    buffers.partial_sums = partial_sums_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * 2);
+    buffers.logits = logits_.pointer();
+    buffers.projection_stride = projection_stride();
+    buffers.mixed_stride = mixed_stride();
+    buffers.max_pages = max_pages_;
+    return buffers;
+  }
+
+  SharedLayout shared() const {
+    const std::uint32_t ring = shared_layout(shape_, kMostDecodeRows, 0).ring;
+    return shared_layout(shape_, kMostDecodeRows, ring + kComputeWarps * kRingStages * kChunkBytes);
+  }
+
+  void launch(std::string_view name, const std::vector<std::byte>& parameters) {
+    ptx::LaunchOptions options;
+    options.grid = {options_.blocks, 1, 1};
+    options.block = {kDecodeThreads, 1, 1};
+    options.dynamic_shared = std::max(shared().bytes, kMixedShared);
+    options.max_dynamic_shared = options.dynamic_shared;
+    options.cooperative = true;
+    options.seed = random_();
+    const ptx::LaunchResult result = ptx::launch(machine_.kernel(name), machine_.memory(), machine_.gpu(), parameters, options);
+    EXPECT_TRUE(result.completed) << "seed " << options.seed;
+    for (const ptx::Finding& finding : result.findings) ADD_FAILURE() << finding.message;
+    EXPECT_EQ(abort_.values()[0], 0U);
+    report_ = result.report;
+  }
+
+  const model::Model& model_;
+  MixedOptions options_;
+  sluice::test::Random& random_;
+  Machine& machine_;
+  DeviceWeights weights_;
+  ModelShape shape_;
+  DeviceArray<std::byte> memory_;  // of which the matrices of products are used
+  DeviceArray<std::byte> others_;  // and here the rest: traffic is counted by allocation
+  DeviceArray<LayerVectors> layers_;
+  DeviceArray<float> rotary_;
+  std::uint32_t max_pages_;
+  DeviceArray<std::uint32_t> pages_;
+  DeviceArray<float> residual_, projection_, mixed_, gated_, partial_, partial_sums_, logits_;
+  DeviceArray<std::uint16_t> kv_;
+  DeviceArray<float> delta_, conv_;
+  DeviceArray<std::uint16_t> operand_, gated_operand_;
+  DeviceArray<float> output_residual_;
+  DeviceArray<std::uint32_t> abort_{machine_, 1};
+  DeviceArray<AbortRecord> record_{machine_, 1};
+  std::vector<std::size_t> lengths_;
+  std::vector<std::uint32_t> parity_;
+  ptx::LaunchReport report_;
+};
+
+}  // namespace sluice::cuda::test
