@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -33,14 +35,18 @@ class Machine {
  public:
   explicit Machine(int architecture)
       : gpu_(&ptx::gpu_named(architecture == 75 ? "t4" : "rtx3090")), memory_(std::uint64_t{1} << 30U) {
-    const std::string name = std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx";
+    const char* mutant = std::getenv("SLUICE_KERNELS");  // tools/mutation.py
+    const std::string name = std::string(mutant == nullptr ? SLUICE_CUDA_FOLDER : mutant) + "/kernels." +
+                             std::to_string(architecture) + ".ptx";
     std::ifstream stream(name);
     const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
     module_ = std::make_unique<ptx::LoadedModule>(ptx::parse(text, name), memory_, *gpu_);
   }
   static Machine& of(int architecture) {
-    static Machine machines[] = {Machine(75), Machine(80)};
-    return machines[architecture == 75 ? 0 : 1];
+    static std::map<int, std::unique_ptr<Machine>> machines;
+    std::unique_ptr<Machine>& machine = machines[architecture];
+    if (machine == nullptr) machine = std::make_unique<Machine>(architecture);
+    return *machine;
   }
 
   ptx::Memory& memory() { return memory_; }
@@ -241,11 +247,17 @@ class MixedDevice final : public program::Backend {
       };
       std::ranges::for_each(groups_, take);
       std::ranges::for_each(heads_, take);
+      if (n_long_spans() != 0) expect_cleared(prefill_);
       return result;
     }
 
    private:
     static constexpr std::size_t kNoOutput = ~std::size_t{0};
+
+    static void expect_cleared(const DecodePart& part) {
+      const std::vector<std::uint32_t> counters = part.next_counters->values();
+      for (std::size_t i = 0; i < part.launch.control.n_counters; ++i) EXPECT_EQ(counters[i * kCounterWords], 0U);
+    }
 
     template <typename T>
     static std::vector<std::byte> bytes_of(const T& value) {
@@ -364,7 +376,8 @@ class MixedDevice final : public program::Backend {
       part.device_edits = std::make_unique<DeviceArray<Edit>>(m, part.edits);
       part.ops = std::make_unique<DeviceArray<Op>>(m, ops);
       part.counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
-      part.next_counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
+      part.next_counters = std::make_unique<DeviceArray<std::uint32_t>>(
+          m, std::vector<std::uint32_t>(std::size_t{n_counters} * kCounterWords, 7));  // of a launch before
       part.decision = std::make_unique<DeviceArray<std::uint32_t>>(m, 1);
       part.candidates = std::make_unique<DeviceArray<Candidate>>(m, std::size_t{kMostDecodeRows} * kMostTopK * d_.options_.blocks);
       part.ring = std::make_unique<DeviceArray<TokenRing>>(m, 1);
