@@ -20,11 +20,12 @@ inline constexpr std::uint32_t kDeltaColumns = 16;
 inline constexpr std::uint32_t kDeltaStride = kMostKeyHeadDim + 4;
 
 struct DeltaShared {
-  alignas(16) float rows[2 * kDeltaChunk][kDeltaStride];   // keys, then queries; zero behind key_head_dim
-  alignas(16) float state[kDeltaColumns][kDeltaStride];    // S transposed
-  float products[2 * kDeltaChunk][kDeltaChunk + 1];        // with the chunk's keys, then A and E ⊙ Q Kᵀ
-  float sums[2 * kDeltaChunk][kDeltaColumns];              // V, then V − diag(e) K S, then V'; Q S
-  float tail[kMostConvKernel - 1][2 * kMostKeyHeadDim + kDeltaColumns];  // inputs of the convolution before the chunk
+  alignas(16) float rows[2 * kDeltaChunk][kDeltaStride];  // keys, then queries; zero behind key_head_dim
+  alignas(16) float state[kDeltaColumns][kDeltaStride];   // S transposed
+  float products[2 * kDeltaChunk][kDeltaChunk + 1];       // with the chunk's keys, then A and E ⊙ Q Kᵀ
+  float sums[2 * kDeltaChunk][kDeltaColumns];             // V, then V − diag(e) K S, then V'; Q S
+  float tail[kMostConvKernel - 1]
+            [2 * kMostKeyHeadDim + kDeltaColumns];  // inputs of the convolution before the chunk
   float decay[kDeltaChunk];
   float beta[kDeltaChunk];
   float from_start[kDeltaChunk];  // e
@@ -46,8 +47,9 @@ __device__ inline void delta_products(DeltaShared& s, std::uint32_t key_stride) 
       const float4 left = *reinterpret_cast<const float4*>(&s.rows[i + 16 * a][d]);
 #pragma unroll
       for (std::uint32_t b = 0; b < 3; ++b)
-        sums[a][b] = fmaf(left.w, right[b].w,
-                          fmaf(left.z, right[b].z, fmaf(left.y, right[b].y, fmaf(left.x, right[b].x, sums[a][b]))));
+        sums[a][b] =
+            fmaf(left.w, right[b].w,
+                 fmaf(left.z, right[b].z, fmaf(left.y, right[b].y, fmaf(left.x, right[b].x, sums[a][b]))));
     }
   }
 #pragma unroll
