@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "cli/cache_folder.h"
 #include "cli/decode_cost.h"
+#include "cli/device_names.h"
 #include "cli/exit.h"
 #include "cli/interrupt.h"
 #include "cli/memory.h"
@@ -91,6 +92,12 @@ cpu::HeadMode head_mode(const CommonOptions& options) {
   return *options.head == "screened" ? cpu::HeadMode::kScreened : cpu::HeadMode::kFull;
 }
 
+void check_all_finite(const model::Model& model) {
+  ProgressBar bar("checking");
+  model::check_finite(model, with_interrupts(bar));
+  model.storage->check_intact();
+}
+
 const char* name_of(cpu::LoadStage stage) {
   switch (stage) {
     case cpu::LoadStage::kPack:
@@ -146,10 +153,12 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context, cpu::Trace* trace) {
   check_device(options);
+  if (is_gpu(options.device)) {
+    check_all_finite(model);
+    return std::make_unique<IntactBackend>(model, make_gpu_backend(options, model, 1, context));
+  }
   if (options.device != "cpu") {
-    ProgressBar bar("checking");
-    model::check_finite(model, with_interrupts(bar));
-    model.storage->check_intact();
+    check_all_finite(model);
     return std::make_unique<IntactBackend>(model, oracle::make_backend(model, 1, context));
   }
   cpu::CpuOptions how = cpu_options(options);
@@ -169,6 +178,22 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   return std::make_unique<IntactBackend>(model, std::move(backend));
 }
 
+std::unique_ptr<cuda::Backend> make_gpu_backend(const CommonOptions& options, const model::Model& model,
+                                                std::size_t n_slots, std::size_t context) {
+  cuda::CudaOptions how;
+  if (options.device == "emulated") {
+    how.library = emulated_library();
+    if (!how.library)
+      throw Error("the PTX machine's library is not beside the program", "--device emulated",
+                  "build or install it (docs/ptx.md)");
+  } else {
+    how.ordinal = device_number(options.device).value_or(0);
+  }
+  ProgressBar bar("loading");
+  how.progress = with_interrupts(bar);
+  return cuda::make_backend(model, n_slots, context, how);
+}
+
 // bf16 as they are, all else as fp32. An embedding that is not the head, too, stays in its file.
 std::size_t packed_bytes(const model::Model& model, bool is_screened) {
   const model::Matrix& head = model.weights.head;
@@ -184,6 +209,12 @@ std::size_t packed_bytes(const model::Model& model, bool is_screened) {
 }
 
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config) {
+  if (is_gpu(options.device)) {
+    // A GPU has the weights, the states and the buffers in its own memory; the PTX machine has them in ours.
+    const std::size_t emulated =
+        options.device == "emulated" ? parameter_count(config) * sizeof(std::uint16_t) : 0;
+    return CpuMemory{.packed_bytes = emulated, .rows = 1, .threads = 1};
+  }
   if (options.device != "cpu") return std::nullopt;
   const std::size_t kept_in_the_file =
       config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
@@ -222,7 +253,7 @@ cpu::CpuOptions cpu_options(const CommonOptions& options) {
 
 std::size_t rows_per_step(const CommonOptions& options) {
   constexpr std::size_t kChunk = 512;
-  return options.device == "cpu" ? kChunk : 1;
+  return options.device == "oracle" ? 1 : kChunk;
 }
 
 std::size_t rows_per_step_of_logits(const CommonOptions& options, const model::ModelConfig& config) {

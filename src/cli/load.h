@@ -9,6 +9,7 @@
 #include "cli/common_options.h"
 #include "cli/memory.h"
 #include "cpu/backend.h"
+#include "cuda/backend.h"
 #include "model/weights.h"
 #include "program/backend.h"
 
@@ -29,11 +30,15 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
                                                std::size_t context, cpu::Trace* trace = nullptr);
 
+// The same of a GPU, or of the PTX machine as one, with so many slots, before the weights are looked at.
+std::unique_ptr<cuda::Backend> make_gpu_backend(const CommonOptions& options, const model::Model& model,
+                                                std::size_t n_slots, std::size_t context);
+
 // What its weights take when they are packed; with a screened head's narrower copy on top.
 std::size_t packed_bytes(const model::Model& model, bool is_screened);
 
-// What the cpu device will take for a model of this config, as far as the config tells: at least so much. Nothing for other
-// devices.
+// What the cpu device will take for a model of this config, as far as the config tells: at least so much; and what a GPU takes of
+// the host's memory. Nothing for the oracle.
 std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::ModelConfig& config);
 
 // Shows progress bars, throws Interrupted on Ctrl-C and prints warnings while a cpu backend is made. To be used once.

@@ -62,6 +62,12 @@ class Builder {
       SLUICE_CHECK(span.n_rows <= program::kMaxShortSpan);
   }
 
+  bool is_followed_by_mix(const program::Op& op) const {
+    return std::ranges::any_of(program_.ops, [&](const program::Op& other) {
+      return other.kind == OpKind::kMix && other.layer == op.layer;
+    });
+  }
+
   void add(const program::Op& op) {
     const ModelShape& shape = weights_.shape();
     const bool is_delta = op.layer_kind == LayerKind::kDeltaNet;
@@ -82,8 +88,13 @@ class Builder {
         return;
       }
       case OpKind::kKvAppend:
-        device_op_.push_back(device_op_.back());  // who needs it needs mix_in, and does the rest itself
-        return;
+        // Who needs it needs mix_in, and does the rest itself. In a last layer that no row needs more of, attention alone does.
+        if (is_followed_by_mix(op)) {
+          device_op_.push_back(device_op_.back());
+          return;
+        }
+        push(op, OpCode::kAttention);
+        break;
       case OpKind::kMix:
         if (is_delta) {
           push(op, OpCode::kDeltaRule);
