@@ -56,7 +56,7 @@ inline constexpr std::uint32_t kChunkBytes = kPanel * kChunk * 2;
 inline constexpr std::uint32_t kKvPage = 64;
 inline constexpr std::uint32_t kMostHeadDim = 256;
 inline constexpr std::uint32_t kMostKeyHeadDim = 128;
-inline constexpr std::uint32_t kMostConvKernel = 8;
+inline constexpr std::uint32_t kMostConvKernel = 4;
 
 inline constexpr std::uint32_t kNone = 0xFFFFFFFFU;
 

@@ -109,7 +109,9 @@ SLUICE_HOST_DEVICE constexpr float token_gumbel(std::uint64_t seed, std::uint64_
   std::uint32_t block[4] = {id / 4, 0, static_cast<std::uint32_t>(draw),
                             static_cast<std::uint32_t>(draw >> 32U)};
   philox4x32_10(block, seed);
-  return gumbel(block[id % 4]);
+  const std::uint32_t low = id % 2 == 0 ? block[0] : block[1];  // no index that a GPU would need memory for
+  const std::uint32_t high = id % 2 == 0 ? block[2] : block[3];
+  return gumbel(id % 4 < 2 ? low : high);
 }
 
 // Probability relative to the likeliest token, exp(s - s_max), s <= s_max; 1 for equals, infinite ones too.

@@ -3,6 +3,7 @@
 // the device are fp32's roundings, and what these tip over to the next bf16 number.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -19,6 +20,7 @@ namespace sluice::test {
 struct Roundings {
   bool activations = false;
   bool keys_and_values = false;
+  bool to_fp16 = false;       // keys and values are rounded to fp16, not bf16
   bool before_scale = false;  // normed activations are rounded before 1 / rms multiplies them
 };
 
@@ -64,6 +66,13 @@ class RoundedOracle {
   static double rounded(double x) {
     return static_cast<double>(bf16_to_float(float_to_bf16(static_cast<float>(x))));
   }
+  // To nearest, ties to even; below the largest fp16 number.
+  static double rounded_to_fp16(double x) {
+    constexpr int kLeastExponent = -14;
+    constexpr int kFractionBits = 10;
+    const int exponent = x == 0 ? kLeastExponent : std::max(std::ilogb(x), kLeastExponent);
+    return std::ldexp(std::nearbyint(std::ldexp(x, kFractionBits - exponent)), exponent - kFractionBits);
+  }
   static void add(Values& x, const Values& y) {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
@@ -99,7 +108,12 @@ class RoundedOracle {
     return oracle::rms_norm<double>(x, weight, config_.rms_norm_eps);
   }
   void cache(Values& to, View values) const {
-    for (const double x : values) to.push_back(roundings_.keys_and_values ? rounded(x) : x);
+    for (const double x : values) {
+      if (roundings_.keys_and_values)
+        to.push_back(roundings_.to_fp16 ? rounded_to_fp16(x) : rounded(x));
+      else
+        to.push_back(x);
+    }
   }
 
   Values mix(const model::DeltaNetWeights& weights, oracle::LayerState<double>& state,

@@ -54,6 +54,8 @@ struct DeviceOptions {
   std::uint32_t n_slots = 1;
   std::uint32_t context = 160;
   std::uint32_t ring_slots = 1;
+  std::uint64_t wait_ns = 2'000'000'000;
+  std::uint32_t endless_wait = kNone;  // an op that waits for itself
 };
 
 // What a row is asked for; its slot and position follow from its span.
@@ -153,7 +155,8 @@ class DecodeDevice {
       }
     }
     const program::Program program = program::build(model_.config, shape, program::Tiling{});
-    const std::vector<Op> ops = decode_ops(program, weights_, memory_.address());
+    std::vector<Op> ops = decode_ops(program, weights_, memory_.address());
+    if (options_.endless_wait != kNone) ops[options_.endless_wait].wait = options_.endless_wait;
     EXPECT_LE(ops.size(), kMostOps);
 
     const DeviceMemory device_ops = to_device(context_, ops);
@@ -275,11 +278,13 @@ class DecodeDevice {
     launch.control.stop = reinterpret_cast<const std::uint32_t*>(stop_.address());
     launch.control.ring = reinterpret_cast<TokenRing*>(ring_.address());
     launch.control.record = reinterpret_cast<AbortRecord*>(record_.address());
-    launch.control.wait_ns = std::uint64_t{2'000'000'000};
+    launch.control.wait_ns = options_.wait_ns;
     launch.control.launch_ns = std::uint64_t{100'000'000'000};
     const std::uint32_t of_slot = kComputeWarps * kRingStages * kChunkBytes;
     launch.shared = shared_layout(shape_, n_rows, 0);
-    launch.shared = shared_layout(shape_, n_rows, launch.shared.ring + options_.ring_slots * of_slot);
+    launch.shared = shared_layout(shape_, n_rows,
+                                  std::min(launch.shared.ring + options_.ring_slots * of_slot,
+                                           static_cast<std::uint32_t>(kernel_.shared_at_most())));
     launch.layers = pointer<const LayerVectors>(layers_);
     launch.embedding = weights_.embedding(memory_.address());
     launch.rotary = pointer<const float>(rotary_);

@@ -65,12 +65,14 @@ struct Attention {
                             const Put& put) const {
     const std::uint32_t half = model.rotary_dim / 2;
     float squares = 0;
+#pragma unroll 1
     for (std::uint32_t d = block.lane; d < model.head_dim; d += 32) {
       const float value = load_shared_result(in + d);
       squares = fmaf(value, value, squares);
     }
     const float inverse = 1.0F / sqrtf(warp_sum(squares) / static_cast<float>(model.head_dim) + model.eps);
     const float* cosines = block.launch.rotary + std::size_t{position} * model.rotary_dim;
+#pragma unroll 1
     for (std::uint32_t d = block.lane; d < kMostHeadDim; d += 32) {
       if (d >= model.head_dim) {
         put(d, 0.0F);
@@ -94,6 +96,7 @@ struct Attention {
                           std::uint32_t kv_head) const {
     const Buffers& buffers = block.launch.buffers;
     const float scale = 1.0F / sqrtf(static_cast<float>(model.head_dim));
+#pragma unroll 1
     for (std::uint32_t unit = block.warp; unit < group + 2 * n_fresh; unit += kComputeWarps) {
       if (unit < group) {
         float* to = query(unit);
@@ -109,6 +112,7 @@ struct Attention {
       const float* in = buffers.projection + std::size_t{fresh_row} * buffers.projection_stride +
                         (is_value ? model.value_begin() : model.key_begin()) + kv_head * model.head_dim;
       if (is_value) {
+#pragma unroll 1
         for (std::uint32_t d = block.lane; d < kMostHeadDim; d += 32)
           to[d] = to_cached(d < model.head_dim ? load_shared_result(in + d) : 0.0F);
       } else {
@@ -118,33 +122,46 @@ struct Attention {
     }
   }
 
-  // Scores of `n` positions: a warp takes every eighth, a lane eight dimensions.
+  // Scores of `n` positions: a warp takes every eighth, a lane eight dimensions. All its keys are loaded before the first is used.
   __device__ void score(const std::uint16_t* keys, std::uint32_t n, std::uint32_t n_cached) const {
+    constexpr std::uint32_t kOfWarp = kKvPage / kComputeWarps;
     const bool has_part = block.lane * 8 < model.kv_stride();
-    for (std::uint32_t x = block.warp; x < n; x += kComputeWarps) {
-      uint4 packed = make_uint4(0, 0, 0, 0);
-      if (has_part)
-        packed =
-            x < n_cached
-                ? load_shared_result(
-                      reinterpret_cast<const uint4*>(keys + std::size_t{x} * model.kv_stride()) + block.lane)
-                : load_shared(shared_address(fresh(x - n_cached, false)) + block.lane * 16);
-      const float2 key[4] = {from_cached(packed.x), from_cached(packed.y), from_cached(packed.z),
-                             from_cached(packed.w)};
-      for (std::uint32_t head = 0; head < group; ++head) {
-        const float4 low = reinterpret_cast<const float4*>(query(head))[block.lane];
-        const float4 high = reinterpret_cast<const float4*>(query(head) + kMostHeadDim / 2)[block.lane];
-        float sum = low.x * key[0].x;
-        sum = fmaf(low.y, key[0].y, sum);
-        sum = fmaf(low.z, key[1].x, sum);
-        sum = fmaf(low.w, key[1].y, sum);
-        sum = fmaf(high.x, key[2].x, sum);
-        sum = fmaf(high.y, key[2].y, sum);
-        sum = fmaf(high.z, key[3].x, sum);
-        sum = fmaf(high.w, key[3].y, sum);
-        sum = warp_sum(sum);
-        if (block.lane == 0) scores(head)[x] = sum;
-      }
+    uint4 packed[kOfWarp];
+#pragma unroll
+    for (std::uint32_t i = 0; i < kOfWarp; ++i) {
+      const std::uint32_t x = i * kComputeWarps + block.warp;
+      packed[i] = make_uint4(0, 0, 0, 0);
+      if (has_part && x < n_cached)
+        packed[i] = load_shared_result(
+            reinterpret_cast<const uint4*>(keys + std::size_t{x} * model.kv_stride()) + block.lane);
+    }
+#pragma unroll
+    for (std::uint32_t i = 0; i < kOfWarp; ++i) {
+      const std::uint32_t x = i * kComputeWarps + block.warp;
+      if (x >= n) break;
+      if (has_part && x >= n_cached)
+        packed[i] = load_shared(shared_address(fresh(x - n_cached, false)) + block.lane * 16);
+      score_key(packed[i], x);
+    }
+  }
+
+  __device__ void score_key(const uint4& packed, std::uint32_t x) const {
+    const float2 key[4] = {from_cached(packed.x), from_cached(packed.y), from_cached(packed.z),
+                           from_cached(packed.w)};
+#pragma unroll 1
+    for (std::uint32_t head = 0; head < group; ++head) {
+      const float4 low = reinterpret_cast<const float4*>(query(head))[block.lane];
+      const float4 high = reinterpret_cast<const float4*>(query(head) + kMostHeadDim / 2)[block.lane];
+      float sum = low.x * key[0].x;
+      sum = fmaf(low.y, key[0].y, sum);
+      sum = fmaf(low.z, key[1].x, sum);
+      sum = fmaf(low.w, key[1].y, sum);
+      sum = fmaf(high.x, key[2].x, sum);
+      sum = fmaf(high.y, key[2].y, sum);
+      sum = fmaf(high.z, key[3].x, sum);
+      sum = fmaf(high.w, key[3].y, sum);
+      sum = warp_sum(sum);
+      if (block.lane == 0) scores(head)[x] = sum;
     }
   }
 
@@ -155,6 +172,7 @@ struct Attention {
   // A warp for each head: scores become exponentials.
   __device__ void exponentiate(std::uint32_t row, std::uint32_t kv_head, std::uint32_t page,
                                std::uint32_t n) const {
+#pragma unroll 1
     for (std::uint32_t head = block.warp; head < group; head += kComputeWarps) {
       float* s = scores(head);
       const float first = block.lane < n ? s[block.lane] : -__builtin_inff();
@@ -176,23 +194,38 @@ struct Attention {
   __device__ void weigh(const std::uint16_t* values, std::uint32_t row, std::uint32_t kv_head,
                         std::uint32_t page, std::uint32_t n, std::uint32_t n_cached) const {
     constexpr std::uint32_t kAtOnce = 4;
+    constexpr std::uint32_t kLoads = 8;  // under way
     const std::uint32_t d = threadIdx.x % (kMostHeadDim / 2) * 2;
     const std::uint32_t half = threadIdx.x / (kMostHeadDim / 2);
     const bool has_part = d < model.kv_stride();
+#pragma unroll 1
     for (std::uint32_t first = 0; first < group; first += kAtOnce) {
       float2 sums[kAtOnce] = {};
-      for (std::uint32_t x = half; x < n && has_part; x += 2) {
-        const std::uint32_t pair =
-            x < n_cached ? load_shared_result(reinterpret_cast<const std::uint32_t*>(
-                               values + std::size_t{x} * model.kv_stride() + d))
-                         : *reinterpret_cast<const std::uint32_t*>(fresh(x - n_cached, true) + d);
-        const float2 value = from_cached(pair);
+#pragma unroll 1
+      for (std::uint32_t begin = half; begin < n && has_part; begin += 2 * kLoads) {
+        std::uint32_t pairs[kLoads];
 #pragma unroll
-        for (std::uint32_t i = 0; i < kAtOnce; ++i) {
-          if (first + i >= group) break;
-          const float weight = scores(first + i)[x];
-          sums[i].x = fmaf(weight, value.x, sums[i].x);
-          sums[i].y = fmaf(weight, value.y, sums[i].y);
+        for (std::uint32_t i = 0; i < kLoads; ++i) {
+          const std::uint32_t x = begin + 2 * i;
+          pairs[i] = 0;
+          if (x < n_cached)
+            pairs[i] = load_shared_result(
+                reinterpret_cast<const std::uint32_t*>(values + std::size_t{x} * model.kv_stride() + d));
+        }
+#pragma unroll
+        for (std::uint32_t i = 0; i < kLoads; ++i) {
+          const std::uint32_t x = begin + 2 * i;
+          if (x >= n) break;
+          if (x >= n_cached)
+            pairs[i] = *reinterpret_cast<const std::uint32_t*>(fresh(x - n_cached, true) + d);
+          const float2 value = from_cached(pairs[i]);
+#pragma unroll
+          for (std::uint32_t j = 0; j < kAtOnce; ++j) {
+            if (first + j >= group) break;
+            const float weight = scores(first + j)[x];
+            sums[j].x = fmaf(weight, value.x, sums[j].x);
+            sums[j].y = fmaf(weight, value.y, sums[j].y);
+          }
         }
       }
       if (half == 1 && has_part) {
@@ -219,6 +252,7 @@ struct Attention {
   __device__ void append(const Span& span, std::uint32_t row, std::uint32_t from, std::uint32_t kv_head,
                          std::uint32_t page) const {
     const std::uint32_t at = block.position(row) % kKvPage * model.kv_stride();
+#pragma unroll 1
     for (std::uint32_t i = threadIdx.x; i < 2 * model.kv_stride(); i += kComputeThreads) {
       const bool is_value = i >= model.kv_stride();
       const std::uint32_t d = is_value ? i - model.kv_stride() : i;
@@ -248,12 +282,15 @@ struct Attention {
 
   __device__ void run() const {
     std::uint32_t units = 0;
+#pragma unroll 1
     for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) units += model.n_kv_heads * pages(row);
     const Range share = block.share(units);
     std::uint32_t before = 0;
+#pragma unroll 1
     for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) {
       const std::uint32_t n_pages = pages(row);
       const std::uint32_t end = before + model.n_kv_heads * n_pages;
+#pragma unroll 1
       for (std::uint32_t unit = max(share.begin, before); unit < min(share.end, end); ++unit)
         run_unit(row, (unit - before) / n_pages, (unit - before) % n_pages);
       before = end;
@@ -267,6 +304,7 @@ __device__ inline void merge_pages(const Block& block) {
   const Buffers& buffers = block.launch.buffers;
   constexpr std::uint32_t kParts = kMostHeadDim / 32;
   const Range units = block.share(block.launch.n_rows * model.n_heads);
+#pragma unroll 1
   for (std::uint32_t unit = units.begin + block.warp; unit < units.end; unit += kComputeWarps) {
     const std::uint32_t row = unit / model.n_heads;
     const std::uint32_t head = unit % model.n_heads;
@@ -274,11 +312,13 @@ __device__ inline void merge_pages(const Block& block) {
     const std::size_t first = std::size_t{unit} * buffers.max_pages;
     const auto* sums = reinterpret_cast<const float2*>(buffers.partial_sums) + first;
     float most = -__builtin_inff();
+#pragma unroll 1
     for (std::uint32_t page = block.lane; page < n_pages; page += 32)
       most = fmaxf(most, load_shared_result(sums + page).x);
     most = warp_max(most);
     float total = 0;
     float out[kParts] = {};
+#pragma unroll 1
     for (std::uint32_t page = 0; page < n_pages; ++page) {
       const float2 of_page = load_shared_result(sums + page);
       const float factor = expf(of_page.x - most);

@@ -104,6 +104,7 @@ __device__ inline void wait_for(const Block& block, const Op& op, std::uint32_t 
   constexpr std::uint32_t kLooksBetween =
       64;  // looks at the counter between those at the abort word and the clock
   std::uint64_t begin = 0;
+#pragma unroll 1
   for (std::uint32_t looks = 1;; ++looks) {
     const std::uint32_t seen = load_acquire(counter);
     if (seen >= target) return;

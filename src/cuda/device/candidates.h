@@ -57,6 +57,7 @@ __device__ inline void offer(const Block& block, std::uint32_t row, std::uint32_
 
 // The better one of two, over lanes that differ in the bits below `width`.
 __device__ inline Candidate best_of_lanes(Candidate best, int width) {
+#pragma unroll 1
   for (int distance = width / 2; distance > 0; distance /= 2) {
     const Candidate other{__shfl_xor_sync(0xFFFFFFFFU, best.key, distance),
                           __shfl_xor_sync(0xFFFFFFFFU, best.token, distance)};

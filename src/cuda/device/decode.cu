@@ -20,6 +20,7 @@ __device__ void embed(const Block& block) {
   const Range columns = block.share(launch.model.hidden);
   const std::uint32_t chunks = round_up(launch.model.hidden, kChunk) / kChunk;
   const std::uint32_t width = columns.end - columns.begin;
+#pragma unroll 1
   for (std::uint32_t i = threadIdx.x; i < launch.n_rows * width; i += kComputeThreads) {
     const std::uint32_t row = i / width;
     const std::uint32_t column = columns.begin + i % width;
@@ -113,8 +114,9 @@ __device__ void finish(const Block& block, const Op& op, std::uint64_t begin) {
       HeadLane lane(block);
       add_up(block, op,
              [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-               lane.take(column, sums.x * inverse, has_first);
-               lane.take(column + 1, sums.y * inverse, has_second);
+#pragma unroll 1
+               for (std::uint32_t i = 0; i < 2; ++i)
+                 lane.take(column + i, (i == 0 ? sums.x : sums.y) * inverse, i == 0 ? has_first : has_second);
              });
       lane.publish();
       return;
@@ -135,6 +137,7 @@ __device__ void finish(const Block& block, const Op& op, std::uint64_t begin) {
 __device__ void report(const Block& block, Ending ending) {
   if (blockIdx.x != 0 || !block.is_control() || block.lane != 0) return;
   TokenRing& ring = *block.launch.control.ring;
+#pragma unroll 1
   for (std::uint32_t row = 0; row < block.launch.n_rows; ++row)
     ring.tokens[block.step][row] = block.state().tokens[row];
   ring.ending = ending;
@@ -143,6 +146,7 @@ __device__ void report(const Block& block, Ending ending) {
 
 // All ops of a step. False: give up.
 __device__ bool run_step(Block& block, WeightRing* ring, std::uint64_t begin) {
+#pragma unroll 1
   for (std::uint32_t task = 0; task < block.launch.n_ops; ++task) {
     const Op& op = block.launch.ops[task];
     if (!wait_for_inputs(block, op, task)) return false;
@@ -161,12 +165,14 @@ __device__ bool run_step(Block& block, WeightRing* ring, std::uint64_t begin) {
 }
 
 __device__ void clear_next_counters(const Control& control) {
+#pragma unroll 1
   for (std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < control.n_counters;
        i += gridDim.x * blockDim.x)
     control.next_counters[i * kCounterWords] = 0;
 }
 
 __device__ void run_steps(Block& block, WeightRing* ring, std::uint64_t begin) {
+#pragma unroll 1
   for (;; ++block.step) {
     if (!run_step(block, ring, begin)) return;
     const Ending ending = ending_of(block);

@@ -47,25 +47,39 @@ struct DeltaRule {
   }
   __device__ std::uint32_t half_now(const Span& span) const { return (span.conv_parity ^ block.step) & 1U; }
 
-  // The convolution's input `back` + row: rows before the span's first are in the state.
-  __device__ float input(const Span& span, std::uint32_t channel, std::int32_t row) const {
+  // The convolution's input of a row: rows before the span's first are in the state.
+  __device__ const float* input(const Span& span, std::uint32_t channel, std::int32_t row) const {
     const Buffers& buffers = block.launch.buffers;
     if (row >= 0)
-      return load_shared_result(buffers.projection +
-                                std::size_t{span.first_row + static_cast<std::uint32_t>(row)} *
-                                    buffers.projection_stride +
-                                channel);
+      return buffers.projection +
+             std::size_t{span.first_row + static_cast<std::uint32_t>(row)} * buffers.projection_stride +
+             channel;
     const auto at = static_cast<std::uint32_t>(static_cast<std::int32_t>(model.conv_kernel) - 1 + row);
-    return load_shared_result(conv_state(span, half_now(span)) + std::size_t{at} * model.conv_dim() +
-                              channel);
+    return conv_state(span, half_now(span)) + std::size_t{at} * model.conv_dim() + channel;
   }
 
-  __device__ float convolve(const Span& span, std::uint32_t channel, std::uint32_t row) const {
+  // Taps and their inputs, loaded before anything is added, so that the loads of several channels are under way at once.
+  struct Taps {
+    float weights[kMostConvKernel];
+    float inputs[kMostConvKernel];
+  };
+  __device__ void load(const Span& span, std::uint32_t channel, std::uint32_t row, bool is_there,
+                       Taps& taps) const {
+    const auto n = static_cast<std::int32_t>(model.conv_kernel);
+#pragma unroll
+    for (std::int32_t tap = 0; tap < static_cast<std::int32_t>(kMostConvKernel); ++tap) {
+      taps.weights[tap] = taps.inputs[tap] = 0;
+      if (!is_there || tap >= n) continue;
+      taps.weights[tap] = vectors.conv[static_cast<std::uint32_t>(tap) * model.conv_dim() + channel];
+      taps.inputs[tap] =
+          load_shared_result(input(span, channel, static_cast<std::int32_t>(row) - n + 1 + tap));
+    }
+  }
+  __device__ static float convolve(const Taps& taps) {
     float sum = 0;
-    const auto taps = static_cast<std::int32_t>(model.conv_kernel);
-    for (std::int32_t tap = 0; tap < taps; ++tap)
-      sum = fmaf(vectors.conv[static_cast<std::uint32_t>(tap) * model.conv_dim() + channel],
-                 input(span, channel, static_cast<std::int32_t>(row) - taps + 1 + tap), sum);
+#pragma unroll
+    for (std::uint32_t tap = 0; tap < kMostConvKernel; ++tap)
+      sum = fmaf(taps.weights[tap], taps.inputs[tap], sum);
     return silu(sum);
   }
 
@@ -73,20 +87,26 @@ struct DeltaRule {
   __device__ void keep_inputs(const Span& span, std::uint32_t channel) const {
     float* to = conv_state(span, half_now(span) ^ 1U) + channel;
     const auto kept = static_cast<std::int32_t>(model.conv_kernel) - 1;
+#pragma unroll 1
     for (std::int32_t i = 0; i < kept; ++i)
       to[static_cast<std::size_t>(i) * model.conv_dim()] =
-          input(span, channel, static_cast<std::int32_t>(span.n_rows) - kept + i);
+          load_shared_result(input(span, channel, static_cast<std::int32_t>(span.n_rows) - kept + i));
   }
 
   // A warp: a query or key of a row to shared memory.
   __device__ void make_vector(const Span& span, std::uint32_t row, std::uint32_t first_channel, float scale,
                               float* to) const {
     float squares = 0;
-    float values[kStateParts];
+    Taps taps[kStateParts];
 #pragma unroll
     for (std::uint32_t i = 0; i < kStateParts; ++i) {
       const std::uint32_t k = i * 32 + block.lane;
-      values[i] = k < model.key_head_dim ? convolve(span, first_channel + k, row) : 0.0F;
+      load(span, first_channel + k, row, k < model.key_head_dim, taps[i]);
+    }
+    float values[kStateParts];
+#pragma unroll
+    for (std::uint32_t i = 0; i < kStateParts; ++i) {
+      values[i] = convolve(taps[i]);  // zero behind the head
       squares = fmaf(values[i], values[i], squares);
     }
     const float inverse = scale / sqrtf(warp_sum(squares) + 1e-6F);
@@ -98,30 +118,26 @@ struct DeltaRule {
   __device__ void make_head(const Span& span, std::uint32_t head) const {
     const std::uint32_t key_channel = vectors.key_head[head] * model.key_head_dim;
     const float scale = 1.0F / sqrtf(static_cast<float>(model.key_head_dim));
+#pragma unroll 1
     for (std::uint32_t unit = block.warp; unit < 3 * span.n_rows; unit += kComputeWarps) {
       const std::uint32_t row = unit / 3;
-      switch (unit % 3) {
-        case 0:
-          make_vector(span, row, key_channel, scale, query(row));
-          break;
-        case 1:
-          make_vector(span, row, model.k_begin() + key_channel, 1.0F, key(row));
-          break;
-        default:
-          if (block.lane != 0) break;
-          const Buffers& buffers = block.launch.buffers;
-          const float* in =
-              buffers.projection + std::size_t{span.first_row + row} * buffers.projection_stride;
-          gates(row)[0] = sigmoid(load_shared_result(in + model.b_begin() + head));
-          gates(row)[1] =
-              expf(vectors.decay[head] *
-                   softplus(load_shared_result(in + model.a_begin() + head) + vectors.dt_bias[head]));
+      const std::uint32_t part = unit % 3;
+      if (part < 2) {
+        make_vector(span, row, key_channel + (part == 0 ? 0 : model.k_begin()), part == 0 ? scale : 1.0F,
+                    part == 0 ? query(row) : key(row));
+      } else if (block.lane == 0) {
+        const Buffers& buffers = block.launch.buffers;
+        const float* in = buffers.projection + std::size_t{span.first_row + row} * buffers.projection_stride;
+        gates(row)[0] = sigmoid(load_shared_result(in + model.b_begin() + head));
+        gates(row)[1] = expf(vectors.decay[head] * softplus(load_shared_result(in + model.a_begin() + head) +
+                                                            vectors.dt_bias[head]));
       }
     }
   }
 
   // Q and K channels belong to the first V head that uses them.
   __device__ bool owns_key_head(std::uint32_t head) const {
+#pragma unroll 1
     for (std::uint32_t earlier = 0; earlier < head; ++earlier)
       if (vectors.key_head[earlier] == vectors.key_head[head]) return false;
     return true;
@@ -129,6 +145,7 @@ struct DeltaRule {
 
   __device__ void keep_key_inputs(const Span& span, std::uint32_t head) const {
     const std::uint32_t key_channel = vectors.key_head[head] * model.key_head_dim;
+#pragma unroll 1
     for (std::uint32_t i = threadIdx.x; i < 2 * model.key_head_dim; i += kComputeThreads)
       keep_inputs(span, i < model.key_head_dim ? key_channel + i
                                                : model.k_begin() + key_channel + (i - model.key_head_dim));
@@ -159,8 +176,11 @@ struct DeltaRule {
       state[i] = make_float4(0, 0, 0, 0);
       if (is_column && has_part(i)) state[i] = at[8 * i];
     }
+#pragma unroll 1
     for (std::uint32_t row = 0; row < span.n_rows; ++row) {
-      const float value = is_column ? convolve(span, channel, row) : 0.0F;
+      Taps taps;
+      load(span, channel, row, is_column, taps);
+      const float value = convolve(taps);
       const float beta = gates(row)[0];
       const float decay = gates(row)[1];
       const auto* keys = reinterpret_cast<const float4*>(key(row)) + block.lane % 8;
@@ -204,6 +224,7 @@ struct DeltaRule {
 
   __device__ void run() const {
     const Range units = share();
+#pragma unroll 1
     for (std::uint32_t unit = units.begin; unit < units.end;) {
       const std::uint32_t head = unit / quads % model.n_value_heads;
       const Span& span = block.launch.spans[unit / quads / model.n_value_heads];
@@ -211,6 +232,7 @@ struct DeltaRule {
       make_head(span, head);
       if (unit % quads == 0 && owns_key_head(head)) keep_key_inputs(span, head);
       block.computing_warps();
+#pragma unroll 1
       for (std::uint32_t own = unit + block.warp; own < end; own += kComputeWarps)
         run_quad(span, head, own % quads);
       block.computing_warps();

@@ -31,6 +31,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
   const bool has_row = block.lane / 4 < n_rows;
   std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane * 16;
   float sums[4] = {0, 0, 0, 0};
+#pragma unroll 1
   for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
     const uint4 weights = ring.next(is_ours);
     uint4 x = make_uint4(0, 0, 0, 0);
@@ -43,6 +44,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
   // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step.
   std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
   float sums[kMostDecodeRows] = {};
+#pragma unroll 1
   for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
     const uint4 weights = ring.next(is_ours);
     const std::uint32_t w[4] = {weights.x, weights.y, weights.z, weights.w};
@@ -73,6 +75,7 @@ __device__ inline void multiply(const Block& block, WeightRing& ring, const Op& 
   const Range rows = rows_of_block(block, op);
   const Range chunks = chunks_of_warp(op, block.warp);
   const std::uint32_t n_panels = panels_of(rows);
+#pragma unroll 1
   for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
     const std::uint32_t batch = panel / kBatchPanels;
     const std::uint32_t in_batch = panel % kBatchPanels;
@@ -93,8 +96,10 @@ __device__ inline void add_up(const Block& block, const Op& op, const Finish& fi
   const std::uint32_t n_panels = panels_of(rows);
   const std::uint32_t n_batches = (n_panels + kBatchPanels - 1) / kBatchPanels;
   const std::uint32_t step_row = block.lane / 4;
+#pragma unroll 1
   for (std::uint32_t batch = 0; batch < n_batches; ++batch) {
     barrier_sync(kFull + batch % 2, kDecodeThreads);
+#pragma unroll 1
     for (std::uint32_t in_batch = 0; in_batch < kBatchPanels; ++in_batch) {
       const std::uint32_t panel = batch * kBatchPanels + in_batch;
       if (panel >= n_panels) break;

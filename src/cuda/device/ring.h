@@ -25,6 +25,7 @@ class WeightRing {
               block.warp * kRingStages * block.launch.shared.ring_slots * kChunkBytes + block.lane * 16),
         slots_(block.launch.shared.ring_slots) {
     find_op(0);
+#pragma unroll 1
     for (std::uint32_t stage = 0; stage < kRingStages; ++stage) fill();
   }
 
@@ -48,6 +49,7 @@ class WeightRing {
   // To the next op, from `index` on, of which this warp has a share.
   __device__ void find_op(std::uint32_t index) {
     const Launch& launch = block_.launch;
+#pragma unroll 1
     for (;; ++index) {
       if (index == launch.n_ops) {
         if (++step_ >= launch.n_steps) return;
@@ -68,6 +70,7 @@ class WeightRing {
   }
 
   __device__ void fill() {
+#pragma unroll 1
     for (std::uint32_t slot = 0; slot < slots_ && step_ < block_.launch.n_steps; ++slot) {
       const std::uint32_t row = panel_ * kPanel + block_.lane / 4;
       if (row >= rows_.begin && row < rows_.end)

@@ -19,6 +19,11 @@ __device__ inline bool chooses_one(ChoiceKind kind) {
   return kind == ChoiceKind::kGreedy || kind == ChoiceKind::kGumbel;
 }
 
+// Once in the code: it is long.
+static __device__ __noinline__ float noise_of(const Row& row, std::uint32_t step, std::uint32_t token) {
+  return sampler::token_gumbel(row.seed, row.draw + step, token);
+}
+
 // A lane of the control warp while the head runs: it sees two columns of each panel, of one row of the step.
 class HeadLane {
  public:
@@ -54,8 +59,10 @@ class HeadLane {
     const Control& control = block_.launch.control;
     if (chooses_one(kind_) && block_.lane % 4 == 0) *place(control, row_, 0) = best_;
     __syncwarp();
+#pragma unroll 1
     for (std::uint32_t row = 0; row < block_.launch.n_rows; ++row) {
       if (block_.launch.rows[row].choice != ChoiceKind::kTopK) continue;
+#pragma unroll 1
       for (std::uint32_t i = block_.lane; i < block_.launch.rows[row].top_k; i += 32)
         *place(control, row, i) = i < block_.state().n_listed[row] ? block_.list(row)[i] : no_candidate();
     }
@@ -79,7 +86,7 @@ class HeadLane {
     if (kind_ == ChoiceKind::kTopK) return {scaled, column};
     // No noise could lift it, and noise is what costs.
     if (best_.token != kNone && scaled + sampler::kGumbelMax < best_.key) return no_candidate();
-    return {scaled + sampler::token_gumbel(row.seed, row.draw + block_.step, column), column};
+    return {scaled + noise_of(row, block_.step, column), column};
   }
 
   const Block& block_;
@@ -110,20 +117,22 @@ __device__ inline std::int32_t choose_listed(const Block& block, std::uint32_t i
   const float largest = list[0].key;
   if (row.top_p < 1.0F) {
     std::uint64_t total = 0;
+#pragma unroll 1
     for (std::uint32_t i = 0; i < n; ++i)
       total += sampler::probability_units(sampler::relative_probability(list[i].key, largest));
     const std::uint64_t wanted = sampler::units_wanted(row.top_p, total);
     std::uint64_t sum = 0;
     std::uint32_t kept = 0;
+#pragma unroll 1
     for (; sum < wanted; ++kept)
       sum += sampler::probability_units(sampler::relative_probability(list[kept].key, largest));
     n = kept;
   }
   Candidate best = no_candidate();
+#pragma unroll 1
   for (std::uint32_t i = block.lane; i < n; i += 32) {
     if (row.min_p > 0.0F && sampler::relative_probability(list[i].key, largest) < row.min_p) continue;
-    const Candidate noisy{list[i].key + sampler::token_gumbel(row.seed, row.draw + block.step, list[i].token),
-                          list[i].token};
+    const Candidate noisy{list[i].key + noise_of(row, block.step, list[i].token), list[i].token};
     if (ranks_before(noisy, best)) best = noisy;
   }
   return static_cast<std::int32_t>(best_of_lanes(best, 32).token);
@@ -135,6 +144,7 @@ __device__ inline std::int32_t merge_row(const Block& block, std::uint32_t index
   const Candidate* candidates = block.launch.control.candidates + std::size_t{index} * kMostTopK * gridDim.x;
   if (chooses_one(row.choice)) {
     Candidate best = no_candidate();
+#pragma unroll 1
     for (std::uint32_t i = block.lane; i < gridDim.x; i += 32) {
       const Candidate it = load_candidate(candidates + i);
       if (ranks_before(it, best)) best = it;
@@ -145,6 +155,7 @@ __device__ inline std::int32_t merge_row(const Block& block, std::uint32_t index
   if (block.lane == 0) block.state().n_listed[index] = 0;
   __syncwarp();
   const std::uint32_t n = row.top_k * gridDim.x;
+#pragma unroll 1
   for (std::uint32_t first = 0; first < n; first += 32) {
     const std::uint32_t i = first + block.lane;
     offer(block, index, row.top_k, i < n ? load_candidate(candidates + i) : no_candidate());
@@ -158,12 +169,14 @@ __device__ inline Ending ending_of(const Block& block) {
   bool by_host = false;
   bool no_token = false;
   bool stops = false;
+#pragma unroll 1
   for (std::uint32_t row = 0; row < launch.n_rows; ++row) {
     const ChoiceKind kind = launch.rows[row].choice;
     if (kind == ChoiceKind::kHost) by_host = true;
     if (kind == ChoiceKind::kHost || kind == ChoiceKind::kNothing) continue;
     const std::int32_t token = block.state().tokens[row];
     if (token < 0) no_token = true;
+#pragma unroll 1
     for (std::uint32_t i = 0; i < launch.n_stop_tokens; ++i)
       if (token == launch.stop_tokens[i]) stops = true;
   }

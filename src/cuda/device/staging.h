@@ -19,9 +19,11 @@ __device__ inline void stage_rows(const Block& block, const Op& op, const float*
   constexpr std::uint32_t kAtOnce = 4;  // loads under way
   const std::uint32_t depth = op.chunks * kChunk;
   std::uint16_t* operand = block.activations();
+#pragma unroll 1
   for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) {
     const float* in = x + std::size_t{row} * stride;
     float squares = 0;
+#pragma unroll 1
     for (std::uint32_t first = threadIdx.x; first < depth; first += kAtOnce * kComputeThreads) {
       float values[kAtOnce];
 #pragma unroll
@@ -46,6 +48,7 @@ __device__ inline void stage_rows(const Block& block, const Op& op, const float*
 // 1 / rms of a row that stage_rows has staged.
 __device__ inline float inverse_rms(const Block& block, const Op& op, std::uint32_t row) {
   float sum = 0;
+#pragma unroll 1
   for (std::uint32_t warp = 0; warp < kComputeWarps; ++warp) sum += block.state().square_sums[row][warp];
   return 1.0F / sqrtf(sum / static_cast<float>(op.width) + block.launch.model.eps);
 }
@@ -57,6 +60,7 @@ __device__ inline void stage_gated_norm(const Block& block, const Op& op) {
   const std::uint32_t size = model.value_head_dim;
   std::uint16_t* operand = block.activations();
   const std::uint32_t n = block.launch.n_rows * model.n_value_heads;
+#pragma unroll 1
   for (std::uint32_t unit = block.warp; unit < n; unit += kComputeWarps) {
     const std::uint32_t row = unit / model.n_value_heads;
     const std::uint32_t head = unit % model.n_value_heads;
@@ -64,17 +68,20 @@ __device__ inline void stage_gated_norm(const Block& block, const Op& op) {
     const float* z =
         buffers.projection + std::size_t{row} * buffers.projection_stride + model.z_begin() + head * size;
     float squares = 0;
+#pragma unroll 1
     for (std::uint32_t i = block.lane; i < size; i += 32) {
       const float value = load_shared_result(o + i);
       squares = fmaf(value, value, squares);
     }
     const float scale = 1.0F / sqrtf(warp_sum(squares) / static_cast<float>(size) + model.eps);
+#pragma unroll 1
     for (std::uint32_t i = block.lane; i < size; i += 32) {
       const float value = load_shared_result(o + i) * scale * op.norm[i] * silu(load_shared_result(z + i));
       operand[operand_index(block, row, head * size + i)] = to_bf16(value);
     }
   }
   const std::uint32_t padding = op.chunks * kChunk - op.width;
+#pragma unroll 1
   for (std::uint32_t i = threadIdx.x; i < block.launch.n_rows * padding; i += kComputeThreads)
     operand[operand_index(block, i / padding, op.width + i % padding)] = 0;
 }
