@@ -85,7 +85,7 @@ MUTATIONS = [
     kernel(PREFILL, "gather_without_wait", "outputs of an unfinished residual", "if (!residual_is_there(b)) return false;\n      float",
            "float"),
     kernel(PREFILL, "kept_inputs_not_counted", "the next layer's projection over inputs that are being kept",
-           " + (is_last ? 1 : 0);", ";"),
+           "(is_last ? 1 : 0);", "0;"),
     kernel(PREFILL, "signal_without_barrier", "a counter goes up before other warps have written",
            "    tile_sync();\n    if (threadIdx.x == 0) arrive_release", "    if (threadIdx.x == 0) arrive_release"),
     kernel(PREFILL, "signal_relaxed", "a counter goes up without a release",
