@@ -43,7 +43,7 @@ model::ModelConfig random_config(Random& random, std::size_t n_layers) {
   config.n_value_heads = config.n_key_heads * pick(random, 1, 2);
   config.key_head_dim = pick(random, 5, 70);
   config.value_head_dim = pick(random, 5, 40);
-  config.conv_kernel = pick(random, 2, 5);
+  config.conv_kernel = pick(random, 2, kMostConvKernel);
   config.rms_norm_eps = pick(random, 0, 1) == 0 ? 1e-6 : 1e-3;
   config.tie_word_embeddings = pick(random, 0, 1) == 0;
   config.max_positions = 1024;
