@@ -67,7 +67,7 @@ MUTATIONS = [
     kernel(PREFILL, "conv_state_in_the_half_in_use", "the convolution's inputs over those that are read",
            "conv_state(op, span, span.conv_parity ^ 1U)", "conv_state(op, span, span.conv_parity)"),
     kernel(PREFILL, "conv_tail_of_the_first_chunk", "a chunk's convolution begins with the inputs before the span",
-           "    if (is_there && i < kept) s.tail[kept - 1 - i][in_tail] = inputs[i];".replace("    if", "      if"), "      continue;"),
+           "      if (is_there && i < kept) s.tail[kept - 1 - i][in_tail] = inputs[i];", "      continue;"),
     kernel(PREFILL, "delta_without_wait", "the delta rule starts before its projection",
            "if (!projection_is_there(b)) return false;  // and a barrier behind the loads above", "tile_sync();"),
     kernel(PREFILL, "norm_without_wait", "normed rows of an unfinished residual",
