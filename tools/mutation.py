@@ -27,14 +27,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutations import Mutation, cpu, edited, gguf, oracle, screening, tokenizer, weights
+from mutations import Mutation, cpu, cuda_mixed, edited, gguf, oracle, screening, tokenizer, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build-mutation" / "tree"
 BUILD = ROOT / "build-mutation" / "build"
 MUTANTS = ROOT / "build-mutation" / "mutants"
 MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS, *cpu.MUTATIONS,
-             *screening.MUTATIONS]
+             *screening.MUTATIONS, *cuda_mixed.MUTATIONS]
 MEMORY = 8 << 30  # bytes of address space for a mutant that allocates without end
 MIN_TIMEOUT = 60  # seconds; or ten times what the unmutated program takes
 SEED = 20261122
@@ -119,8 +119,8 @@ class Tester:
     linkers: dict[str, list[str]]  # by test program
     timeouts: dict[str, float]  # seconds, by test program
 
-    def objects(self, mutation: Mutation, folder: Path) -> list[str]:
-        """Compiles what the mutation changes; the object files."""
+    def mutant(self, mutation: Mutation, folder: Path) -> Path:
+        """The edited file, below folder/src."""
         original = TREE / "src" / mutation.file
         if not original.is_file():
             raise Invalid(f"there is no src/{mutation.file}")
@@ -131,6 +131,11 @@ class Tester:
         mutant = folder / "src" / mutation.file
         mutant.parent.mkdir(parents=True)
         mutant.write_text(text)
+        return mutant
+
+    def objects(self, mutation: Mutation, folder: Path) -> list[str]:
+        """Compiles what the mutation changes; the object files."""
+        mutant = self.mutant(mutation, folder)
         objects = []
         for source in mutation.sources:
             command = replace_output(self.compilers[source], folder / f"{Path(source).stem}.o")
@@ -146,6 +151,19 @@ class Tester:
             objects.append(str(folder / f"{Path(source).stem}.o"))
         return objects
 
+    def compile_kernels(self, mutation: Mutation, folder: Path) -> None:
+        """PTX of the edited CUDA sources, which the tests take from SLUICE_KERNELS."""
+        self.mutant(mutation, folder)
+        nvcc = run([str(ROOT / "tools" / "get_nvcc.sh")]).stdout.strip()
+        entry = "cuda/device/mixed.cu"  # decode's is included
+        source = next(root / "src" / entry for root in (folder, TREE) if (root / "src" / entry).is_file())
+        result = run([nvcc, "-std=c++20", "-O3", "-lineinfo", "--fmad=false", "-DNDEBUG", f"-I{folder / 'src'}",
+                      f"-I{TREE / 'src'}", f"-arch=compute_{mutation.kernels}", "-ptx", str(source), "-o",
+                      str(folder / f"kernels.{mutation.kernels}.ptx")])
+        if result.returncode != 0:
+            errors = re.findall(r"error: .*", result.stderr) or [result.stderr[-300:]]
+            raise Invalid(f"does not compile: {errors[0]}")
+
     def linked(self, program: str, objects: list[str], folder: Path) -> Path:
         command = replace_output(self.linkers[program], folder / program)
         first = next(i for i, argument in enumerate(command) if argument.endswith(".o"))
@@ -156,16 +174,20 @@ class Tester:
 
     def killer(self, mutation: Mutation, folder: Path) -> str | None:
         """The test that fails; None if all pass."""
-        objects = self.objects(mutation, folder)
+        kernels = folder if mutation.kernels else None
+        if kernels:
+            self.compile_kernels(mutation, folder)
+        else:
+            objects = self.objects(mutation, folder)
         for program in mutation.programs:
-            mutant = self.linked(program, objects, folder)
+            mutant = BUILD / "tests" / program if kernels else self.linked(program, objects, folder)
             # A busy machine or an unlucky draw can fail a test, but not the same one again with the same seed while the
             # unmutated program passes it.
             for seed in (SEED, SEED + 1, SEED + 2):
-                test = failing_test(mutant, self.timeouts[program], seed, mutation.filter)
+                test = failing_test(mutant, self.timeouts[program], seed, mutation.filter, kernels)
                 if not test:
                     break
-                if (failing_test(mutant, self.timeouts[program], seed, test)
+                if (failing_test(mutant, self.timeouts[program], seed, test, kernels)
                         and not failing_test(BUILD / "tests" / program, self.timeouts[program], seed, test)):
                     return f"{program} {test} (SLUICE_TEST_SEED={seed})"
         return None
@@ -183,12 +205,14 @@ class Tester:
         return Outcome(mutation, verdict, by or mutation.trap, time.monotonic() - start)
 
 
-def failing_test(program: Path, timeout: float, seed: int, tests: str) -> str | None:
+def failing_test(program: Path, timeout: float, seed: int, tests: str, kernels: Path | None = None) -> str | None:
     """The first of these tests of `program` that fails, crashes or runs into the time limit; None if all pass."""
     command = [str(program), "--gtest_fail_fast", "--gtest_color=no", "--gtest_print_time=0",
                f"--gtest_filter={tests}:-{TIMED}"]
     started = re.compile(r"^\[ RUN      \] (\S+)", re.MULTILINE)
     environment = {**os.environ, "SLUICE_TEST_SEED": str(seed)}
+    if kernels:
+        environment["SLUICE_KERNELS"] = str(kernels)
     try:
         result = run(command, timeout=timeout, env=environment)
     except subprocess.TimeoutExpired as expired:

@@ -20,11 +20,12 @@ inline constexpr std::uint32_t kDeltaColumns = 16;
 inline constexpr std::uint32_t kDeltaStride = kMostKeyHeadDim + 4;
 
 struct DeltaShared {
-  alignas(16) float rows[2 * kDeltaChunk][kDeltaStride];   // keys, then queries; zero behind key_head_dim
-  alignas(16) float state[kDeltaColumns][kDeltaStride];    // S transposed
-  float products[2 * kDeltaChunk][kDeltaChunk + 1];        // with the chunk's keys, then A and E ⊙ Q Kᵀ
-  float sums[2 * kDeltaChunk][kDeltaColumns + 1];          // V, then V − diag(e) K S, then V'; Q S
-  float tail[kMostConvKernel - 1][2 * kMostKeyHeadDim + kDeltaColumns];  // inputs of the convolution before the chunk
+  alignas(16) float rows[2 * kDeltaChunk][kDeltaStride];  // keys, then queries; zero behind key_head_dim
+  alignas(16) float state[kDeltaColumns][kDeltaStride];   // S transposed
+  float products[2 * kDeltaChunk][kDeltaChunk + 1];       // with the chunk's keys, then A and E ⊙ Q Kᵀ
+  float sums[2 * kDeltaChunk][kDeltaColumns];             // V, then V − diag(e) K S, then V'; Q S
+  float tail[kMostConvKernel - 1]
+            [2 * kMostKeyHeadDim + kDeltaColumns];  // inputs of the convolution before the chunk
   float decay[kDeltaChunk];
   float beta[kDeltaChunk];
   float from_start[kDeltaChunk];  // e
@@ -46,8 +47,9 @@ __device__ inline void delta_products(DeltaShared& s, std::uint32_t key_stride) 
       const float4 left = *reinterpret_cast<const float4*>(&s.rows[i + 16 * a][d]);
 #pragma unroll
       for (std::uint32_t b = 0; b < 3; ++b)
-        sums[a][b] = fmaf(left.w, right[b].w,
-                          fmaf(left.z, right[b].z, fmaf(left.y, right[b].y, fmaf(left.x, right[b].x, sums[a][b]))));
+        sums[a][b] =
+            fmaf(left.w, right[b].w,
+                 fmaf(left.z, right[b].z, fmaf(left.y, right[b].y, fmaf(left.x, right[b].x, sums[a][b]))));
     }
   }
 #pragma unroll
@@ -129,7 +131,7 @@ __device__ inline void delta_update(DeltaShared& s, std::uint32_t key_stride) {
 }
 
 // A chunk whose rows, values (in `sums`), decays, betas and gates stand in shared memory, to its outputs and the state after it. All
-// kComputeThreads threads, which have met at a barrier since; they meet once more before it returns.
+// kComputeThreads threads, which have met at a barrier since, and must meet at one before the next chunk.
 template <typename Use>
 __device__ inline void delta_chunk(DeltaShared& s, std::uint32_t key_stride, const Use& use) {
   delta_products(s, key_stride);
@@ -140,7 +142,6 @@ __device__ inline void delta_chunk(DeltaShared& s, std::uint32_t key_stride, con
   tile_sync();
   delta_outputs(s, use);
   delta_update(s, key_stride);
-  tile_sync();
 }
 
 }  // namespace sluice::cuda::device

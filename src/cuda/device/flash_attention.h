@@ -15,16 +15,16 @@ inline constexpr std::uint32_t kFlashQueries = 32;
 inline constexpr std::uint32_t kFlashPositions = 32;
 // 8 more than the dimensions: rows lie an odd number of 16 bytes apart, so that matrix loads meet all banks.
 inline constexpr std::uint32_t kFlashStride = kMostHeadDim + 8;
-inline constexpr std::uint32_t kFlashWeightStride = kFlashPositions + 8;
+inline constexpr std::uint32_t kFlashWeightStride = kFlashPositions + 8;  // of scores as well
 
 struct FlashShared {
   alignas(16) std::uint16_t queries[kFlashQueries][kFlashStride];
   alignas(16) std::uint16_t keys[kFlashPositions][kFlashStride];
   alignas(16) std::uint16_t values[kFlashPositions][kFlashStride];
   alignas(16) std::uint16_t weights[kFlashQueries][kFlashWeightStride];
-  float scores[kFlashQueries][kFlashPositions + 1];
-  float factor[kFlashQueries];     // of what was there before this block
-  float sum[kFlashQueries];        // of weights, in the end
+  alignas(8) float scores[kFlashQueries][kFlashWeightStride];
+  float factor[kFlashQueries];         // of what was there before this block
+  float sum[kFlashQueries];            // of weights, in the end
   std::uint32_t limit[kFlashQueries];  // positions that a query sees: [0, limit)
 };
 
@@ -48,8 +48,9 @@ struct FlashSums {
 };
 
 // Positions [first, first + kFlashPositions) below `end`, keys or values; zeros for those behind: what isn't there is not read.
-__device__ inline void fetch_positions(std::uint16_t (&to)[kFlashPositions][kFlashStride], const FlashCache& cache,
-                                       std::size_t offset, std::uint32_t first, std::uint32_t end) {
+__device__ inline void fetch_positions(std::uint16_t (&to)[kFlashPositions][kFlashStride],
+                                       const FlashCache& cache, std::size_t offset, std::uint32_t first,
+                                       std::uint32_t end) {
   const std::uint32_t pieces = cache.kv_stride / 8;
   for (std::uint32_t i = threadIdx.x; i < kFlashPositions * pieces; i += kComputeThreads) {
     const std::uint32_t position = i / pieces;
@@ -79,10 +80,13 @@ __device__ inline void flash_scores(FlashShared& s, std::uint32_t first, std::ui
     }
   }
 #pragma unroll
-  for (std::uint32_t i = 0; i < 4; ++i) {
-    const std::uint32_t row = query + lane / 4 + i / 2 * 8;
-    const std::uint32_t column = position + lane % 4 * 2 + i % 2;
-    s.scores[row][column] = first + column < s.limit[row] ? c[i] : -INFINITY;
+  for (std::uint32_t half = 0; half < 2; ++half) {
+    const std::uint32_t row = query + lane / 4 + half * 8;
+    const std::uint32_t column = position + lane % 4 * 2;
+    const std::uint32_t limit = s.limit[row];
+    *reinterpret_cast<float2*>(&s.scores[row][column]) =
+        make_float2(first + column < limit ? c[2 * half] : -INFINITY,
+                    first + column + 1 < limit ? c[2 * half + 1] : -INFINITY);
   }
 }
 
@@ -109,7 +113,8 @@ __device__ inline void flash_soften(FlashShared& s, float& maximum, float& sum) 
     total += weight;
   }
 #pragma unroll
-  for (std::uint32_t distance = 4; distance > 0; distance /= 2) total += __shfl_xor_sync(kAllLanes, total, distance);
+  for (std::uint32_t distance = 4; distance > 0; distance /= 2)
+    total += __shfl_xor_sync(kAllLanes, total, distance);
   sum = sum * factor + total;
   maximum = most;
   if (part == 0) s.factor[row] = factor;
@@ -142,13 +147,13 @@ __device__ inline void flash_add_values(const FlashShared& s, std::uint32_t dept
 // Queries and limits stand in shared memory, queries zero behind head_dim; no barrier since is needed. `end` is the largest limit.
 // Calls use(query, dimension, output) for what this lane holds. All kComputeThreads threads; shared memory is free when it returns.
 template <typename Use>
-__device__ inline void flash_attention(FlashShared& s, const FlashCache& cache, std::uint32_t head_dim, std::uint32_t end,
-                                       const Use& use) {
+__device__ inline void flash_attention(FlashShared& s, const FlashCache& cache, std::uint32_t head_dim,
+                                       std::uint32_t end, const Use& use) {
   const std::uint32_t depth = round_up(head_dim, 32);
-  for (std::uint32_t i = threadIdx.x; i < kFlashPositions * (depth - cache.kv_stride); i += kComputeThreads) {
-    const std::uint32_t d = cache.kv_stride + i / kFlashPositions;
-    s.keys[i % kFlashPositions][d] = 0;
-    s.values[i % kFlashPositions][d] = 0;
+  const std::uint32_t padding = depth - cache.kv_stride;
+  for (std::uint32_t i = threadIdx.x; i < kFlashPositions * padding; i += kComputeThreads) {
+    s.keys[i / padding][cache.kv_stride + i % padding] = 0;
+    s.values[i / padding][cache.kv_stride + i % padding] = 0;
   }
   FlashSums sums = {};
   float maximum = -INFINITY;

@@ -41,12 +41,13 @@ struct GemmSums {
 
 // Chunk `chunk` of both operands on its way to `stage`. Panels that aren't there are not copied, and not used.
 __device__ inline void fetch_chunk(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
-                                            std::uint32_t chunk, std::uint32_t stage) {
+                                   std::uint32_t chunk, std::uint32_t stage) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
   constexpr std::uint32_t kElements = kPanel * kChunk;
   static_assert(kTileRows / kPanel == kComputeWarps && kTileColumns / kPanel == 2 * kComputeWarps);
-  copy_16(&shared.rows[stage][warp][lane], in.x + (std::size_t{warp} * in.chunks + chunk) * kElements + lane * 8);
+  copy_16(&shared.rows[stage][warp][lane],
+          in.x + (std::size_t{warp} * in.chunks + chunk) * kElements + lane * 8);
 #pragma unroll
   for (std::uint32_t panel = warp; panel < kTileColumns / kPanel; panel += kComputeWarps) {
     if (first_column + panel * kPanel >= in.columns) continue;
@@ -56,7 +57,7 @@ __device__ inline void fetch_chunk(GemmShared& shared, const GemmOperands& in, s
 }
 
 __device__ inline void multiply_chunk(const GemmShared& shared, std::uint32_t stage, std::uint32_t panels,
-                                               GemmSums& sums) {
+                                      GemmSums& sums) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
   uint4 x[4];  // 8 rows each
@@ -80,7 +81,7 @@ __device__ inline void multiply_chunk(const GemmShared& shared, std::uint32_t st
 // Columns from `first_column` on, a multiple of kTileColumns below in.columns. All kComputeThreads threads. Shared memory is free
 // for other uses when it returns.
 __device__ inline void gemm_tile(GemmShared& shared, const GemmOperands& in, std::uint32_t first_column,
-                                          GemmSums& sums) {
+                                 GemmSums& sums) {
 #pragma unroll
   for (std::uint32_t i = 0; i < 2; ++i)
 #pragma unroll
@@ -97,7 +98,8 @@ __device__ inline void gemm_tile(GemmShared& shared, const GemmOperands& in, std
     wait_for_copies<static_cast<int>(kTileStages) - 2>();
     tile_sync();  // this stage is there for all, and nobody reads the one before it any more
     const std::uint32_t ahead = chunk + kTileStages - 1;
-    if (ahead < in.chunks) fetch_chunk(shared, in, first_column, ahead, stage == 0 ? kTileStages - 1 : stage - 1);
+    if (ahead < in.chunks)
+      fetch_chunk(shared, in, first_column, ahead, stage == 0 ? kTileStages - 1 : stage - 1);
     commit_copies();
     multiply_chunk(shared, stage, panels, sums);
     stage = stage + 1 == kTileStages ? 0 : stage + 1;
@@ -110,7 +112,7 @@ __device__ inline void gemm_tile(GemmShared& shared, const GemmOperands& in, std
 // in.columns; where column + 1 isn't there its sum is meaningless.
 template <typename Use>
 __device__ inline void for_each_pair(const GemmOperands& in, std::uint32_t rows, std::uint32_t first_column,
-                                              const GemmSums& sums, const Use& use) {
+                                     const GemmSums& sums, const Use& use) {
   const std::uint32_t warp = threadIdx.x / kWarp;
   const std::uint32_t lane = threadIdx.x % kWarp;
 #pragma unroll
@@ -121,7 +123,8 @@ __device__ inline void for_each_pair(const GemmOperands& in, std::uint32_t rows,
       for (std::uint32_t half = 0; half < 2; ++half) {
         const std::uint32_t row = warp / 4 * 32 + i * 16 + half * 8 + lane / 4;
         const std::uint32_t column = first_column + warp % 4 * 32 + j * 8 + lane % 4 * 2;
-        if (row < rows && column < in.columns) use(row, column, sums.c[i][j][2 * half], sums.c[i][j][2 * half + 1]);
+        if (row < rows && column < in.columns)
+          use(row, column, sums.c[i][j][2 * half], sums.c[i][j][2 * half + 1]);
       }
     }
   }

@@ -45,10 +45,11 @@ __device__ inline void load_blocks_transposed(const void* row, std::uint32_t (&b
 }
 
 #if __CUDA_ARCH__ >= 800
-__device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
-                                         std::uint32_t b0, std::uint32_t b1) {
+__device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                         std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1)
       : "memory");
@@ -56,8 +57,8 @@ __device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::u
 #else
 // compute_75's tensor cores don't know bf16: the same sums by fused multiply-adds, in order of k, without a limit to the
 // range of weights or activations.
-__device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
-                                         std::uint32_t b0, std::uint32_t b1) {
+__device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,
+                                         std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {
   const std::uint32_t lane = threadIdx.x % kWarp;
   const std::uint32_t row = lane / 4 * 4;     // the first of the lanes that hold rows g and g + 8
   const std::uint32_t column = lane % 4 * 8;  // of those that hold column 2 q
@@ -79,18 +80,21 @@ __device__ inline void multiply_add_bf16(float (&c)[4], std::uint32_t a0, std::u
 #endif
 
 // c += A B of numbers as the KV cache has them (numbers.h).
-__device__ inline void multiply_add_cached(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+__device__ inline void multiply_add_cached(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                           std::uint32_t b1) {
 #if __CUDA_ARCH__ >= 800
   multiply_add_bf16(c, a[0], a[1], a[2], a[3], b0, b1);
 #else
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(b0)
-               : "memory");
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[2]), "r"(a[3]), "r"(b1)
-               : "memory");
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b0)
+      : "memory");
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[2]), "r"(a[3]), "r"(b1)
+      : "memory");
 #endif
 }
 

@@ -5,7 +5,8 @@
 #include "cuda/device/prefill.h"
 
 namespace sluice::cuda::device {
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) sluice_mixed(const __grid_constant__ MixedLaunch mixed) {
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1)
+    sluice_mixed(const __grid_constant__ MixedLaunch mixed) {
   const Block block(mixed.prefill);
   clear_next_counters(mixed.prefill.control);
   for (std::uint32_t i = 0; i <= mixed.n_groups + mixed.n_heads; ++i) {

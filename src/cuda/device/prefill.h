@@ -66,7 +66,8 @@ class Prefill {
   __device__ __noinline__ bool wait(std::uint32_t index, std::uint32_t target) {
     if (threadIdx.x == 0) {
       const Control& control = launch_.control;
-      constexpr std::uint32_t kLooksBetween = 64;  // looks at the counter between those at the abort word and the clock
+      constexpr std::uint32_t kLooksBetween =
+          64;  // looks at the counter between those at the abort word and the clock
       std::uint64_t begin = 0;
       for (std::uint32_t looks = 1;; ++looks) {
         const std::uint32_t seen = load_acquire(control.counters + std::size_t{index} * kCounterWords);
@@ -92,7 +93,9 @@ class Prefill {
     if (threadIdx.x == 0) arrive_release(launch_.control.counters + std::size_t{index} * kCounterWords);
   }
 
-  __device__ static std::uint32_t groups_of(const RowBlock& rows) { return (rows.n_rows + kRowGroup - 1) / kRowGroup; }
+  __device__ static std::uint32_t groups_of(const RowBlock& rows) {
+    return (rows.n_rows + kRowGroup - 1) / kRowGroup;
+  }
 
   // Row groups: a row for each warp.
 
@@ -139,7 +142,8 @@ class Prefill {
       const float inverse = inverse_rms(x, op.width);
       std::uint16_t* const to = operand(b);
       for (std::uint32_t k = block_.lane; k < op.chunks * kChunk; k += kWarp)
-        to[packed_index(i, k, op.chunks)] = k < op.width ? to_bf16(load_shared_result(x + k) * inverse * op.norm[k]) : 0;
+        to[packed_index(i, k, op.chunks)] =
+            k < op.width ? to_bf16(load_shared_result(x + k) * inverse * op.norm[k]) : 0;
     };
     return for_each_row(kPrepared, [&](std::uint32_t b) { return residual_is_there(b); }, make);
   }
@@ -158,9 +162,11 @@ class Prefill {
         const float* const z = projection(row) + model_.z_begin() + head * size;
         for (std::uint32_t k = block_.lane; k < size; k += kWarp)
           to[packed_index(i, head * size + k, op.chunks)] =
-              to_bf16(load_shared_result(x + head * size + k) * inverse * op.norm[k] * silu(load_shared_result(z + k)));
+              to_bf16(load_shared_result(x + head * size + k) * inverse * op.norm[k] *
+                      silu(load_shared_result(z + k)));
       }
-      for (std::uint32_t k = block_.lane + (op.is_delta != 0 ? op.width : 0); k < op.chunks * kChunk; k += kWarp)
+      for (std::uint32_t k = block_.lane + (op.is_delta != 0 ? op.width : 0); k < op.chunks * kChunk;
+           k += kWarp)
         to[packed_index(i, k, op.chunks)] = k < op.width ? to_bf16(load_shared_result(x + k)) : 0;
     };
     return for_each_row(kPrepared, ready, make);
@@ -178,7 +184,9 @@ class Prefill {
 
   // Products.
 
-  __device__ static std::uint32_t tiles_of(std::uint32_t columns) { return (columns + kTileColumns - 1) / kTileColumns; }
+  __device__ static std::uint32_t tiles_of(std::uint32_t columns) {
+    return (columns + kTileColumns - 1) / kTileColumns;
+  }
 
   // mix_in is all of the projection, though the op may have its first part only.
   __device__ std::uint32_t columns_of(const Op& op) const {
@@ -212,8 +220,8 @@ class Prefill {
   }
 
   // Sums of a row at an even column and the next.
-  __device__ void finish_pair(const Op& op, std::uint32_t b, std::uint32_t i, std::uint32_t column, float first, float second,
-                              bool has_second) const {
+  __device__ void finish_pair(const Op& op, std::uint32_t b, std::uint32_t i, std::uint32_t column,
+                              float first, float second, bool has_second) const {
     const std::uint32_t row = mixed_.blocks[b].first_row + i;
     if (op.code == OpCode::kMlpIn) {  // gate and up of an output alternate
       gated(b)[packed_index(i, column / 2, gated_chunks())] = to_bf16(silu(first) * second);
@@ -235,14 +243,17 @@ class Prefill {
 
   // DeltaNet. A task is a span and columns of a V head, chunk after chunk; or a span's inputs that the next step's convolution needs.
 
-  __device__ std::uint32_t column_blocks() const { return (model_.value_head_dim + kDeltaColumns - 1) / kDeltaColumns; }
+  __device__ std::uint32_t column_blocks() const {
+    return (model_.value_head_dim + kDeltaColumns - 1) / kDeltaColumns;
+  }
 
   // Arrivals at the mixer's counter of a row block.
   __device__ std::uint32_t mix_tasks(std::uint32_t b) const {
     const RowBlock& rows = mixed_.blocks[b];
     if (launch_.ops[mix_].code == OpCode::kAttention) return model_.n_kv_heads * query_tasks(rows);
     const bool is_last = rows.index * kRowBlock + rows.n_rows == launch_.spans[rows.span].n_rows;
-    return model_.n_value_heads * column_blocks() * ((rows.n_rows + kDeltaChunk - 1) / kDeltaChunk) + (is_last ? 1 : 0);
+    return model_.n_value_heads * column_blocks() * ((rows.n_rows + kDeltaChunk - 1) / kDeltaChunk) +
+           (is_last ? 1 : 0);
   }
 
   __device__ std::uint32_t first_block(std::uint32_t span) const {
@@ -272,7 +283,8 @@ class Prefill {
   }
 
   __device__ float* conv_state(const Op& op, const Span& span, std::uint32_t half) const {
-    const std::size_t index = (std::size_t{half & 1U} * model_.n_delta_layers + op.kind_layer) * launch_.states.n_slots + span.slot;
+    const std::size_t index =
+        (std::size_t{half & 1U} * model_.n_delta_layers + op.kind_layer) * launch_.states.n_slots + span.slot;
     return launch_.states.conv + index * (model_.conv_kernel - 1) * model_.conv_dim();
   }
 
@@ -286,12 +298,14 @@ class Prefill {
     if (kept > last_rows && !projection_is_there(last - 1)) return false;
     float* const to = conv_state(op, span, span.conv_parity ^ 1U);
     for (std::uint32_t i = threadIdx.x; i < kept * model_.conv_dim(); i += kComputeThreads)
-      to[i] = load_shared_result(projection(span.first_row + span.n_rows - kept + i / model_.conv_dim()) + i % model_.conv_dim());
+      to[i] = load_shared_result(projection(span.first_row + span.n_rows - kept + i / model_.conv_dim()) +
+                                 i % model_.conv_dim());
     signal(counter(op_, kDone, last));
     return true;
   }
 
-  __device__ bool delta_columns(const Op& op, std::uint32_t index, std::uint32_t head, std::uint32_t first_column) {
+  __device__ bool delta_columns(const Op& op, std::uint32_t index, std::uint32_t head,
+                                std::uint32_t first_column) {
     DeltaShared& s = shared_.delta;
     const Span& span = launch_.spans[index];
     const LayerVectors& vectors = launch_.layers[op.layer];
@@ -306,11 +320,12 @@ class Prefill {
       return model_.v_begin() + head * model_.value_head_dim + first_column + (i - 2 * size);
     };
     const std::uint32_t kept = model_.conv_kernel - 1;
-    float* const state = launch_.states.delta +
-                         (((std::size_t{op.kind_layer} * launch_.states.n_slots + span.slot) * model_.n_value_heads + head) *
-                              model_.value_head_dim +
-                          first_column) *
-                             stride;
+    float* const state =
+        launch_.states.delta +
+        (((std::size_t{op.kind_layer} * launch_.states.n_slots + span.slot) * model_.n_value_heads + head) *
+             model_.value_head_dim +
+         first_column) *
+            stride;
     const float* const old_inputs = conv_state(op, span, span.conv_parity);
     for (std::uint32_t i = threadIdx.x; i < kDeltaColumns * stride; i += kComputeThreads)
       s.state[i / stride][i % stride] = i / stride < n_columns ? state[i] : 0.0F;
@@ -344,13 +359,15 @@ class Prefill {
         const float* const in = projection(row + (is_row ? threadIdx.x : 0));
         s.beta[threadIdx.x] = is_row ? sigmoid(load_shared_result(in + model_.b_begin() + head)) : 0.0F;
         s.decay[threadIdx.x] =
-            is_row ? expf(vectors.decay[head] * softplus(load_shared_result(in + model_.a_begin() + head) + vectors.dt_bias[head]))
+            is_row ? expf(vectors.decay[head] *
+                          softplus(load_shared_result(in + model_.a_begin() + head) + vectors.dt_bias[head]))
                    : 1.0F;
       }
       tile_sync();
       if (threadIdx.x == 0) delta_gates(s);
       __syncwarp();
-      for (std::uint32_t r = block_.warp; r < 2 * kDeltaChunk; r += kComputeWarps) normalize(s.rows[r], size, r < kDeltaChunk);
+      for (std::uint32_t r = block_.warp; r < 2 * kDeltaChunk; r += kComputeWarps)
+        normalize(s.rows[r], size, r < kDeltaChunk);
       tile_sync();
       delta_chunk(s, stride, [&](std::uint32_t r, std::uint32_t column, float value) {
         if (r < n_rows && column < n_columns)
@@ -358,7 +375,8 @@ class Prefill {
       });
       signal(counter(op_, kDone, b));
     }
-    for (std::uint32_t i = threadIdx.x; i < n_columns * stride; i += kComputeThreads) state[i] = s.state[i / stride][i % stride];
+    for (std::uint32_t i = threadIdx.x; i < n_columns * stride; i += kComputeThreads)
+      state[i] = s.state[i / stride][i % stride];
     tile_sync();
     return true;
   }
@@ -366,8 +384,8 @@ class Prefill {
   // SiLU of a channel's convolution, for the rows of a chunk; 0 for those that aren't there. Its last inputs become its column of
   // the tail.
   template <typename Use>
-  __device__ void convolve(const float* taps, bool is_there, std::uint32_t channel, std::uint32_t in_tail, std::uint32_t row,
-                           std::uint32_t n_rows, const Use& use) {
+  __device__ void convolve(const float* taps, bool is_there, std::uint32_t channel, std::uint32_t in_tail,
+                           std::uint32_t row, std::uint32_t n_rows, const Use& use) {
     DeltaShared& s = shared_.delta;
     const std::uint32_t kept = model_.conv_kernel - 1;
     float inputs[kMostConvKernel - 1];  // before the row, the newest first
@@ -414,7 +432,8 @@ class Prefill {
 
   // Calls use(d, value) for the dimensions of a head that this lane has: normed, turned to its position.
   template <typename Use>
-  __device__ void normed_head(const float* x, const float* norm, std::uint32_t position, const Use& use) const {
+  __device__ void normed_head(const float* x, const float* norm, std::uint32_t position,
+                              const Use& use) const {
     const std::uint32_t half = model_.rotary_dim / 2;
     const float inverse = inverse_rms(x, model_.head_dim);
     const float* const cosines = launch_.rotary + std::size_t{position} * model_.rotary_dim;
@@ -435,8 +454,8 @@ class Prefill {
   __device__ FlashCache cache_of(const Op& op, const Span& span, std::uint32_t kv_head) const {
     const std::size_t layer = 2 * model_.n_kv_heads * head_elements();
     return {launch_.states.kv + op.kind_layer * layer + kv_head * head_elements(),
-            launch_.states.pages + std::size_t{span.slot} * buffers_.max_pages, model_.n_attention_layers * layer,
-            model_.n_kv_heads * head_elements(), model_.kv_stride()};
+            launch_.states.pages + std::size_t{span.slot} * buffers_.max_pages,
+            model_.n_attention_layers * layer, model_.n_kv_heads * head_elements(), model_.kv_stride()};
   }
 
   // Keys and values join the cache, zeros behind head_dim.
@@ -474,14 +493,16 @@ class Prefill {
       const RowBlock& rows = mixed_.blocks[b];
       for (std::uint32_t earlier = b - rows.index; earlier <= b; ++earlier)
         if (!wait(counter(op_, kPrepared, earlier), groups_of(mixed_.blocks[earlier]))) return false;
-      attend_queries(op, rows, (task - before) / query_tasks(rows), (task - before) % query_tasks(rows) * kFlashQueries);
+      attend_queries(op, rows, (task - before) / query_tasks(rows),
+                     (task - before) % query_tasks(rows) * kFlashQueries);
       signal(counter(op_, kDone, b));
     }
     return true;
   }
 
   // Queries from `first` on, of the row block's rows × heads that share the KV head.
-  __device__ void attend_queries(const Op& op, const RowBlock& rows, std::uint32_t kv_head, std::uint32_t first) {
+  __device__ void attend_queries(const Op& op, const RowBlock& rows, std::uint32_t kv_head,
+                                 std::uint32_t first) {
     FlashShared& s = shared_.flash;
     const LayerVectors& vectors = launch_.layers[op.layer];
     const Span& span = launch_.spans[rows.span];
@@ -489,23 +510,28 @@ class Prefill {
     const std::uint32_t n = min(kFlashQueries, rows.n_rows * group - first);
     const float scale = 1.0F / sqrtf(static_cast<float>(model_.head_dim));
     const std::uint32_t depth = round_up(model_.head_dim, 32);
-    const auto position_of = [&](std::uint32_t query) { return span.position + rows.index * kRowBlock + (first + query) / group; };
+    const auto position_of = [&](std::uint32_t query) {
+      return span.position + rows.index * kRowBlock + (first + query) / group;
+    };
     const auto head_of = [&](std::uint32_t query) { return kv_head * group + (first + query) % group; };
     for (std::uint32_t query = block_.warp; query < kFlashQueries; query += kComputeWarps) {
       const bool is_there = query < n;
       if (block_.lane == 0) s.limit[query] = position_of(is_there ? query : n - 1) + 1;
       if (is_there) {
-        normed_head(projection(rows.first_row + (first + query) / group) + head_of(query) * model_.head_dim, vectors.q_norm,
-                    position_of(query), [&](std::uint32_t d, float x) { s.queries[query][d] = to_cached(x * scale); });
+        normed_head(projection(rows.first_row + (first + query) / group) + head_of(query) * model_.head_dim,
+                    vectors.q_norm, position_of(query),
+                    [&](std::uint32_t d, float x) { s.queries[query][d] = to_cached(x * scale); });
       }
-      for (std::uint32_t d = block_.lane + (is_there ? model_.head_dim : 0); d < depth; d += kWarp) s.queries[query][d] = 0;
+      for (std::uint32_t d = block_.lane + (is_there ? model_.head_dim : 0); d < depth; d += kWarp)
+        s.queries[query][d] = 0;
     }
     flash_attention(s, cache_of(op, span, kv_head), model_.head_dim, position_of(n - 1) + 1,
                     [&](std::uint32_t query, std::uint32_t d, float value) {
                       if (query >= n) return;
                       const std::uint32_t row = rows.first_row + (first + query) / group;
                       const std::uint32_t at = head_of(query) * model_.head_dim + d;
-                      mixed_row(row)[at] = value * sigmoid(load_shared_result(projection(row) + model_.gate_begin() + at));
+                      mixed_row(row)[at] =
+                          value * sigmoid(load_shared_result(projection(row) + model_.gate_begin() + at));
                     });
   }
 
@@ -518,7 +544,8 @@ class Prefill {
       while (row >= mixed_.blocks[b].first_row + mixed_.blocks[b].n_rows) ++b;
       if (!residual_is_there(b)) return false;
       float* const to = mixed_.output_residual + std::size_t{task} * model_.hidden;
-      for (std::uint32_t k = threadIdx.x; k < model_.hidden; k += kComputeThreads) to[k] = load_shared_result(residual(row) + k);
+      for (std::uint32_t k = threadIdx.x; k < model_.hidden; k += kComputeThreads)
+        to[k] = load_shared_result(residual(row) + k);
       signal(outputs_counter());
     }
     return true;
@@ -526,19 +553,25 @@ class Prefill {
 
   __device__ std::uint32_t outputs_counter() const { return launch_.n_ops * kOpStages * mixed_.n_blocks; }
 
-  __device__ float* residual(std::uint32_t row) const { return buffers_.residual + std::size_t{row} * model_.hidden; }
+  __device__ float* residual(std::uint32_t row) const {
+    return buffers_.residual + std::size_t{row} * model_.hidden;
+  }
   __device__ float* projection(std::uint32_t row) const {
     return buffers_.projection + std::size_t{row} * buffers_.projection_stride;
   }
-  __device__ float* mixed_row(std::uint32_t row) const { return buffers_.mixed + std::size_t{row} * buffers_.mixed_stride; }
+  __device__ float* mixed_row(std::uint32_t row) const {
+    return buffers_.mixed + std::size_t{row} * buffers_.mixed_stride;
+  }
   __device__ std::uint16_t* operand(std::uint32_t b) const {
     return mixed_.operand + std::size_t{b} * kRowBlock * mixed_.operand_depth;
   }
 
   // One place for each kind of stage, so that the compiler makes it once.
   __device__ bool run_op(const Op& op) {
-    const bool is_second_part = op.code == OpCode::kMixIn && op.first_row != 0;  // of decode's mix_in, which is one here
-    if (is_second_part || op.code == OpCode::kMerge || op.code == OpCode::kHead || op.code == OpCode::kSample) return true;
+    const bool is_second_part =
+        op.code == OpCode::kMixIn && op.first_row != 0;  // of decode's mix_in, which is one here
+    if (is_second_part || op.code == OpCode::kMerge || op.code == OpCode::kHead || op.code == OpCode::kSample)
+      return true;
     if (op.code == OpCode::kMixIn) mix_in_ = op_;
     if (op.code == OpCode::kDeltaRule) return delta_rule(op);
     if (op.code == OpCode::kAttention) return append(op) && attend(op);

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -33,14 +35,18 @@ class Machine {
  public:
   explicit Machine(int architecture)
       : gpu_(&ptx::gpu_named(architecture == 75 ? "t4" : "rtx3090")), memory_(std::uint64_t{1} << 30U) {
-    const std::string name = std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx";
+    const char* mutant = std::getenv("SLUICE_KERNELS");  // tools/mutation.py
+    const std::string name = std::string(mutant == nullptr ? SLUICE_CUDA_FOLDER : mutant) + "/kernels." +
+                             std::to_string(architecture) + ".ptx";
     std::ifstream stream(name);
     const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
     module_ = std::make_unique<ptx::LoadedModule>(ptx::parse(text, name), memory_, *gpu_);
   }
   static Machine& of(int architecture) {
-    static Machine machines[] = {Machine(75), Machine(80)};
-    return machines[architecture == 75 ? 0 : 1];
+    static std::map<int, std::unique_ptr<Machine>> machines;
+    std::unique_ptr<Machine>& machine = machines[architecture];
+    if (machine == nullptr) machine = std::make_unique<Machine>(architecture);
+    return *machine;
   }
 
   ptx::Memory& memory() { return memory_; }
@@ -113,9 +119,10 @@ class MixedDevice final : public program::Backend {
         partial_(machine_, rows_up() * shape_.n_heads * max_pages_ * shape_.head_dim),
         partial_sums_(machine_, rows_up() * shape_.n_heads * max_pages_ * 2),
         logits_(machine_, rows_up() * shape_.vocab),
-        kv_(machine_, std::size_t{options.n_slots} * max_pages_ * shape_.n_attention_layers * 2 * shape_.n_kv_heads *
-                          kKvPage * shape_.kv_stride()),
-        delta_(machine_, std::size_t{shape_.n_delta_layers} * options.n_slots * shape_.value_dim() * shape_.key_stride()),
+        kv_(machine_, std::size_t{options.n_slots} * max_pages_ * shape_.n_attention_layers * 2 *
+                          shape_.n_kv_heads * kKvPage * shape_.kv_stride()),
+        delta_(machine_, std::size_t{shape_.n_delta_layers} * options.n_slots * shape_.value_dim() *
+                             shape_.key_stride()),
         conv_(machine_, 2 * conv_half()),
         operand_(machine_, rows_up() * kRowBlock * operand_depth()),
         gated_operand_(machine_, rows_up() * kRowBlock * round_up(shape_.intermediate, kChunk)),
@@ -145,7 +152,8 @@ class MixedDevice final : public program::Backend {
     program::validate(step, model_.config, options_.context, {lengths_.begin(), lengths_.end()});
     Parts parts(*this, step);
     const bool is_decode = options_.takes_decode_entry && parts.n_long_spans() == 0 && parts.n_groups() == 1;
-    launch(is_decode ? "sluice_decode" : "sluice_mixed", is_decode ? parts.decode_bytes() : parts.mixed_bytes());
+    launch(is_decode ? "sluice_decode" : "sluice_mixed",
+           is_decode ? parts.decode_bytes() : parts.mixed_bytes());
     for (const program::Span& span : step.spans) {
       lengths_[span.slot] += span.n_rows;
       parity_[span.slot] ^= 1U;
@@ -165,7 +173,8 @@ class MixedDevice final : public program::Backend {
     std::uint64_t bytes = 0;
     for (std::size_t i = 0; i < model_.config.n_layers(); ++i) {
       const DeviceWeights::LayerMatrices& layer = weights_.matrices(i);
-      for (const auto& matrix : {layer.mix_in, layer.mix_out, layer.mlp_in, layer.mlp_out}) bytes += bytes_of(matrix);
+      for (const auto& matrix : {layer.mix_in, layer.mix_out, layer.mlp_in, layer.mlp_out})
+        bytes += bytes_of(matrix);
     }
     return bytes;
   }
@@ -191,7 +200,8 @@ class MixedDevice final : public program::Backend {
   // What a step becomes: groups of short spans, the long spans, heads of their outputs.
   class Parts {
    public:
-    Parts(MixedDevice& device, const program::Step& step) : d_(device), step_(step), output_of_(step.tokens.size(), kNoOutput) {
+    Parts(MixedDevice& device, const program::Step& step)
+        : d_(device), step_(step), output_of_(step.tokens.size(), kNoOutput) {
       for (std::size_t i = 0; i < step.outputs.size(); ++i) output_of_[step.outputs[i].row] = i;
       make_groups();
       make_prefill();
@@ -241,11 +251,18 @@ class MixedDevice final : public program::Backend {
       };
       std::ranges::for_each(groups_, take);
       std::ranges::for_each(heads_, take);
+      if (n_long_spans() != 0) expect_cleared(prefill_);
       return result;
     }
 
    private:
     static constexpr std::size_t kNoOutput = ~std::size_t{0};
+
+    static void expect_cleared(const DecodePart& part) {
+      const std::vector<std::uint32_t> counters = part.next_counters->values();
+      for (std::size_t i = 0; i < part.launch.control.n_counters; ++i)
+        EXPECT_EQ(counters[i * kCounterWords], 0U);
+    }
 
     template <typename T>
     static std::vector<std::byte> bytes_of(const T& value) {
@@ -253,7 +270,8 @@ class MixedDevice final : public program::Backend {
       return {bytes.begin(), bytes.end()};
     }
 
-    std::unique_ptr<DeviceArray<Launch>> launches_of(const std::vector<std::unique_ptr<DecodePart>>& parts) const {
+    std::unique_ptr<DeviceArray<Launch>> launches_of(
+        const std::vector<std::unique_ptr<DecodePart>>& parts) const {
       std::vector<Launch> launches;
       for (const auto& part : parts) launches.push_back(part->launch);
       return std::make_unique<DeviceArray<Launch>>(d_.machine_, launches);
@@ -272,7 +290,8 @@ class MixedDevice final : public program::Backend {
       for (const auto& group : groups_) {
         program::StepShape shape;
         for (const Span& span : group->spans)
-          shape.spans.push_back({span.n_rows, program::kv_splits_of(span.n_rows, span.position + span.n_rows)});
+          shape.spans.push_back(
+              {span.n_rows, program::kv_splits_of(span.n_rows, span.position + span.n_rows)});
         for (std::uint32_t row = 0; row < group->rows.size(); ++row)
           if (group->outputs[row] != kNoOutput) shape.output_rows.push_back(row);
         if (shape.output_rows.empty()) shape.output_rows.push_back(0);
@@ -288,7 +307,8 @@ class MixedDevice final : public program::Backend {
       for (std::uint32_t index = 0; index < prefill_.spans.size(); ++index) {
         const Span& span = prefill_.spans[index];
         for (std::uint32_t row = 0; row < span.n_rows; row += kRowBlock)
-          row_blocks_.push_back({index, row / kRowBlock, span.first_row + row, std::min(kRowBlock, span.n_rows - row)});
+          row_blocks_.push_back(
+              {index, row / kRowBlock, span.first_row + row, std::min(kRowBlock, span.n_rows - row)});
       }
       std::vector<Op> ops;
       if (!prefill_.spans.empty()) ops = d_.ops_of({{{1, 1}}, {0}, false});
@@ -298,7 +318,8 @@ class MixedDevice final : public program::Backend {
     void make_heads() {
       for (std::uint32_t row = 0; row < prefill_.rows.size(); ++row) {
         if (prefill_.outputs[row] == kNoOutput) continue;
-        if (heads_.empty() || heads_.back()->rows.size() == kMostDecodeRows) heads_.push_back(std::make_unique<DecodePart>());
+        if (heads_.empty() || heads_.back()->rows.size() == kMostDecodeRows)
+          heads_.push_back(std::make_unique<DecodePart>());
         DecodePart& head = *heads_.back();
         const auto in_head = static_cast<std::uint32_t>(head.rows.size());
         head.spans.push_back({prefill_.spans[prefill_.rows[row].span].slot, 0, in_head, 1, 0});
@@ -322,8 +343,8 @@ class MixedDevice final : public program::Backend {
 
     void add_span(DecodePart& part, const program::Span& span) {
       const auto first = static_cast<std::uint32_t>(part.rows.size());
-      part.spans.push_back({static_cast<std::uint32_t>(span.slot), static_cast<std::uint32_t>(span.position), first,
-                            static_cast<std::uint32_t>(span.n_rows), d_.parity_[span.slot]});
+      part.spans.push_back({static_cast<std::uint32_t>(span.slot), static_cast<std::uint32_t>(span.position),
+                            first, static_cast<std::uint32_t>(span.n_rows), d_.parity_[span.slot]});
       for (std::size_t i = 0; i < span.n_rows; ++i) {
         const std::size_t row = span.first_row + i;
         Row out{};
@@ -342,7 +363,9 @@ class MixedDevice final : public program::Backend {
       if (!output.choice) return;
       const program::Choice& choice = *output.choice;
       const bool is_greedy = program::is_greedy(choice.sampling);
-      out.choice = is_greedy ? ChoiceKind::kGreedy : choice.sampling.top_k == 0 ? ChoiceKind::kGumbel : ChoiceKind::kTopK;
+      out.choice = is_greedy                    ? ChoiceKind::kGreedy
+                   : choice.sampling.top_k == 0 ? ChoiceKind::kGumbel
+                                                : ChoiceKind::kTopK;
       out.temperature = choice.sampling.temperature;
       out.top_p = choice.sampling.top_p;
       out.min_p = choice.sampling.min_p;
@@ -352,26 +375,32 @@ class MixedDevice final : public program::Backend {
       out.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
       out.first_edit = static_cast<std::uint32_t>(part.edits.size());
       out.n_edits = static_cast<std::uint32_t>(choice.edits.size());
-      for (const program::LogitEdit& edit : choice.edits) part.edits.push_back({edit.token, edit.repeat, edit.add});
+      for (const program::LogitEdit& edit : choice.edits)
+        part.edits.push_back({edit.token, edit.repeat, edit.add});
     }
 
     void finish(DecodePart& part, const std::vector<Op>& ops, std::uint32_t first_row) {
       Machine& m = d_.machine_;
       const auto n_ops = static_cast<std::uint32_t>(ops.size());
-      const std::uint32_t n_counters = std::max(n_ops, mixed_counters(n_ops, static_cast<std::uint32_t>(row_blocks_.size())));
+      const std::uint32_t n_counters =
+          std::max(n_ops, mixed_counters(n_ops, static_cast<std::uint32_t>(row_blocks_.size())));
       part.device_rows = std::make_unique<DeviceArray<Row>>(m, part.rows);
       part.device_spans = std::make_unique<DeviceArray<Span>>(m, part.spans);
       part.device_edits = std::make_unique<DeviceArray<Edit>>(m, part.edits);
       part.ops = std::make_unique<DeviceArray<Op>>(m, ops);
-      part.counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
-      part.next_counters = std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
+      part.counters =
+          std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
+      part.next_counters = std::make_unique<DeviceArray<std::uint32_t>>(
+          m, std::vector<std::uint32_t>(std::size_t{n_counters} * kCounterWords, 7));  // of a launch before
       part.decision = std::make_unique<DeviceArray<std::uint32_t>>(m, 1);
-      part.candidates = std::make_unique<DeviceArray<Candidate>>(m, std::size_t{kMostDecodeRows} * kMostTopK * d_.options_.blocks);
+      part.candidates = std::make_unique<DeviceArray<Candidate>>(
+          m, std::size_t{kMostDecodeRows} * kMostTopK * d_.options_.blocks);
       part.ring = std::make_unique<DeviceArray<TokenRing>>(m, 1);
       Launch& launch = part.launch;
       launch.model = d_.shape_;
       launch.buffers = d_.buffers(first_row);
-      launch.states = {d_.delta_.pointer(), d_.conv_.pointer(), d_.kv_.pointer(), d_.pages_.pointer(), d_.options_.n_slots};
+      launch.states = {d_.delta_.pointer(), d_.conv_.pointer(), d_.kv_.pointer(), d_.pages_.pointer(),
+                       d_.options_.n_slots};
       launch.control.counters = part.counters->pointer();
       launch.control.next_counters = part.next_counters->pointer();
       launch.control.n_counters = n_counters;
@@ -419,7 +448,8 @@ class MixedDevice final : public program::Backend {
     return round_up(std::max({shape_.hidden, shape_.value_dim(), shape_.query_dim()}), kChunk);
   }
   std::size_t conv_half() const {
-    return std::size_t{shape_.n_delta_layers} * options_.n_slots * (shape_.conv_kernel - 1) * shape_.conv_dim();
+    return std::size_t{shape_.n_delta_layers} * options_.n_slots * (shape_.conv_kernel - 1) *
+           shape_.conv_dim();
   }
   std::vector<std::uint32_t> shuffled_pages() {
     std::vector<std::uint32_t> pages(std::size_t{options_.n_slots} * max_pages_);
@@ -467,7 +497,8 @@ class MixedDevice final : public program::Backend {
     options.max_dynamic_shared = options.dynamic_shared;
     options.cooperative = true;
     options.seed = random_();
-    const ptx::LaunchResult result = ptx::launch(machine_.kernel(name), machine_.memory(), machine_.gpu(), parameters, options);
+    const ptx::LaunchResult result =
+        ptx::launch(machine_.kernel(name), machine_.memory(), machine_.gpu(), parameters, options);
     EXPECT_TRUE(result.completed) << "seed " << options.seed;
     for (const ptx::Finding& finding : result.findings) ADD_FAILURE() << finding.message;
     EXPECT_EQ(abort_.values()[0], 0U);

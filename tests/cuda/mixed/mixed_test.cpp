@@ -43,7 +43,7 @@ model::ModelConfig random_config(Random& random, std::size_t n_layers) {
   config.n_value_heads = config.n_key_heads * pick(random, 1, 2);
   config.key_head_dim = pick(random, 5, 70);
   config.value_head_dim = pick(random, 5, 40);
-  config.conv_kernel = pick(random, 2, 5);
+  config.conv_kernel = pick(random, 2, kMostConvKernel);
   config.rms_norm_eps = pick(random, 0, 1) == 0 ? 1e-6 : 1e-3;
   config.tie_word_embeddings = pick(random, 0, 1) == 0;
   config.max_positions = 1024;
@@ -53,9 +53,11 @@ model::ModelConfig random_config(Random& random, std::size_t n_layers) {
 std::string describe(const model::ModelConfig& c) {
   std::string layers;
   for (const LayerKind kind : c.layers) layers += kind == LayerKind::kDeltaNet ? 'd' : 'a';
-  return fmt::format("{}, hidden {}, intermediate {}, vocab {}, heads {}/{} of {}, rotary {}, delta heads {}/{} of {}/{}, conv {}",
-                     layers, c.hidden_size, c.intermediate_size, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim, c.rotary_dim,
-                     c.n_key_heads, c.n_value_heads, c.key_head_dim, c.value_head_dim, c.conv_kernel);
+  return fmt::format(
+      "{}, hidden {}, intermediate {}, vocab {}, heads {}/{} of {}, rotary {}, delta heads {}/{} of {}/{}, "
+      "conv {}",
+      layers, c.hidden_size, c.intermediate_size, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim,
+      c.rotary_dim, c.n_key_heads, c.n_value_heads, c.key_head_dim, c.value_head_dim, c.conv_kernel);
 }
 
 std::vector<std::int32_t> random_tokens(Random& random, std::size_t n, std::size_t vocab) {
@@ -106,12 +108,14 @@ INSTANTIATE_TEST_SUITE_P(Architectures, Mixed, testing::Values(75, 80),
 
 // Lengths around chunks of the delta rule, row blocks and KV pages, then short spans that go on from the state.
 TEST_P(Mixed, PromptsInPiecesAreTheOracles) {
-  const std::vector<std::vector<std::size_t>> cuts = {{9, 1, 17}, {65, 2, 12}, {64, 31, 3}, {33, 40}, {1, 63, 10}};
+  const std::vector<std::vector<std::size_t>> cuts = {
+      {9, 1, 17}, {65, 2, 12}, {64, 31, 3}, {33, 40}, {1, 63, 10}};
   constexpr std::uint32_t kGrids[] = {1, 2, 3, 8, 13};
   for (std::size_t i = 0; i < cuts.size(); ++i) {
     const model::ModelConfig config = random_config(random_, pick(random_, 2, 3));
     const std::uint32_t blocks = kGrids[i];
-    SCOPED_TRACE(describe(config) + fmt::format(", {} blocks, pieces {}", blocks, testing::PrintToString(cuts[i])));
+    SCOPED_TRACE(describe(config) +
+                 fmt::format(", {} blocks, pieces {}", blocks, testing::PrintToString(cuts[i])));
     model::RandomModel model(config, random_());
     model.fill(1);
     MixedDevice device(model.model(), options(blocks), random_);
@@ -158,17 +162,19 @@ void expect_same(const program::StepResult& got, const program::StepResult& want
 }
 
 // Outputs [first, first + n) of a result.
-program::StepResult part_of(const program::StepResult& result, std::size_t first, std::size_t n, std::size_t vocab) {
+program::StepResult part_of(const program::StepResult& result, std::size_t first, std::size_t n,
+                            std::size_t vocab) {
   const auto tokens = result.tokens.begin() + static_cast<std::ptrdiff_t>(first);
   const auto logits = result.logits.begin() + static_cast<std::ptrdiff_t>(first * vocab);
-  return {{logits, logits + static_cast<std::ptrdiff_t>(n * vocab)}, {tokens, tokens + static_cast<std::ptrdiff_t>(n)}};
+  return {{logits, logits + static_cast<std::ptrdiff_t>(n * vocab)},
+          {tokens, tokens + static_cast<std::ptrdiff_t>(n)}};
 }
 
 // Two steps in a row that mix long spans, short ones and single rows; every row's logits and token are those of its span alone,
 // where short spans take the decode entry. What is chosen is what the CPU chooses from these logits.
 TEST_P(Mixed, StepsAreTheirSpansAlone) {
-  constexpr std::uint32_t kGrids[] = {1, 3, 8};
-  for (const std::uint32_t blocks : kGrids) {
+  constexpr std::uint32_t kGrids[] = {1, 2, 3, 8, 13};
+  for (const std::uint32_t blocks : {kGrids[pick(random_, 0, 1)], kGrids[pick(random_, 2, 4)]}) {
     const model::ModelConfig config = random_config(random_, 2);
     SCOPED_TRACE(describe(config) + fmt::format(", {} blocks", blocks));
     model::RandomModel model(config, random_());
@@ -182,13 +188,15 @@ TEST_P(Mixed, StepsAreTheirSpansAlone) {
     MixedDevice together(model.model(), shared, random_);
     MixedDevice alone(model.model(), own, random_);
     std::vector<std::vector<std::int32_t>> tokens;
-    for (std::size_t slot = 0; slot < kSlots; ++slot) tokens.push_back(random_tokens(random_, 150, config.vocab_size));
+    for (std::size_t slot = 0; slot < kSlots; ++slot)
+      tokens.push_back(random_tokens(random_, 150, config.vocab_size));
     std::vector<std::size_t> lengths(kSlots, 0);
     for (int i = 0; i < 2; ++i) {
-      const std::size_t sizes[kSlots] = {1, pick(random_, 9, 40), pick(random_, 2, 8), i == 0 ? std::size_t{66} : 9, 1,
-                                         pick(random_, 1, 8)};
+      const std::size_t sizes[kSlots] = {
+          1, pick(random_, 9, 40), pick(random_, 2, 8), i == 0 ? std::size_t{66} : 9, 1, pick(random_, 1, 8)};
       std::vector<Piece> pieces;
-      for (std::size_t slot = 0; slot < kSlots; ++slot) pieces.push_back({slot, lengths[slot], sizes[slot], &tokens[slot]});
+      for (std::size_t slot = 0; slot < kSlots; ++slot)
+        pieces.push_back({slot, lengths[slot], sizes[slot], &tokens[slot]});
       std::shuffle(pieces.begin(), pieces.end(), random_);
       program::Step step = step_of(pieces, false);
       for (program::Output& output : step.outputs) output.choice = choice_of(random_, config.vocab_size);
@@ -231,7 +239,8 @@ TEST_P(Mixed, AnyGridGivesTheSameBits) {
 // Products read every byte of their weights once for each block of rows; the head once.
 TEST_P(Mixed, WeightsAreReadOncePerRowBlock) {
   model::ModelConfig config = random_config(random_, 2);
-  config.vocab_size = 8 * pick(random_, 5, 20);  // decode, which the head is, leaves out what a last panel lacks
+  config.vocab_size =
+      8 * pick(random_, 5, 20);  // decode, which the head is, leaves out what a last panel lacks
   config.tie_word_embeddings = false;
   SCOPED_TRACE(describe(config));
   model::RandomModel model(config, random_());
@@ -243,9 +252,30 @@ TEST_P(Mixed, WeightsAreReadOncePerRowBlock) {
     program::Step step = step_of({{0, 0, rows, &tokens}}, false);
     device.run(step);
     const std::size_t blocks = (rows + kRowBlock - 1) / kRowBlock;
-    EXPECT_EQ(device.product_bytes_read(), blocks * device.layer_bytes() + device.head_bytes()) << rows << " rows";
+    EXPECT_EQ(device.product_bytes_read(), blocks * device.layer_bytes() + device.head_bytes())
+        << rows << " rows";
+  }
+}
+
+// Products and attention are at the ideal but for edges; the delta rule stores its dot products with two lanes at a bank, 8 of some
+// hundred accesses. A stride without padding comes to twice the ideal and more.
+TEST_P(Mixed, TilesMeetNoBankTwice) {
+  for (const LayerKind kind : {LayerKind::kAttention, LayerKind::kDeltaNet}) {
+    model::ModelConfig config = random_config(random_, 1);
+    config.layers = {kind};
+    config.head_dim = 64;
+    config.key_head_dim = 64;
+    SCOPED_TRACE(describe(config));
+    model::RandomModel model(config, random_());
+    model.fill(1);
+    const std::vector<std::int32_t> tokens = random_tokens(random_, 150, config.vocab_size);
+    MixedDevice device(model.model(), options(3), random_);
+    program::Step step = step_of({{0, 0, 130, &tokens}}, false);
+    step.outputs.clear();
+    device.run(step);
     const auto& counters = device.report().counters;
-    std::cout << rows << " wavefronts " << counters.shared_wavefronts << " ideal " << counters.shared_wavefronts_ideal << " sectors " << counters.global_sectors << " " << counters.global_sectors_ideal << "\n";
+    EXPECT_LE(counters.shared_wavefronts,
+              counters.shared_wavefronts_ideal + counters.shared_wavefronts_ideal / 20);
   }
 }
 
