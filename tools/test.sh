@@ -28,6 +28,8 @@ run_tests() {  # run_tests FOLDER [ctest options]
   if [ "${CI:-}" = true ]; then python3 tools/no_skips.py "$log"; fi
 }
 
+# Of PATH or PyPI. Without one there are no CUDA kernels, and the tests that need them say so.
+part "nvcc" sh -c 'tools/get_nvcc.sh || echo "the CUDA kernels are left out"'
 part "format" tools/check_format.sh
 part "release build" build release
 part "asan + ubsan build" build asan
