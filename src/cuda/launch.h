@@ -55,6 +55,8 @@ inline constexpr std::uint32_t kChunkBytes = kPanel * kChunk * 2;
 // on nothing else.
 inline constexpr std::uint32_t kKvPage = 64;
 inline constexpr std::uint32_t kMostHeadDim = 256;
+inline constexpr std::uint32_t kHeadStride =
+    kMostHeadDim + 16;  // of a query in shared memory: two halves, in different banks
 inline constexpr std::uint32_t kMostKeyHeadDim = 128;
 inline constexpr std::uint32_t kMostConvKernel = 4;
 
@@ -302,7 +304,7 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
       larger(larger(model.hidden, model.intermediate), larger(model.value_dim(), model.query_dim())), kChunk);
   const std::uint32_t group = model.n_kv_heads == 0 ? 0 : model.n_heads / model.n_kv_heads;
   // Queries, weighted values, scores, maximum and sum; new keys and values. And queries, keys and gates of a span.
-  const std::uint32_t attention = group * (2 * kMostHeadDim + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
+  const std::uint32_t attention = group * (2 * kHeadStride + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
   const std::uint32_t delta = n_rows * (2 * kMostKeyHeadDim + 4) * 4;
   SharedLayout layout{};
   layout.activations = 1024;  // what is of a fixed size stands before (device/block.h)
@@ -321,7 +323,8 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
 // Mixed steps (device/prefill.h). A long span's rows are cut into blocks of kRowBlock from its first row on.
 
 inline constexpr std::uint32_t kRowBlock = 64;
-inline constexpr std::uint32_t kRowGroup = 8;  // rows that one thread block takes at once, a warp each, where there is no product
+inline constexpr std::uint32_t kRowGroup =
+    8;  // rows that one thread block takes at once, a warp each, where there is no product
 // Counters of an op, for each row block: its operand is there; it is done.
 inline constexpr std::uint32_t kOpStages = 2;
 // Dynamic shared memory of a mixed launch: this, or what its decode launches need, if that is more. All that sm_75 has.
@@ -338,15 +341,15 @@ struct RowBlock {
 // they make is what the decode entry point makes. Rows with an output in long spans become decode launches that have only a
 // head and the sampling, whose residual is `output_residual`.
 struct MixedLaunch {
-  Launch prefill;              // the long spans' rows; ops as for decode, those of the head are passed over
-  const Launch* groups;        // [n_groups]  short spans
-  const Launch* heads;         // [n_heads]  the head waits for nothing
-  const RowBlock* blocks;      // [n_blocks]  in row order
+  Launch prefill;                // the long spans' rows; ops as for decode, those of the head are passed over
+  const Launch* groups;          // [n_groups]  short spans
+  const Launch* heads;           // [n_heads]  the head waits for nothing
+  const RowBlock* blocks;        // [n_blocks]  in row order
   const std::uint32_t* outputs;  // [n_outputs]  rows
   float* output_residual;        // [n_outputs, hidden]
   // Operands of products, packed as weights are: kRowBlock rows for each block. Zero when allocated.
-  std::uint16_t* operand;  // [n_blocks, kRowBlock, operand_depth]
-  std::uint16_t* gated;    // [n_blocks, kRowBlock, round_up(intermediate, kChunk)]
+  std::uint16_t* operand;       // [n_blocks, kRowBlock, operand_depth]
+  std::uint16_t* gated;         // [n_blocks, kRowBlock, round_up(intermediate, kChunk)]
   std::uint32_t operand_depth;  // the largest of hidden, value_dim and query_dim, to a multiple of kChunk
   std::uint32_t n_groups;
   std::uint32_t n_heads;
