@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps-build deps-test build demo test arm64 soak fuzz mutation peers bench lint format golden install clean
+.PHONY: help deps-build deps-test build demo test arm64 soak fuzz mutation peers cuda-report gpu-bundle bench lint format golden install clean
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
@@ -40,6 +40,14 @@ peers: deps-test ## compare with PyPI's gguf and tokenizers, and with llama.cpp 
 	@cmake --preset release -DSLUICE_TESTS=ON >/dev/null
 	@cmake --build --preset release -j $(JOBS) --target sluice test_model
 	@tools/peers.sh
+
+cuda-report: deps-test ## what ptxas made of the CUDA kernels: registers, spills, code, load widths
+	@nvcc=$$(tools/get_nvcc.sh) && cmake --preset release -DSLUICE_CUDA=ON -DSLUICE_NVCC=$$nvcc >/dev/null
+	@cmake --build --preset release -j $(JOBS) --target sluice_cuda
+	@tools/cuda_report.py --check build/cuda
+
+gpu-bundle: deps-test ## an archive to try on a machine with a GPU and no network: build/sluice-gpu.tar.gz
+	@JOBS=$(JOBS) tools/gpu_bundle.sh
 
 bench: deps-test ## speeds on this machine, each beside its floor
 	@cmake --preset release -DSLUICE_BENCH=ON >/dev/null

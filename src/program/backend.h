@@ -61,9 +61,9 @@ struct Continuation {
   std::size_t slot = 0;
   std::size_t position = 0;  // of `token`; must be the slot's length so far
   std::int32_t token = 0;
-  Choice choice;                          // of the first choice; `draw` goes up by one a token
-  std::size_t most_tokens = 1;            // to choose; each is a position of the context
-  std::vector<std::int32_t> stop_tokens;  // choosing one is the end
+  Choice choice;                               // of the first choice; `draw` goes up by one a token
+  std::size_t most_tokens = 1;                 // to choose; each is a position of the context
+  std::vector<std::int32_t> stop_tokens = {};  // choosing one is the end
   const std::atomic<bool>* interrupted =
       nullptr;  // once it is true, a dispatch ends as soon as the device can
 };

@@ -1,0 +1,359 @@
+// The shipped host path and kernels on the PTX machine: steps, launches of several tokens, interruption at every token, and what is
+// said when something can't be. Any finding of the machine fails a launch.
+#include "cuda/backend.h"
+
+#include <atomic>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cuda/build.h"
+#include "model/random_model.h"
+#include "tests/cpu/rounded_oracle.h"
+#include "tests/cuda/ptx_machine.h"
+#include "tests/support/errors.h"
+#include "tests/support/golden.h"
+#include "tests/support/seed.h"
+
+namespace sluice::cuda {
+namespace {
+
+using sluice::test::error_of;
+using sluice::test::pick;
+using testing::HasSubstr;
+
+constexpr std::size_t kContext = 100;  // two KV pages
+
+model::ModelConfig small_config() {
+  model::ModelConfig config;
+  config.vocab_size = 130;
+  config.hidden_size = 40;
+  config.intermediate_size = 48;
+  config.layers = {model::LayerKind::kDeltaNet, model::LayerKind::kAttention};
+  config.n_heads = 2;
+  config.n_kv_heads = 1;
+  config.head_dim = 16;
+  config.rotary_dim = 8;
+  config.rope_theta = 1e4;
+  config.n_key_heads = 1;
+  config.n_value_heads = 2;
+  config.key_head_dim = 16;
+  config.value_head_dim = 12;
+  config.conv_kernel = 4;
+  config.rms_norm_eps = 1e-6;
+  config.max_positions = 1024;
+  return config;
+}
+
+class CudaBackend : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!is_built_in()) GTEST_SKIP() << "CUDA isn't built in: " << why_not_built_in();
+    model_ = std::make_unique<model::RandomModel>(small_config(), random_());
+    model_->fill(1);
+  }
+
+  std::unique_ptr<Backend> backend(std::size_t n_slots = 1, std::size_t blocks = 2,
+                                   std::size_t context = kContext) {
+    CudaOptions options;
+    options.library = sluice::test::driver_library();
+    options.launcher.most_blocks = blocks;
+    return make_backend(model_->model(), n_slots, context, options);
+  }
+
+  std::int32_t token() { return static_cast<std::int32_t>(pick(random_, 0, small_config().vocab_size - 1)); }
+
+  // Feeds `tokens` to an empty slot and returns the token chosen after them.
+  static std::int32_t feed(Backend& backend, std::size_t slot, const std::vector<std::int32_t>& tokens,
+                           const program::Choice& choice) {
+    backend.reset(slot);
+    program::Step step;
+    step.tokens = tokens;
+    step.spans = {{slot, 0, 0, tokens.size()}};
+    step.outputs = {{tokens.size() - 1, false, choice}};
+    return static_cast<program::Backend&>(backend).run(step).tokens.front();
+  }
+
+  // `n` tokens after `first`, in launches of up to `most` tokens.
+  static std::vector<std::int32_t> go_on(Backend& backend, std::size_t position, std::int32_t first,
+                                         program::Choice choice, std::size_t n, std::size_t most) {
+    std::vector<std::int32_t> tokens;
+    while (tokens.size() < n) {
+      program::Continuation continuation{.position = position,
+                                         .token = tokens.empty() ? first : tokens.back(),
+                                         .choice = choice,
+                                         .most_tokens = std::min(most, n - tokens.size())};
+      const std::size_t before = tokens.size();
+      const std::size_t length = backend.run(continuation, [&](std::int32_t token) {
+        tokens.push_back(token);
+        return true;
+      });
+      EXPECT_EQ(length - position, tokens.size() - before);
+      EXPECT_GE(length, position + 1);
+      choice.draw += length - position;
+      position = length;
+    }
+    return tokens;
+  }
+
+  sluice::test::Random random_{sluice::test::fresh_seed()};
+  std::unique_ptr<model::RandomModel> model_;
+};
+
+program::Choice choice_of(program::Sampling sampling, std::uint64_t draw = 0) {
+  return {.sampling = sampling, .draw = draw, .n_tokens = small_config().vocab_size, .edits = {}};
+}
+
+// tests/cpu/layers_test.cpp derives it: activations that two orders of addition round to different bf16 numbers.
+constexpr double kLimit = 1e-2;
+
+TEST_F(CudaBackend, StepsOfSeveralSlotsAreTheOracles) {
+  const auto device = backend(3, 3);
+  std::vector<sluice::test::RoundedOracle> oracles;
+  for (int slot = 0; slot < 3; ++slot)
+    oracles.emplace_back(
+        model_->model(),
+        sluice::test::Roundings{.activations = true, .keys_and_values = true, .before_scale = true});
+  std::vector<std::size_t> lengths(3, 0);
+  std::vector<float> got;
+  std::vector<float> want;
+  // 3, 1 and 2 rows; 12 rows in more than a launch takes; then one row each.
+  for (const std::vector<std::size_t>& rows : {std::vector<std::size_t>{3, 1, 2}, {4, 7, 1}, {1, 1, 1}}) {
+    program::Step step;
+    for (std::size_t slot = 0; slot < 3; ++slot) {
+      step.spans.push_back({slot, lengths[slot], step.tokens.size(), rows[slot]});
+      for (std::size_t i = 0; i < rows[slot]; ++i) {
+        step.outputs.push_back({step.tokens.size(), true, {}});
+        step.tokens.push_back(token());
+        for (const double logit : oracles[slot].feed(step.tokens.back()))
+          want.push_back(static_cast<float>(logit));
+      }
+      lengths[slot] += rows[slot];
+    }
+    const auto result = static_cast<program::Backend&>(*device).run(step);
+    got.insert(got.end(), result.logits.begin(), result.logits.end());
+  }
+  EXPECT_LT(sluice::test::relative_rms<float>(got, want), kLimit);
+}
+
+TEST_F(CudaBackend, PromptPartsWithoutOutputsLeaveTheSameState) {
+  const auto device = backend();
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 21; ++i) tokens.push_back(token());
+  const auto logits_after = [&](std::size_t with_output_from) {
+    device->reset(0);
+    std::vector<float> logits;
+    for (std::size_t at = 0; at < tokens.size(); at += 7) {
+      program::Step step;
+      step.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                         tokens.begin() + static_cast<std::ptrdiff_t>(at + 7));
+      step.spans = {{0, at, 0, 7}};
+      if (at >= with_output_from) step.outputs = {{6, true, {}}};
+      logits = static_cast<program::Backend&>(*device).run(step).logits;
+    }
+    return logits;
+  };
+  EXPECT_EQ(logits_after(0), logits_after(14)) << "bit for bit";
+}
+
+TEST_F(CudaBackend, ChoosesAsTheHostDoes) {
+  const auto device = backend();
+  const std::uint64_t seed = random_();
+  std::size_t position = 0;
+  device->reset(0);
+  for (const program::Sampling& sampling :
+       {program::Sampling{}, program::Sampling{.temperature = 0.8F, .seed = seed},
+        program::Sampling{.temperature = 1.2F, .top_k = 20, .top_p = 0.9F, .min_p = 0.01F, .seed = seed},
+        program::Sampling{.temperature = 1.2F, .top_k = 64, .seed = seed},
+        program::Sampling{.temperature = 1.2F, .top_k = 100, .seed = seed},
+        program::Sampling{.temperature = 1.0F, .top_p = 0.8F, .seed = seed}}) {
+    program::Choice choice = choice_of(sampling, position);
+    choice.edits = {{3, 1.5F, -1.0F}, {40, 1.0F, 2.0F}};
+    program::Step step;
+    step.tokens = {token()};
+    step.spans = {{0, position++, 0, 1}};
+    step.outputs = {{0, true, choice}};
+    const auto result = static_cast<program::Backend&>(*device).run(step);
+    EXPECT_EQ(result.tokens.front(), program::choose(result.logits, choice)) << "top_k " << sampling.top_k;
+  }
+}
+
+TEST_F(CudaBackend, KnowsWhichChoicesALaunchMakes) {
+  const auto kind = [](program::Sampling sampling) { return choice_kind(choice_of(sampling)); };
+  EXPECT_EQ(kind({.temperature = 0, .top_k = 100}), ChoiceKind::kGreedy);
+  EXPECT_EQ(kind({.temperature = 1}), ChoiceKind::kGumbel);
+  EXPECT_EQ(kind({.temperature = 1, .top_k = 130}), ChoiceKind::kGumbel) << "all of them";
+  EXPECT_EQ(kind({.temperature = 1, .top_k = 64, .top_p = 0.5F}), ChoiceKind::kTopK);
+  EXPECT_EQ(kind({.temperature = 1, .top_k = 65}), ChoiceKind::kHost);
+  EXPECT_EQ(kind({.temperature = 1, .top_p = 0.5F}), ChoiceKind::kHost);
+  EXPECT_EQ(kind({.temperature = 1, .min_p = 0.5F}), ChoiceKind::kHost);
+}
+
+TEST_F(CudaBackend, ALaunchOfSeveralTokensIsAsManySteps) {
+  const auto device = backend();
+  const std::vector<std::int32_t> prompt = {token(), token(), token()};
+  for (const program::Sampling& sampling :
+       {program::Sampling{}, program::Sampling{.temperature = 1.5F, .top_k = 40, .seed = random_()}}) {
+    const std::int32_t first = feed(*device, 0, prompt, choice_of(sampling));
+    const auto single = go_on(*device, 3, first, choice_of(sampling, 1), 9, 1);
+    EXPECT_EQ(feed(*device, 0, prompt, choice_of(sampling)), first);
+    const std::size_t before = device->launcher().n_launches();
+    const auto several = go_on(*device, 3, first, choice_of(sampling, 1), 9, 9);
+    EXPECT_EQ(device->launcher().n_launches(), before + 1);
+    EXPECT_EQ(several, single);
+  }
+}
+
+TEST_F(CudaBackend, StopTokensEndALaunch) {
+  const auto device = backend();
+  const program::Sampling sampling{.temperature = 3.0F, .seed = random_()};
+  const std::int32_t first = feed(*device, 0, {5}, choice_of(sampling));
+  const auto all = go_on(*device, 1, first, choice_of(sampling, 1), 6, 6);
+  feed(*device, 0, {5}, choice_of(sampling));
+  program::Continuation continuation{.position = 1,
+                                     .token = first,
+                                     .choice = choice_of(sampling, 1),
+                                     .most_tokens = 6,
+                                     .stop_tokens = {all[3]}};
+  std::vector<std::int32_t> told;
+  const std::size_t length = device->run(continuation, [&](std::int32_t token) {
+    told.push_back(token);
+    return true;
+  });
+  const auto end = std::ranges::find(all, all[3]) - all.begin() + 1;
+  EXPECT_EQ(told, std::vector<std::int32_t>(all.begin(), all.begin() + end));
+  EXPECT_EQ(length, 1 + told.size());
+}
+
+// The flag is set by another thread while the kernel runs, after each number of tokens; whatever the launch made then, the sequence
+// goes on as if nothing had happened.
+TEST_F(CudaBackend, IsInterruptedAtEveryTokenWhileTheKernelRuns) {
+  const auto device = backend();
+  constexpr std::size_t kTokens = 6;
+  const program::Choice choice = choice_of({.temperature = 2.0F, .seed = random_()});
+  const std::int32_t first = feed(*device, 0, {9, 8}, choice);
+  program::Choice next = choice;
+  next.draw = 1;
+  const auto want = go_on(*device, 2, first, next, kTokens, kTokens);
+  for (std::size_t at = 0; at < kTokens; ++at) {
+    feed(*device, 0, {9, 8}, choice);
+    std::atomic<bool> interrupted = false;
+    std::atomic<std::size_t> told = 0;
+    std::vector<std::int32_t> tokens;
+    std::jthread other([&] {
+      while (told < at) std::this_thread::yield();
+      interrupted = true;
+    });
+    program::Continuation continuation{
+        .position = 2, .token = first, .choice = next, .most_tokens = kTokens, .interrupted = &interrupted};
+    const std::size_t length = device->run(continuation, [&](std::int32_t token) {
+      tokens.push_back(token);
+      ++told;
+      return true;
+    });
+    other.join();
+    ASSERT_GE(tokens.size(), std::max<std::size_t>(at, 1));
+    EXPECT_EQ(length, 2 + tokens.size());
+    if (tokens.size() < kTokens) {
+      program::Choice rest = choice;
+      rest.draw = 1 + tokens.size();
+      const auto more = go_on(*device, length, tokens.back(), rest, kTokens - tokens.size(), kTokens);
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    }
+    EXPECT_EQ(tokens, want) << "interrupted after " << at;
+  }
+}
+
+TEST_F(CudaBackend, AListenerMayStopOrThrow) {
+  const auto device = backend();
+  const program::Choice choice = choice_of({});
+  const std::int32_t first = feed(*device, 0, {1}, choice);
+  program::Continuation continuation{.position = 1, .token = first, .choice = choice, .most_tokens = 8};
+  std::size_t told = 0;
+  const std::size_t length = device->run(continuation, [&](std::int32_t) { return ++told < 3; });
+  EXPECT_EQ(told, 3U) << "nothing is told after that";
+  EXPECT_GE(length, 4U);
+  EXPECT_LE(length, 9U);
+  feed(*device, 0, {1}, choice);
+  EXPECT_THROW(device->run(continuation, [](std::int32_t) -> bool { throw std::runtime_error("enough"); }),
+               std::runtime_error);
+  EXPECT_EQ(feed(*device, 0, {1}, choice), first) << "the device is as good as before";
+}
+
+TEST_F(CudaBackend, SeveralModelsAtOnce) {
+  const auto one = backend();
+  model::RandomModel other_model(small_config(), random_());
+  other_model.fill(1);
+  CudaOptions options;
+  options.library = sluice::test::driver_library();
+  options.launcher.most_blocks = 1;
+  const auto other = make_backend(other_model.model(), 1, kContext, options);
+  const program::Choice choice = choice_of({});
+  const std::int32_t first = feed(*one, 0, {7}, choice);
+  const std::int32_t second = feed(*other, 0, {7}, choice);
+  const auto alone = go_on(*one, 1, first, choice, 4, 4);
+  feed(*one, 0, {7}, choice);
+  std::vector<std::int32_t> together;
+  std::jthread thread([&] { together = go_on(*one, 1, first, choice, 4, 2); });
+  go_on(*other, 1, second, choice, 4, 2);
+  thread.join();
+  EXPECT_EQ(together, alone);
+}
+
+// Kernels whose blocks never say that they are done.
+std::string kernels_without_arrivals() {
+  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels.80.ptx");
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::size_t removed = 0;
+  for (std::size_t at = 0; (at = text.find("red.release.gpu", at)) != std::string::npos; ++removed)
+    text.erase(at, text.find('\n', at) - at);
+  EXPECT_GT(removed, 0U);
+  return text;
+}
+
+TEST_F(CudaBackend, AWaitThatTakesTooLongIsAnErrorThatNamesIt) {
+  const std::string text = kernels_without_arrivals();
+  CudaOptions options;
+  options.library = sluice::test::driver_library();
+  options.launcher.most_blocks = 3;
+  options.launcher.wait_ns = 100'000;
+  options.image = std::as_bytes(std::span(text.c_str(), text.size() + 1));
+  const auto device = make_backend(model_->model(), 1, kContext, options);
+  const program::Choice choice = choice_of({});
+  for (int round = 0; round < 2; ++round) {  // the second launch finds all as the first one found it
+    EXPECT_THAT(
+        error_of([&] { feed(*device, 0, {1, 2}, choice); }),
+        testing::AllOf(
+            HasSubstr("a launch was given up: in step 0, block "),
+            HasSubstr("at task 1 (mix_in, layer 0) waited too long for counter 0 (embed, layer 0), which "
+                      "stood at 0 of 3 (cuda:0, ")));
+  }
+  program::Step step;
+  step.tokens = {1};
+  step.spans = {{0, 0, 0, 1}};
+  EXPECT_THAT(error_of([&] { static_cast<program::Backend&>(*device).run(step); }),
+              HasSubstr("slot 0 was in a launch that was given up (step): reset it"));
+}
+
+TEST_F(CudaBackend, SaysWhatDoesNotFit) {
+  EXPECT_THAT(error_of([&] { backend(1, 2, std::size_t{1} << 30U); }),
+              testing::AllOf(HasSubstr("needs "), HasSubstr(" GB free (cuda:0, "), HasSubstr("-c")));
+  const auto device = backend();
+  program::Step step;
+  step.tokens = {130};
+  step.spans = {{0, 0, 0, 1}};
+  EXPECT_THAT(error_of([&] { static_cast<program::Backend&>(*device).run(step); }),
+              HasSubstr("outside the vocabulary"));
+}
+
+}  // namespace
+}  // namespace sluice::cuda
