@@ -55,6 +55,8 @@ inline constexpr std::uint32_t kChunkBytes = kPanel * kChunk * 2;
 // on nothing else.
 inline constexpr std::uint32_t kKvPage = 64;
 inline constexpr std::uint32_t kMostHeadDim = 256;
+inline constexpr std::uint32_t kHeadStride =
+    kMostHeadDim + 16;  // of a query in shared memory: two halves, in different banks
 inline constexpr std::uint32_t kMostKeyHeadDim = 128;
 inline constexpr std::uint32_t kMostConvKernel = 4;
 
@@ -302,7 +304,7 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
       larger(larger(model.hidden, model.intermediate), larger(model.value_dim(), model.query_dim())), kChunk);
   const std::uint32_t group = model.n_kv_heads == 0 ? 0 : model.n_heads / model.n_kv_heads;
   // Queries, weighted values, scores, maximum and sum; new keys and values. And queries, keys and gates of a span.
-  const std::uint32_t attention = group * (2 * kMostHeadDim + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
+  const std::uint32_t attention = group * (2 * kHeadStride + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
   const std::uint32_t delta = n_rows * (2 * kMostKeyHeadDim + 4) * 4;
   SharedLayout layout{};
   layout.activations = 1024;  // what is of a fixed size stands before (device/block.h)

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -13,12 +15,15 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "base/json.h"
+#include "base/mapped_file.h"
 #include "model/random_model.h"
 #include "program/backend.h"
 #include "tests/cpu/rounded_oracle.h"
 #include "tests/cuda/decode_device.h"
 #include "tests/support/golden.h"
 #include "tests/support/seed.h"
+#include "tests/support/temp_folder.h"
 
 namespace sluice::cuda::test {
 namespace {
@@ -365,6 +370,58 @@ TEST_P(Decode, GivesUpAWaitThatTakesTooLong) {
   EXPECT_EQ(record.counter, op);
   EXPECT_EQ(record.seen, 0U);
   EXPECT_EQ(record.target, 3U);
+}
+
+// What the machine says of a launch.
+Json counters_of(const std::function<void()>& run) {
+  const sluice::test::TempFolder folder;
+  const std::string file = (folder.path() / "report.json").string();
+  ::setenv("SLUICE_PTX_REPORT", file.c_str(), 1);
+  run();
+  ::unsetenv("SLUICE_PTX_REPORT");
+  return parse_json(read_text_file(file, 1 << 20), file).at("counters");
+}
+
+// Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are.
+TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
+  model::ModelConfig config = random_config(random_, 2);
+  config.vocab_size = 512;
+  config.hidden_size = 128;
+  config.intermediate_size = 256;
+  config.n_kv_heads = 2;
+  config.n_heads = 4;
+  config.head_dim = 32;
+  config.rotary_dim = 16;
+  config.n_key_heads = config.n_value_heads = 4;
+  config.key_head_dim = config.value_head_dim = 32;
+  config.tie_word_embeddings = true;
+  model::RandomModel model(config, random_());
+  model.fill(1);
+  DecodeDevice device(model.model(), {.architecture = GetParam(), .blocks = 2, .ring_slots = 2}, random_);
+  device.run({{0, {{.token = 1}}}});
+  const Json counters = counters_of(
+      [&] { device.run({{0, {{.token = 2, .choice = ChoiceKind::kGreedy, .wants_logits = false}}}}); });
+
+  std::size_t matrices = 0;
+  const DeviceWeights weights(model.model());
+  const auto bytes_of = [](const DeviceWeights::PackedMatrix& m) {
+    return std::size_t{m.n_rows} * m.chunks * kChunk * 2;
+  };
+  for (std::size_t layer = 0; layer < 2; ++layer) {
+    const DeviceWeights::LayerMatrices& m = weights.matrices(layer);
+    matrices += bytes_of(m.mix_in) + bytes_of(m.mix_out) + bytes_of(m.mlp_in) + bytes_of(m.mlp_out);
+  }
+  matrices += bytes_of(weights.head());
+  std::size_t read =
+      0;  // from the weights' allocation, of which the matrices are the most: the largest traffic
+  for (const Json& traffic : counters.at("traffic"))
+    read = std::max(read, traffic.at("read").get<std::size_t>());
+  // Norms, taps and the token's embedding beside them, by each block.
+  EXPECT_GE(read, matrices);
+  EXPECT_LE(static_cast<double>(read), 1.05 * static_cast<double>(matrices));
+  const auto count = [&](const char* name) { return counters.at(name).get<double>(); };
+  EXPECT_LE(count("global_sectors"), 1.01 * count("global_sectors_ideal"));
+  EXPECT_EQ(count("shared_wavefronts"), count("shared_wavefronts_ideal"));
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace sluice::cuda::device {
 
 // Dimensions d of a head in shared memory, so that a lane's eight are two conflict-free reads of 16 bytes.
 __device__ inline std::uint32_t head_index(std::uint32_t d) {
-  return d % 8 / 4 * (kMostHeadDim / 2) + d / 8 * 4 + d % 4;
+  return d % 8 / 4 * (kHeadStride / 2 + 8) + d / 8 * 4 + d % 4;
 }
 
 struct Attention {
@@ -38,7 +38,7 @@ struct Attention {
   __device__ std::uint32_t pages(std::uint32_t row) const { return block.position(row) / kKvPage + 1; }
 
   // Shared memory of a unit.
-  __device__ float* query(std::uint32_t head) const { return block.scratch() + head * kMostHeadDim; }
+  __device__ float* query(std::uint32_t head) const { return block.scratch() + head * kHeadStride; }
   __device__ float* weighted(std::uint32_t head) const { return query(group + head); }
   __device__ float* scores(std::uint32_t head) const { return query(2 * group) + head * kKvPage; }
   // Key and value of a row of the span, as the cache has them: [kMostHeadDim] each.
@@ -151,7 +151,7 @@ struct Attention {
 #pragma unroll 1
     for (std::uint32_t head = 0; head < group; ++head) {
       const float4 low = reinterpret_cast<const float4*>(query(head))[block.lane];
-      const float4 high = reinterpret_cast<const float4*>(query(head) + kMostHeadDim / 2)[block.lane];
+      const float4 high = reinterpret_cast<const float4*>(query(head) + head_index(4))[block.lane];
       float sum = low.x * key[0].x;
       sum = fmaf(low.y, key[0].y, sum);
       sum = fmaf(low.z, key[1].x, sum);

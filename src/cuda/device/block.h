@@ -12,11 +12,11 @@ extern __shared__ __align__(1024) unsigned char shared_memory[];
 
 // What stands at the start of shared memory.
 struct BlockState {
-  std::uint32_t gave_up;                    // a wait took too long, here or in another block
-  std::uint32_t ending;                     // of the step, as block 0 has decided
-  std::int32_t tokens[kMostDecodeRows];     // chosen in the step before
-  std::uint32_t n_listed[kMostDecodeRows];  // candidates in a row's list
-  float square_sums[kMostDecodeRows][kComputeWarps];
+  std::uint32_t gave_up;                                  // a wait took too long, here or in another block
+  std::uint32_t ending;                                   // of the step, as block 0 has decided
+  std::int32_t tokens[kMostDecodeRows];                   // chosen in the step before
+  std::uint32_t n_listed[kMostDecodeRows];                // candidates in a row's list
+  float square_sums[kMostDecodeRows][kComputeWarps + 1];  // one more, so that rows lie in different banks
 };
 static_assert(sizeof(BlockState) <= 1024);
 

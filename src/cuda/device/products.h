@@ -39,7 +39,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
     mma_bf16(sums, x.x, x.y, weights.x, weights.y);
     mma_bf16(sums, x.z, x.w, weights.z, weights.w);
   }
-  *reinterpret_cast<float2*>(tile + block.lane * 2) = make_float2(sums[0], sums[1]);
+  store_shared(shared_address(tile + block.lane * 2), make_float2(sums[0], sums[1]));
 #else
   // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step.
   std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
@@ -67,6 +67,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
     sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
     if (block.lane % 4 == row % 4) tile[row * 8 + block.lane / 4] = sum;
   }
+  __syncwarp();  // so that lanes copy the next chunks side by side
 #endif
 }
 
@@ -115,6 +116,7 @@ __device__ inline void add_up(const Block& block, const Op& op, const Finish& fi
       const bool has_row = step_row < block.launch.n_rows;
       finish(step_row, row, sums, has_row && row >= rows.begin && row < rows.end,
              has_row && row + 1 >= rows.begin && row + 1 < rows.end);
+      __syncwarp();
     }
     __syncwarp();
     if (batch + 2 < n_batches) barrier_arrive(kEmpty + batch % 2, kDecodeThreads);

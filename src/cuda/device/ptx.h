@@ -107,6 +107,11 @@ __device__ inline uint4 load_shared(std::uint32_t at) {
   return value;
 }
 
+// Both at once; the compiler would make two stores of it, with bank conflicts.
+__device__ inline void store_shared(std::uint32_t at, float2 value) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(value.x), "f"(value.y) : "memory");
+}
+
 __device__ inline std::uint32_t shared_address(const void* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
 }
