@@ -65,6 +65,7 @@ std::vector<std::pair<std::string_view, cuda::Constant>> constants_of(const cuda
           {"shared memory of a block, B", gpu.shared_bytes},
           {"memory latency, us", kMemoryLatency},
           {"warp instructions a weight byte", cuda::kInstructionsPerByte},
+          {"warp instructions an op and block", cuda::kInstructionsPerOp},
           {"issue slots used", constants::kIssueShare},
           {"GEMM efficiency", constants::kMmaEfficiency},
           {"attention efficiency", constants::kAttentionEfficiency},
@@ -81,12 +82,12 @@ std::string step_text(const Times& times, const cuda::StepTime& step, std::strin
                         exposed, stream + exposed);
   };
   for (const cuda::OpTime& op : step.ops) line(op.op, op.n, op.bytes, op.stream_us, op.exposed_us);
-  line("together", step.dependencies, step.bytes(), step.stream_us(), step.exposed_us());
+  std::size_t n = 0;
+  for (const cuda::OpTime& op : step.ops) n += op.n;
+  line("together", n, step.bytes(), step.stream_us(), step.exposed_us());
   text += fmt::format(
-      "  {:.0f} tok/s; {:.1f} % of {:.0f} GB/s; {} dependencies of {:.2f} us, {:.0f} % of them hidden\n",
-      step.tok_s(), 100 * times.share(step), times.gpu.bandwidth.value, step.dependencies,
-      step.raw_us / static_cast<double>(step.dependencies),
-      100 * (1 - std::min(1.0, step.exposed_us() / step.raw_us)));
+      "  {:.0f} tok/s; {:.1f} % of {:.0f} GB/s; {} dependencies, {:.0f} us if nothing were hidden\n",
+      step.tok_s(), 100 * times.share(step), times.gpu.bandwidth.value, step.dependencies, step.raw_us);
   return text;
 }
 
@@ -107,14 +108,19 @@ std::string report_text(const Times& times, const std::string& subject, const mo
   for (const Target& target : targets)
     text += fmt::format("  {}: at least {}, modelled {}: {}\n", target.what, target.text(target.wanted),
                         target.text(target.modelled), target.is_reached() ? "reached" : "NOT reached");
+  if (!targets.empty())
+    text +=
+        "  what memory waits for is calibrated to 25 %; efficiencies of arithmetic are assumed, so less than "
+        "that is no "
+        "difference\n";
   text += fmt::format("\na dependency: {:.2f} us, its parts at {:.0f} MHz, longer on slower SMs\n",
                       cuda::dependency_us(gpu), cuda::kDependencyClock);
   for (const cuda::DependencyPart& part : cuda::dependency_parts())
-    text += fmt::format("  {:<32}{:>9.2f}   {}\n", part.name, part.us.value, part.us.source);
+    text += fmt::format("  {:<34}{:>9.2f}   {}\n", part.name, part.us.value, part.us.source);
   text += fmt::format("  ring of {:.0f} B an SM: hides up to {:.2f} us\n\nconstants\n", times.full.ring_bytes,
                       times.full.ring_bytes * gpu.sms.value / gpu.bytes_per_us());
   for (const auto& [name, constant] : constants_of(gpu))
-    text += fmt::format("  {:<32}{:>9.6g}   {}\n", name, constant.value, constant.source);
+    text += fmt::format("  {:<34}{:>9.6g}   {}\n", name, constant.value, constant.source);
   return text;
 }
 

@@ -2,8 +2,8 @@
 //
 // Decode. Memory is one stream at the GPU's measured read bandwidth. Weights flow in the order of the ops into rings in shared
 // memory, as far ahead as these are large, whatever has to be waited for; state and KV are asked for when their op may begin. An op
-// begins one dependency (gpu_constants.h) after the op that it needs has ended, and uses weights as fast as their instructions can
-// be issued. Time in which memory stands still because rings are full, or nothing may be asked for yet, is what dependencies
+// begins one dependency (gpu_constants.h) after the op that it needs has ended, issues what it has to beside its products (staging,
+// the mixer's arithmetic), and uses weights as fast as their instructions can be issued. Time in which memory stands still because rings are full, or nothing may be asked for yet, is what dependencies
 // cost: `exposed_us`, counted at the op that had to get on. So a step is the sum of its ops' `stream_us` and `exposed_us`.
 //
 // Prefill. An op takes the longer of its weights' stream and its tiles in waves over the SMs, and then a whole dependency.
@@ -46,8 +46,9 @@ struct StepTime {
   double tok_s() const { return tokens * 1e6 / us(); }
 };
 
-// Warp instructions that the decode kernel issues for a byte of weights.
+// Warp instructions that the decode kernel issues for a byte of weights, and beside it for an op in a block.
 extern const Constant kInstructionsPerByte;
+extern const Constant kInstructionsPerOp;
 
 // A row at `context` positions in the middle of a launch of many tokens. `is_screened`: the head's screened form, which the CUDA
 // kernel doesn't have yet. Throws Error if the kernels don't take the model.
