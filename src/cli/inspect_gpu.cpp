@@ -1,6 +1,7 @@
 #include "cli/inspect_gpu.h"
 
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -42,9 +43,9 @@ struct Target {
 
 // What the design asks for, of one model.
 std::vector<Target> targets_of(const Times& times, const model::ModelConfig& config) {
-  const model::ModelConfig small = *model::known_shape("qwen3.5-0.8b");
-  if (config.hidden_size != small.hidden_size || config.layers != small.layers ||
-      config.intermediate_size != small.intermediate_size || config.vocab_size != small.vocab_size)
+  const auto small = model::known_shape("qwen3.5-0.8b");
+  if (!small || config.hidden_size != small->hidden_size || config.layers != small->layers ||
+      config.intermediate_size != small->intermediate_size || config.vocab_size != small->vocab_size)
     return {};
   if (times.gpu.name == "rtx3090")
     return {{"decode, full head", 530, times.full.tok_s()},
