@@ -16,6 +16,7 @@
 #include "cli/common_options.h"
 #include "cli/decode_cost.h"
 #include "cli/exit.h"
+#include "cli/inspect_gpu.h"
 #include "cli/inspect_program.h"
 #include "cli/inspect_tensor.h"
 #include "cli/load.h"
@@ -24,6 +25,7 @@
 #include "cli/output.h"
 #include "cli/typed_options.h"
 #include "cpu/backend.h"
+#include "cuda/gpu_constants.h"
 #include "model/weights.h"
 #include "program/screening.h"
 
@@ -34,6 +36,7 @@ struct Options {
   CommonOptions common;
   bool json = false;
   ProgramOptions program;
+  std::optional<std::string> gpu;
   std::optional<std::string> tensor;
   std::optional<std::string> output;
 };
@@ -224,6 +227,15 @@ int run(const Options& options) {
     to_stdout(program_report(options.program, options.common, options.json));
     return kGood;
   }
+  if (options.gpu) {
+    cuda::gpu_constants_of(*options.gpu);  // before a model is looked for
+    const Subject subject = open_subject(options.program, options.common);
+    const std::size_t context = choose_context(options.common, subject.model().config, kDefaultContext);
+    to_stdout(gpu_report(*options.gpu, subject.name, subject.model(), context, options.json));
+    return kGood;
+  }
+  if (options.program.shape)
+    throw UsageError("--shape alone shows nothing", "--shape", "add --program or --model-gpu");
   const auto path = find_model(options.common.model);
   if (options.tensor && options.output) {
     if (options.output->empty()) throw UsageError("no file to write", "-o", "give its name");
@@ -251,6 +263,13 @@ int run(const Options& options) {
   return kGood;
 }
 
+std::string gpu_names() {
+  std::string names;
+  for (const cuda::GpuConstants& gpu : cuda::gpu_constants())
+    names += fmt::format("{}{}", names.empty() ? "" : "|", gpu.name);
+  return names;
+}
+
 }  // namespace
 
 Command add_inspect(CLI::App& program) {
@@ -259,10 +278,15 @@ Command add_inspect(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   command.add_flag("--json", options->json, "print JSON");
   add_program_options(command, options->program);
+  auto* gpu = add_text(command, "--model-gpu", options->gpu,
+                       "model how long a step takes on a GPU that isn't here: never a measurement")
+                  ->type_name(gpu_names())
+                  ->excludes("--program");
   auto* tensor = add_text(command, "--tensor", options->tensor,
                           "tell about one tensor: type, shape, smallest, largest, mean")
                      ->type_name("NAME")
-                     ->excludes("--program");
+                     ->excludes("--program")
+                     ->excludes(gpu);
   add_text(command, "-o,--output", options->output,
            "with --tensor: write it to this .npy file, as float32 in its stored order")
       ->type_name("FILE")

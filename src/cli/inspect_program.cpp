@@ -27,33 +27,6 @@ namespace {
 constexpr std::uint64_t kMostDecodeRows = 64;
 constexpr std::uint64_t kMostPromptRows = 4096;
 
-// The model of --shape, MODEL, or the bundled one.
-struct Subject {
-  std::string name;
-  std::unique_ptr<model::RandomModel> random;  // its weights are never filled
-  std::optional<model::Model> loaded;
-
-  const model::Model& model() const { return loaded ? *loaded : random->model(); }
-};
-
-Subject open_subject(const ProgramOptions& options, const CommonOptions& common) {
-  Subject subject;
-  if (!options.shape) {
-    const auto path = find_model(common.model);
-    subject.name = path.string();
-    subject.loaded = load(path);
-    return subject;
-  }
-  if (common.model) throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
-  const auto config = model::known_shape(*options.shape);
-  if (!config)
-    throw UsageError(fmt::format("there is no shape \"{}\"", *options.shape), "--shape",
-                     fmt::format("use {}", fmt::join(model::known_shapes(), ", ")));
-  subject.name = *options.shape;
-  subject.random = std::make_unique<model::RandomModel>(*config, 0);
-  return subject;
-}
-
 struct Step {
   program::StepShape shape;
   std::vector<std::size_t> lengths;  // [spans]  when the step is done
@@ -147,6 +120,24 @@ Json report_json(const Subject& subject, const Step& step, std::size_t n_workers
 
 }  // namespace
 
+Subject open_subject(const ProgramOptions& options, const CommonOptions& common) {
+  Subject subject;
+  if (!options.shape) {
+    const auto path = find_model(common.model);
+    subject.name = path.string();
+    subject.loaded = load(path);
+    return subject;
+  }
+  if (common.model) throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
+  const auto config = model::known_shape(*options.shape);
+  if (!config)
+    throw UsageError(fmt::format("there is no shape \"{}\"", *options.shape), "--shape",
+                     fmt::format("use {}", fmt::join(model::known_shapes(), ", ")));
+  subject.name = *options.shape;
+  subject.random = std::make_unique<model::RandomModel>(*config, 0);
+  return subject;
+}
+
 void add_program_options(CLI::App& command, ProgramOptions& options) {
   auto* program = command.add_flag("--program", options.program,
                                    "show the Program of a step: its ops, tasks, waits and what they cost");
@@ -157,9 +148,9 @@ void add_program_options(CLI::App& command, ProgramOptions& options) {
   add_whole(command, "--prompt", options.prompt, 0, kMostPromptRows,
             "with --program: rows of a prompt that the step feeds (default: 0)")
       ->needs(program);
-  add_text(command, "--shape", options.shape, "with --program: a published model's shape, without a file")
-      ->type_name(fmt::format("{}", fmt::join(model::known_shapes(), "|")))
-      ->needs(program);
+  add_text(command, "--shape", options.shape,
+           "with --program or --model-gpu: a published model's shape, without a file")
+      ->type_name(fmt::format("{}", fmt::join(model::known_shapes(), "|")));
 }
 
 std::string program_report(const ProgramOptions& options, const CommonOptions& common, bool json) {

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "cli/common_options.h"
+#include "model/random_model.h"
+#include "model/weights.h"
 
 namespace CLI {
 class App;
@@ -20,6 +23,17 @@ struct ProgramOptions {
   std::optional<std::uint64_t> prompt;  // rows of a sequence that is fed
   std::optional<std::string> shape;     // of a published model, instead of a checkpoint
 };
+
+// The model of --shape, MODEL, or the bundled one.
+struct Subject {
+  std::string name;
+  std::unique_ptr<model::RandomModel> random;  // its weights are never filled
+  std::optional<model::Model> loaded;
+
+  const model::Model& model() const { return loaded ? *loaded : random->model(); }
+};
+
+Subject open_subject(const ProgramOptions& options, const CommonOptions& common);
 
 void add_program_options(CLI::App& command, ProgramOptions& options);
 
