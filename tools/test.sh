@@ -29,6 +29,9 @@ run_tests() {  # run_tests FOLDER [ctest options]
 }
 
 part "format" tools/check_format.sh
+part "nvcc" tools/get_nvcc.sh || true  # without one, the tests of CUDA kernels skip and say so
+# Machine code for one GPU is enough to judge it (tools/cuda_report.py); the tests execute the PTX.
+cmake --preset release -DSLUICE_CUDA_SASS=86 >/dev/null
 part "release build" build release
 part "asan + ubsan build" build asan
 part "asan + ubsan tests" run_tests build-asan -LE slow
