@@ -15,7 +15,7 @@ deps-test:
 	@tools/install_dependencies.sh build test
 
 build: deps-build ## build/sluice, optimised
-	@cmake --preset release -DSLUICE_TESTS=OFF >/dev/null
+	@cmake --preset release -DSLUICE_TESTS=OFF -DSLUICE_CUDA_SASS=ALL >/dev/null
 	@cmake --build --preset release -j $(JOBS)
 
 demo: build ## build, then ask the bundled model a few questions
@@ -42,7 +42,7 @@ peers: deps-test ## compare with PyPI's gguf and tokenizers, and with llama.cpp 
 	@tools/peers.sh
 
 cuda-report: deps-test ## what ptxas made of the CUDA kernels: registers, spills, code, load widths
-	@nvcc=$$(tools/get_nvcc.sh) && cmake --preset release -DSLUICE_CUDA=ON -DSLUICE_NVCC=$$nvcc >/dev/null
+	@nvcc=$$(tools/get_nvcc.sh) && cmake --preset release -DSLUICE_CUDA=ON -DSLUICE_CUDA_SASS=ALL -DSLUICE_NVCC=$$nvcc >/dev/null
 	@cmake --build --preset release -j $(JOBS) --target sluice_cuda
 	@tools/cuda_report.py --check build/cuda
 

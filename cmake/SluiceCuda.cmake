@@ -6,16 +6,21 @@
 #
 # SLUICE_CUDA       AUTO: if there is an nvcc; ON: or stop; OFF. Without, the program says that CUDA isn't built in.
 # SLUICE_NVCC       the nvcc to take; else one in PATH, else what tools/get_nvcc.sh has fetched.
-# SLUICE_CUDA_SASS  architectures with machine code. Empty: none, which saves most of the time (builds for tests alone).
+# SLUICE_CUDA_SASS  architectures with machine code, such as "86;120", or ALL. Empty: none, which saves most of the time; the driver
+#                   then compiles the PTX. `make build` makes all, `make test` one.
 
 set(SLUICE_CUDA AUTO CACHE STRING "Build the CUDA kernels in: AUTO, ON or OFF")
 set(SLUICE_NVCC "" CACHE FILEPATH "nvcc 13.0 or newer; empty: search")
-set(sass "75;80;86;89;90;100;120")
+set(sass ALL)
 if(SLUICE_SANITIZE)
   set(sass "")
 endif()
 set(SLUICE_CUDA_SASS "${sass}" CACHE STRING "GPU architectures to make machine code for; empty: PTX alone")
 set(SLUICE_CUDA_FOLDER ${PROJECT_BINARY_DIR}/cuda)
+set(sluice_sass ${SLUICE_CUDA_SASS})
+if(SLUICE_CUDA_SASS STREQUAL "ALL")
+  set(sluice_sass 75 80 86 89 90 100 120)
+endif()
 
 # Sets `result` to the version of an nvcc as 130 for 13.0; 0 if it doesn't run.
 function(sluice_nvcc_version nvcc result)
@@ -71,7 +76,7 @@ function(sluice_add_kernels target)
     return()
   endif()
   message(STATUS "CUDA is built in: ${SLUICE_NVCC_FOUND}, PTX for compute_75 and compute_80, machine code: "
-                 "${SLUICE_CUDA_SASS}")
+                 "${sluice_sass}")
   get_filename_component(bin ${SLUICE_NVCC_FOUND} DIRECTORY)
   find_program(ptxas ptxas HINTS ${bin} NO_DEFAULT_PATH NO_CACHE REQUIRED)
   find_program(fatbinary fatbinary HINTS ${bin} NO_DEFAULT_PATH NO_CACHE REQUIRED)
@@ -105,7 +110,7 @@ function(sluice_add_kernels target)
     list(APPEND images --image3=kind=ptx,sm=${architecture},file=${ptx})
     list(APPEND made ${ptx})
   endforeach()
-  foreach(architecture ${SLUICE_CUDA_SASS})
+  foreach(architecture ${sluice_sass})
     set(from 80)
     if(architecture LESS 80)
       set(from 75)
@@ -129,7 +134,7 @@ function(sluice_add_kernels target)
     COMMENT "Putting the CUDA kernels into one fat binary"
     VERBATIM)
   set(code "")
-  foreach(architecture ${SLUICE_CUDA_SASS})
+  foreach(architecture ${sluice_sass})
     list(APPEND code sm_${architecture})
   endforeach()
   list(JOIN code " " code)

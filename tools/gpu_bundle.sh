@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${JOBS:-$(nproc)}
 SLUICE_NVCC=$(tools/get_nvcc.sh)
-cmake --preset release -DSLUICE_TESTS=ON -DSLUICE_CUDA=ON -DSLUICE_NVCC="$SLUICE_NVCC" >/dev/null
+cmake --preset release -DSLUICE_TESTS=ON -DSLUICE_CUDA=ON -DSLUICE_CUDA_SASS=ALL -DSLUICE_NVCC="$SLUICE_NVCC" >/dev/null
 cmake --build --preset release -j "$jobs" --target sluice sluice-ptx sluice_ptx_driver test_cuda
 
 bundle=build/sluice-gpu
