@@ -31,7 +31,6 @@ run_tests() {  # run_tests FOLDER [ctest options]
 # Of PATH or PyPI. Without one there are no CUDA kernels, and the tests that need them say so.
 part "nvcc" sh -c 'tools/get_nvcc.sh || echo "the CUDA kernels are left out"'
 part "format" tools/check_format.sh
-part "nvcc" tools/get_nvcc.sh || true  # without one, the tests of CUDA kernels skip and say so
 # Machine code for one GPU is enough to judge it (tools/cuda_report.py); the tests execute the PTX.
 cmake --preset release -DSLUICE_CUDA_SASS=86 >/dev/null
 part "release build" build release
