@@ -1,7 +1,6 @@
 #include "cuda/backend.h"
 
 #include <algorithm>
-#include <list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,11 +12,10 @@
 #include "cuda/build.h"
 #include "cuda/context.h"
 #include "cuda/device_model.h"
-#include "cuda/plan.h"
+#include "cuda/op_lists.h"
 #include "cuda/prefill_buffers.h"
 #include "cuda/sequences.h"
 #include "cuda/step_parts.h"
-#include "program/builder.h"
 
 namespace sluice::cuda {
 namespace {
@@ -92,6 +90,7 @@ class CudaBackend final : public Backend {
     sequences_.emplace(context_, stream_, shape, n_slots, positions);
     device_model_.load(context_, options.progress);
     prefill_ = PrefillBuffers(context_, stream_, shape, limits_);
+    lists_.emplace(context_, model.config, device_model_.weights(), device_model_.base());
     launcher_.allocate(launch_limits());
     stream_.synchronize();
     name_ = fmt::format("{} ({} blocks)", context_->where(), launcher_.n_blocks());
@@ -153,13 +152,6 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  // The ops of a shape of step, in the device's memory.
-  struct Ops {
-    program::StepShape shape;
-    std::vector<Op> ops;
-    DeviceMemory memory;
-  };
-
   LaunchLimits launch_limits() const {
     const std::size_t ops = most_ops(model_.config);
     constexpr std::size_t kHeadOps = 2;
@@ -193,55 +185,6 @@ class CudaBackend final : public Backend {
     }
   }
 
-  Ops made_of(const program::StepShape& shape, std::vector<Op> ops) const {
-    Ops made{.shape = shape, .ops = std::move(ops), .memory = {}};
-    const auto bytes = std::as_bytes(std::span(made.ops));
-    made.memory = DeviceMemory(context_, bytes.size());
-    made.memory.upload(0, bytes);
-    return made;
-  }
-
-  std::vector<Op> ops_for(const program::StepShape& shape) const {
-    return decode_ops(program::build(model_.config, shape, {}), device_model_.weights(),
-                      device_model_.base());
-  }
-
-  // Stays until the next call of forget_ops.
-  const Ops& ops_of(const program::StepShape& shape) {
-    const auto known = std::ranges::find(kept_, shape, &Ops::shape);
-    if (known != kept_.end())
-      kept_.splice(kept_.begin(), kept_, known);
-    else
-      kept_.push_front(made_of(shape, ops_for(shape)));
-    return kept_.front();
-  }
-
-  void forget_ops() {
-    constexpr std::size_t kMost = 64;
-    while (kept_.size() > kMost) kept_.pop_back();
-  }
-
-  // Head and sampling alone, of rows whose residuals are there.
-  const Ops& ops_of_heads() {
-    if (!head_ops_) {
-      std::vector<Op> ops = ops_for(one_row(true));
-      ops.erase(ops.begin(), ops.end() - 2);
-      SLUICE_CHECK(ops[0].code == OpCode::kHead && ops[1].code == OpCode::kSample);
-      ops[0].wait = kNone;
-      ops[1].wait = 0;
-      head_ops_ = made_of(one_row(true), std::move(ops));
-    }
-    return *head_ops_;
-  }
-
-  // The prefill's ops are the same for all shapes of it.
-  static program::StepShape one_row(bool has_output) {
-    program::StepShape shape;
-    shape.spans.push_back({1, 1});
-    if (has_output) shape.output_rows.push_back(0);
-    return shape;
-  }
-
   struct Place {
     std::size_t rows, spans, edits;
   };
@@ -256,15 +199,17 @@ class CudaBackend final : public Backend {
     return reinterpret_cast<const T*>(input_.address() + at);
   }
 
-  Launch launch_of(const Part& part, const Place& place, const Ops& ops, std::size_t index,
+  Launch launch_of(const Part& part, const Place& place, const OpList* list, std::size_t index,
                    std::size_t n_steps) const {
     Launch launch = device_model_.launch(index);
     launch.states = sequences_->states();
-    launch.ops = reinterpret_cast<const Op*>(ops.memory.address());
+    if (list != nullptr) {
+      launch.ops = list->on_device();
+      launch.n_ops = static_cast<std::uint32_t>(list->ops.size());
+    }
     launch.rows = staged<Row>(place.rows);
     launch.spans = staged<Span>(place.spans);
     launch.edits = staged<Edit>(place.edits);
-    launch.n_ops = static_cast<std::uint32_t>(ops.ops.size());
     launch.n_rows = static_cast<std::uint32_t>(part.rows.size());
     launch.n_spans = static_cast<std::uint32_t>(part.spans.size());
     launch.n_steps = static_cast<std::uint32_t>(n_steps);
@@ -277,7 +222,7 @@ class CudaBackend final : public Backend {
     device_model_.reserve_logits(context_, std::max<std::size_t>(kMostDecodeRows, n_logits));
     for (const program::Span& span : step.spans)
       sequences_->reserve(span.slot, span.position + n_steps * span.n_rows);
-    forget_ops();
+    lists_->forget();
     staging_.clear();
   }
 
@@ -291,7 +236,7 @@ class CudaBackend final : public Backend {
     const Place place = stage(part);
     reserve_input(staging_.bytes().size());
     input_.upload(0, staging_.bytes());
-    return launch_of(part, place, ops_of(part.shape()), 0, n_steps);
+    return launch_of(part, place, &lists_->of(part.shape()), 0, n_steps);
   }
 
   // One mixed launch. Its parts' descriptions follow in the same copy.
@@ -305,20 +250,20 @@ class CudaBackend final : public Backend {
     reserve_input(staging_.bytes_with<Launch>(places.size()));
 
     MixedLaunch mixed{};
-    const Ops& ops = parts.blocks.empty() ? no_ops_ : ops_of(one_row(!parts.heads.empty()));
-    mixed.prefill = launch_of(parts.prefill, prefill, ops, 0, 1);
+    const OpList* const list = parts.blocks.empty() ? nullptr : &lists_->of_prefill(!parts.heads.empty());
+    mixed.prefill = launch_of(parts.prefill, prefill, list, 0, 1);
     prefill_.put_into(mixed);
-    names.prefill = ops.ops;
+    if (list != nullptr) names.prefill = list->ops;
     std::vector<Launch> launches;
     for (const Part& group : parts.groups) {
-      const Ops& of_group = ops_of(group.shape());
-      launches.push_back(launch_of(group, places[launches.size()], of_group, launches.size(), 1));
+      const OpList& of_group = lists_->of(group.shape());
+      launches.push_back(launch_of(group, places[launches.size()], &of_group, launches.size(), 1));
       names.parts.emplace_back(of_group.ops);
     }
     float* residual = mixed.output_residual;
     for (const Part& head : parts.heads) {
-      const Ops& of_head = ops_of_heads();
-      launches.push_back(launch_of(head, places[launches.size()], of_head, 0, 1));
+      const OpList& of_head = lists_->of_heads();
+      launches.push_back(launch_of(head, places[launches.size()], &of_head, 0, 1));
       launches.back().buffers.residual = residual;
       residual += head.rows.size() * device_model_.weights().shape().hidden;
       names.parts.emplace_back(of_head.ops);
@@ -338,8 +283,9 @@ class CudaBackend final : public Backend {
 
   void dispatch(const Launch& launch, const program::Step& step, const Launcher::OnStep& on_step,
                 const std::atomic<bool>* interrupted) {
-    settled(step,
-            [&](LaunchResult& how) { launcher_.run(launch, kept_.front().ops, on_step, interrupted, how); });
+    settled(step, [&](LaunchResult& how) {
+      launcher_.run(launch, lists_->latest().ops, on_step, interrupted, how);
+    });
   }
 
   // Runs a launch; whatever comes of it, the step's slots stand as it has left them.
@@ -433,9 +379,7 @@ class CudaBackend final : public Backend {
   PrefillBuffers prefill_;
   DeviceMemory input_;
   Staging staging_;
-  std::list<Ops> kept_;  // the one used last first
-  std::optional<Ops> head_ops_;
-  Ops no_ops_;
+  std::optional<OpLists> lists_;
   std::string name_;
 };
 

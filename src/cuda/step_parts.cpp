@@ -76,7 +76,7 @@ class Adder {
     row.choice = ChoiceKind::kNothing;
     row.logits_at = kNone;
     if (output != Part::kNoOutput) {
-      if (step_.outputs[output].choice) set_choice(*step_.outputs[output].choice, row, part.edits);
+      if (const auto& choice = step_.outputs[output].choice) set_choice(*choice, row, part.edits);
       row.logits_at = logits_at_[output];
     }
     part.rows.push_back(row);

@@ -55,6 +55,11 @@ model::ModelConfig small_config() {
   return config;
 }
 
+std::string kernels(int architecture) {
+  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
 class CudaBackend : public testing::Test {
  protected:
   void SetUp() override {
@@ -82,11 +87,6 @@ class CudaBackend : public testing::Test {
     options.most_rows = most_rows;
     options.image = std::as_bytes(std::span(text.c_str(), text.size() + 1));
     return make_backend(model_->model(), n_slots, kContext, options);
-  }
-
-  static std::string kernels(int architecture) {
-    std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx");
-    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   }
 
   std::vector<std::int32_t> tokens(std::size_t n) {
@@ -452,8 +452,7 @@ TEST_P(MixedSteps, AStepLongerThanALaunchIsSeveral) {
 
 // Kernels whose blocks never say that they are done.
 std::string kernels_without_arrivals() {
-  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels.80.ptx");
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text = kernels(80);
   std::size_t removed = 0;
   for (std::size_t at = 0; (at = text.find("red.release.gpu", at)) != std::string::npos; ++removed)
     text.erase(at, text.find('\n', at) - at);
