@@ -380,8 +380,8 @@ TEST_P(MixedSteps, APromptInOneStepAndInSplitsIsTheOracles) {
   }
 }
 
-// Three groups of short spans, two long spans with outputs for three heads, and choices that the host makes: in one launch what
-// the spans make alone, where the short ones are decode launches.
+// Three groups of short spans beside long ones, first without outputs, then with those of three heads and choices that the host
+// makes: in one launch what the spans make alone, where the short ones are decode launches.
 TEST_P(MixedSteps, AStepIsItsSpansAlone) {
   constexpr std::size_t kSlots = 5;
   const auto together = backend_of(GetParam(), kSlots, 5);
@@ -393,14 +393,15 @@ TEST_P(MixedSteps, AStepIsItsSpansAlone) {
                                          {.temperature = 1.2F, .top_k = 20, .top_p = 0.9F, .seed = seed},
                                          {.temperature = 1.2F, .top_k = 100, .seed = seed}};
   for (const std::vector<std::size_t>& rows :
-       {std::vector<std::size_t>{5, 12, 6, 9, 7}, {3, 1, 10, 8, 1}, {1, 1, 1, 1, 1}}) {
+       {std::vector<std::size_t>{5, 12, 6, 9, 7}, {3, 1, 17, 8, 1}, {1, 1, 1, 1, 1}}) {
+    const bool has_outputs = lengths[0] != 0;
     program::Step step;
     std::vector<program::Step> spans;
     for (std::size_t slot = 0; slot < kSlots; ++slot) {
       program::Step span;
       span.tokens = tokens(rows[slot]);
       span.spans = {{slot, lengths[slot], 0, rows[slot]}};
-      for (std::size_t row = 0; row < rows[slot]; ++row) {
+      for (std::size_t row = 0; has_outputs && row < rows[slot]; ++row) {
         program::Choice choice = choice_of(samplings[pick(random_, 0, 3)], lengths[slot] + row);
         choice.edits = {{3, 1.5F, -1.0F}, {40, 1.0F, 2.0F}};
         span.outputs.push_back({row, true, choice});
