@@ -1,7 +1,6 @@
 #include "cuda/backend.h"
 
 #include <algorithm>
-#include <list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,9 +12,10 @@
 #include "cuda/build.h"
 #include "cuda/context.h"
 #include "cuda/device_model.h"
-#include "cuda/plan.h"
+#include "cuda/op_lists.h"
+#include "cuda/prefill_buffers.h"
 #include "cuda/sequences.h"
-#include "program/builder.h"
+#include "cuda/step_parts.h"
 
 namespace sluice::cuda {
 namespace {
@@ -40,45 +40,32 @@ std::span<const std::byte> image_of(const CudaOptions& options) {
   return fat_binary();
 }
 
-// The rows of one launch as the device takes them.
-struct LaunchInput {
-  std::vector<Row> rows;
-  std::vector<Span> spans;
-  std::vector<Edit> edits;
+// What goes to the device in one copy: arrays at aligned offsets.
+class Staging {
+ public:
+  void clear() { bytes_.clear(); }
+  template <typename T>
+  std::size_t add(const std::vector<T>& values) {
+    bytes_.resize(aligned(bytes_.size()));
+    const std::size_t at = bytes_.size();
+    const auto bytes = std::as_bytes(std::span(values));
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    return at;
+  }
+  // Bytes once `n` more of T are added.
+  template <typename T>
+  std::size_t bytes_with(std::size_t n) const {
+    return aligned(bytes_.size()) + n * sizeof(T);
+  }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  static std::size_t aligned(std::size_t bytes) {
+    constexpr std::size_t kAlignment = 16;
+    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  std::vector<std::byte> bytes_;
 };
-
-void set_choice(const program::Choice& choice, Row& row, std::vector<Edit>& edits) {
-  row.choice = choice_kind(choice);
-  row.temperature = choice.sampling.temperature;
-  row.top_p = choice.sampling.top_p;
-  row.min_p = choice.sampling.min_p;
-  row.top_k = static_cast<std::uint32_t>(std::min<std::size_t>(choice.sampling.top_k, kNone - 1));
-  row.seed = choice.sampling.seed;
-  row.draw = choice.draw;
-  row.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
-  row.first_edit = static_cast<std::uint32_t>(edits.size());
-  row.n_edits = static_cast<std::uint32_t>(choice.edits.size());
-  for (const program::LogitEdit& edit : choice.edits) edits.push_back({edit.token, edit.repeat, edit.add});
-}
-
-// A part of a step that is one launch: consecutive rows.
-program::Step part_of(const program::Step& step, std::size_t begin, std::size_t end) {
-  program::Step part;
-  part.tokens.assign(step.tokens.begin() + static_cast<std::ptrdiff_t>(begin),
-                     step.tokens.begin() + static_cast<std::ptrdiff_t>(end));
-  for (const program::Span& span : step.spans) {
-    const std::size_t first = std::max(span.first_row, begin);
-    const std::size_t last = std::min(span.first_row + span.n_rows, end);
-    if (first >= last) continue;
-    part.spans.push_back({span.slot, span.position + first - span.first_row, first - begin, last - first});
-  }
-  for (const program::Output& output : step.outputs) {
-    if (output.row < begin || output.row >= end) continue;
-    part.outputs.push_back(output);
-    part.outputs.back().row -= begin;
-  }
-  return part;
-}
 
 class CudaBackend final : public Backend {
  public:
@@ -93,11 +80,18 @@ class CudaBackend final : public Backend {
         module_(context_, image_),
         device_model_(model, positions),
         launcher_(context_, stream_, module_, device_model_.weights().shape(), options.launcher),
+        limits_(
+            mixed_limits(std::clamp<std::size_t>(options.most_rows, kMostDecodeRows,
+                                                 std::max<std::size_t>(kMostDecodeRows, n_slots * positions)),
+                         n_slots)),
         bytes_(bytes_needed(n_slots)) {
     check_memory();
-    sequences_.emplace(context_, stream_, device_model_.weights().shape(), n_slots, positions);
-    device_model_.load(context_, kMostDecodeRows, options.progress);
-    launcher_.allocate(most_ops(model.config));
+    const ModelShape& shape = device_model_.weights().shape();
+    sequences_.emplace(context_, stream_, shape, n_slots, positions);
+    device_model_.load(context_, options.progress);
+    prefill_ = PrefillBuffers(context_, stream_, shape, limits_);
+    lists_.emplace(context_, model.config, device_model_.weights(), device_model_.base());
+    launcher_.allocate(launch_limits());
     stream_.synchronize();
     name_ = fmt::format("{} ({} blocks)", context_->where(), launcher_.n_blocks());
   }
@@ -119,9 +113,11 @@ class CudaBackend final : public Backend {
   program::StepResult run(const program::Step& step) override {
     check(step);
     program::StepResult result;
-    for (std::size_t begin = 0; begin < step.tokens.size(); begin += kMostDecodeRows) {
-      const std::size_t end = std::min<std::size_t>(begin + kMostDecodeRows, step.tokens.size());
-      run_decode(part_of(step, begin, end), result);
+    for (const program::Step& part : launches_of(step, limits_.rows)) {
+      if (is_decode(part))
+        run_decode(part, result);
+      else
+        run_mixed(part, result);
     }
     return result;
   }
@@ -156,20 +152,21 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  // The ops of a shape of step, in the device's memory.
-  struct Ops {
-    program::StepShape shape;
-    std::vector<Op> ops;
-    DeviceMemory memory;
-  };
+  LaunchLimits launch_limits() const {
+    const std::size_t ops = most_ops(model_.config);
+    constexpr std::size_t kHeadOps = 2;
+    return {.lines = mixed_counters(static_cast<std::uint32_t>(ops),
+                                    static_cast<std::uint32_t>(limits_.row_blocks)) +
+                     limits_.groups * ops + limits_.heads * kHeadOps,
+            .parts = limits_.groups + limits_.heads};
+  }
 
   std::size_t bytes_needed(std::size_t n_slots) const {
-    const std::size_t ops = most_ops(model_.config);
     // Rows, spans and edits of a launch, ops of the shapes in use, and what the driver rounds up.
     constexpr std::size_t kOthers = std::size_t{16} << 20U;
-    return device_model_.bytes(kMostDecodeRows) +
-           sequence_bytes(device_model_.weights().shape(), n_slots, positions_) +
-           Launcher::device_bytes(launcher_.n_blocks(), ops) + kOthers;
+    const ModelShape& shape = device_model_.weights().shape();
+    return device_model_.bytes() + PrefillBuffers::bytes(shape, limits_) +
+           sequence_bytes(shape, n_slots, positions_) + launcher_.device_bytes(launch_limits()) + kOthers;
   }
 
   void check_memory() const {
@@ -188,90 +185,115 @@ class CudaBackend final : public Backend {
     }
   }
 
-  const Ops& ops_of(const program::Step& step) {
-    program::StepShape shape;
-    // Splits of the KV cache are pages, which every op counts by itself.
-    for (const program::Span& span : step.spans)
-      shape.spans.push_back({static_cast<std::uint32_t>(span.n_rows), 1});
-    for (const program::Output& output : step.outputs)
-      shape.output_rows.push_back(static_cast<std::uint32_t>(output.row));
-    const auto known = std::ranges::find(kept_, shape, &Ops::shape);
-    if (known != kept_.end()) {
-      kept_.splice(kept_.begin(), kept_, known);
-      return kept_.front();
-    }
-    constexpr std::size_t kMost = 64;
-    if (kept_.size() == kMost) kept_.pop_back();
-    const program::Program program = program::build(model_.config, shape, {});
-    Ops made{.shape = shape,
-             .ops = decode_ops(program, device_model_.weights(), device_model_.base()),
-             .memory = {}};
-    const auto bytes = std::as_bytes(std::span(made.ops));
-    made.memory = DeviceMemory(context_, bytes.size());
-    made.memory.upload(0, bytes);
-    kept_.push_front(std::move(made));
-    return kept_.front();
+  struct Place {
+    std::size_t rows, spans, edits;
+  };
+  Place stage(const Part& part) {
+    const std::size_t rows = staging_.add(part.rows);
+    const std::size_t spans = staging_.add(part.spans);
+    return {rows, spans, staging_.add(part.edits)};
   }
 
-  LaunchInput input_of(const program::Step& step) const {
-    LaunchInput input;
-    auto output = step.outputs.begin();
-    std::uint32_t n_logits = 0;
-    for (const program::Span& span : step.spans) {
-      input.spans.push_back({.slot = static_cast<std::uint32_t>(span.slot),
-                             .position = static_cast<std::uint32_t>(span.position),
-                             .first_row = static_cast<std::uint32_t>(span.first_row),
-                             .n_rows = static_cast<std::uint32_t>(span.n_rows),
-                             .conv_parity = sequences_->conv_parity(span.slot)});
-      for (std::size_t i = span.first_row; i < span.first_row + span.n_rows; ++i) {
-        Row row{};
-        row.token = step.tokens[i];
-        row.span = static_cast<std::uint32_t>(input.spans.size() - 1);
-        row.choice = ChoiceKind::kNothing;
-        row.logits_at = kNone;
-        if (output != step.outputs.end() && output->row == i) {
-          if (output->choice) set_choice(*output->choice, row, input.edits);
-          if (output->return_logits || row.choice == ChoiceKind::kHost) row.logits_at = n_logits++;
-          ++output;
-        }
-        input.rows.push_back(row);
-      }
-    }
-    return input;
+  template <typename T>
+  const T* staged(std::size_t at) const {
+    return reinterpret_cast<const T*>(input_.address() + at);
   }
 
-  // Rows, spans and edits in one copy; everything that the launch writes is reserved.
-  Launch prepare(const program::Step& step, std::size_t n_steps) {
-    for (const program::Span& span : step.spans)
-      sequences_->reserve(span.slot, span.position + n_steps * span.n_rows);
-    const LaunchInput input = input_of(step);
-    const auto rows = std::as_bytes(std::span(input.rows));
-    const auto spans = std::as_bytes(std::span(input.spans));
-    const auto edits = std::as_bytes(std::span(input.edits));
-    staged_.clear();
-    for (const auto part : {rows, spans, edits}) staged_.insert(staged_.end(), part.begin(), part.end());
-    if (staged_.size() > input_.bytes()) input_ = DeviceMemory(context_, 2 * staged_.size());
-    input_.upload(0, staged_);
-
-    const Ops& ops = ops_of(step);
-    Launch launch = device_model_.launch();
+  Launch launch_of(const Part& part, const Place& place, const OpList* list, std::size_t index,
+                   std::size_t n_steps) const {
+    Launch launch = device_model_.launch(index);
     launch.states = sequences_->states();
-    launch.ops = reinterpret_cast<const Op*>(ops.memory.address());
-    launch.rows = reinterpret_cast<const Row*>(input_.address());
-    launch.spans = reinterpret_cast<const Span*>(input_.address() + rows.size());
-    launch.edits = reinterpret_cast<const Edit*>(input_.address() + rows.size() + spans.size());
-    launch.n_ops = static_cast<std::uint32_t>(ops.ops.size());
-    launch.n_rows = static_cast<std::uint32_t>(input.rows.size());
-    launch.n_spans = static_cast<std::uint32_t>(input.spans.size());
+    if (list != nullptr) {
+      launch.ops = list->on_device();
+      launch.n_ops = static_cast<std::uint32_t>(list->ops.size());
+    }
+    launch.rows = staged<Row>(place.rows);
+    launch.spans = staged<Span>(place.spans);
+    launch.edits = staged<Edit>(place.edits);
+    launch.n_rows = static_cast<std::uint32_t>(part.rows.size());
+    launch.n_spans = static_cast<std::uint32_t>(part.spans.size());
     launch.n_steps = static_cast<std::uint32_t>(n_steps);
     return launch;
   }
 
+  // Everything that a launch writes is reserved.
+  void reserve(const program::Step& step, std::size_t n_steps) {
+    const auto n_logits = static_cast<std::size_t>(std::ranges::count_if(step.outputs, needs_logits));
+    device_model_.reserve_logits(context_, std::max<std::size_t>(kMostDecodeRows, n_logits));
+    for (const program::Span& span : step.spans)
+      sequences_->reserve(span.slot, span.position + n_steps * span.n_rows);
+    lists_->forget();
+    staging_.clear();
+  }
+
+  void reserve_input(std::size_t bytes) {
+    if (bytes > input_.bytes()) input_ = DeviceMemory(context_, 2 * bytes);
+  }
+
+  Launch prepare(const program::Step& step, std::size_t n_steps) {
+    reserve(step, n_steps);
+    const Part part = decode_part(step, *sequences_);
+    const Place place = stage(part);
+    reserve_input(staging_.bytes().size());
+    input_.upload(0, staging_.bytes());
+    return launch_of(part, place, &lists_->of(part.shape()), 0, n_steps);
+  }
+
+  // One mixed launch. Its parts' descriptions follow in the same copy.
+  MixedLaunch prepare(const MixedParts& parts, MixedOps& names) {
+    std::vector<Place> places;
+    for (const Part& group : parts.groups) places.push_back(stage(group));
+    for (const Part& head : parts.heads) places.push_back(stage(head));
+    const Place prefill = stage(parts.prefill);
+    const std::size_t blocks = staging_.add(parts.blocks);
+    const std::size_t outputs = staging_.add(parts.output_rows);
+    reserve_input(staging_.bytes_with<Launch>(places.size()));
+
+    MixedLaunch mixed{};
+    const OpList* const list = parts.blocks.empty() ? nullptr : &lists_->of_prefill(!parts.heads.empty());
+    mixed.prefill = launch_of(parts.prefill, prefill, list, 0, 1);
+    prefill_.put_into(mixed);
+    if (list != nullptr) names.prefill = list->ops;
+    std::vector<Launch> launches;
+    for (const Part& group : parts.groups) {
+      const OpList& of_group = lists_->of(group.shape());
+      launches.push_back(launch_of(group, places[launches.size()], &of_group, launches.size(), 1));
+      names.parts.emplace_back(of_group.ops);
+    }
+    float* residual = mixed.output_residual;
+    for (const Part& head : parts.heads) {
+      const OpList& of_head = lists_->of_heads();
+      launches.push_back(launch_of(head, places[launches.size()], &of_head, 0, 1));
+      launches.back().buffers.residual = residual;
+      residual += head.rows.size() * device_model_.weights().shape().hidden;
+      names.parts.emplace_back(of_head.ops);
+    }
+    mixed.n_groups = static_cast<std::uint32_t>(parts.groups.size());
+    mixed.n_heads = static_cast<std::uint32_t>(parts.heads.size());
+    mixed.n_blocks = static_cast<std::uint32_t>(parts.blocks.size());
+    mixed.n_outputs = static_cast<std::uint32_t>(parts.output_rows.size());
+    launcher_.prepare(mixed, launches);
+    mixed.blocks = staged<RowBlock>(blocks);
+    mixed.outputs = staged<std::uint32_t>(outputs);
+    mixed.groups = staged<Launch>(staging_.add(launches));
+    mixed.heads = mixed.groups + parts.groups.size();
+    input_.upload(0, staging_.bytes());
+    return mixed;
+  }
+
   void dispatch(const Launch& launch, const program::Step& step, const Launcher::OnStep& on_step,
                 const std::atomic<bool>* interrupted) {
+    settled(step, [&](LaunchResult& how) {
+      launcher_.run(launch, lists_->latest().ops, on_step, interrupted, how);
+    });
+  }
+
+  // Runs a launch; whatever comes of it, the step's slots stand as it has left them.
+  template <typename Run>
+  void settled(const program::Step& step, const Run& run) {
     LaunchResult how;
     try {
-      launcher_.run(launch, kept_.front().ops, on_step, interrupted, how);
+      run(how);
     } catch (...) {
       settle(step, how);
       throw;
@@ -297,11 +319,39 @@ class CudaBackend final : public Backend {
     };
     dispatch(prepare(step, 1), step, on_step, nullptr);
     SLUICE_CHECK(tokens.size() == step.tokens.size());
+    std::vector<std::int32_t> chosen;
+    for (const program::Output& output : step.outputs) chosen.push_back(tokens[output.row]);
+    add_outputs(step, chosen, result);
+  }
+
+  // The same of one that isn't decode alone.
+  void run_mixed(const program::Step& step, program::StepResult& result) {
+    reserve(step, 1);
+    const MixedParts parts = mixed_parts(step, *sequences_);
+    MixedOps names;
+    const MixedLaunch mixed = prepare(parts, names);
+    settled(step, [&](LaunchResult& how) { launcher_.run(mixed, names, how); });
+    std::vector<std::int32_t> chosen(step.outputs.size(), -1);
+    std::size_t index = 0;
+    for (const auto* all : {&parts.groups, &parts.heads}) {
+      for (const Part& part : *all) {
+        const std::span<const std::int32_t> tokens = launcher_.tokens(index++);
+        for (std::size_t row = 0; row < part.rows.size(); ++row)
+          if (part.outputs[row] != Part::kNoOutput) chosen[part.outputs[row]] = tokens[row];
+      }
+    }
+    add_outputs(step, chosen, result);
+  }
+
+  // `chosen`: by the launch, [outputs].
+  void add_outputs(const program::Step& step, std::span<const std::int32_t> chosen,
+                   program::StepResult& result) const {
     std::size_t at = 0;
     std::vector<float> logits(model_.config.vocab_size);
-    for (const program::Output& output : step.outputs) {
+    for (std::size_t i = 0; i < step.outputs.size(); ++i) {
+      const program::Output& output = step.outputs[i];
       const bool by_host = output.choice && choice_kind(*output.choice) == ChoiceKind::kHost;
-      if (output.return_logits || by_host) {
+      if (needs_logits(output)) {
         const auto bytes = std::as_writable_bytes(std::span(logits));
         device_model_.logits().download(at++ * bytes.size(), bytes);
       }
@@ -309,7 +359,7 @@ class CudaBackend final : public Backend {
       if (by_host) {
         result.tokens.push_back(program::choose(logits, *output.choice));
       } else {
-        result.tokens.push_back(output.choice ? tokens[output.row] : -1);
+        result.tokens.push_back(output.choice ? chosen[i] : -1);
       }
     }
   }
@@ -323,11 +373,13 @@ class CudaBackend final : public Backend {
   Module module_;
   DeviceModel device_model_;
   Launcher launcher_;
+  MixedLimits limits_;
   std::size_t bytes_;
   std::optional<Sequences> sequences_;
+  PrefillBuffers prefill_;
   DeviceMemory input_;
-  std::vector<std::byte> staged_;
-  std::list<Ops> kept_;  // the one used last first
+  Staging staging_;
+  std::optional<OpLists> lists_;
   std::string name_;
 };
 

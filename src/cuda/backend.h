@@ -19,6 +19,7 @@ struct CudaOptions {
   std::optional<std::filesystem::path> library;  // the driver; nothing: libcuda.so.1, as the system finds it
   std::size_t ordinal = 0;                       // of the device
   std::size_t most_tokens = kMostLaunchTokens;   // of a launch
+  std::size_t most_rows = 512;                   // of a launch; buffers are made for so many
   LauncherOptions launcher;
   std::span<const std::byte> image;  // the kernels; empty: those built in
   std::function<void(std::size_t done, std::size_t total)>

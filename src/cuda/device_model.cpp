@@ -8,6 +8,10 @@
 #include <thread>
 #include <vector>
 
+#include <fmt/format.h>
+
+#include "base/error.h"
+
 namespace sluice::cuda {
 namespace {
 
@@ -79,11 +83,12 @@ class Loading {
 DeviceModel::DeviceModel(const model::Model& model, std::size_t positions)
     : model_(model), positions_(positions), weights_(model) {}
 
-DeviceModel::BufferBytes DeviceModel::buffer_bytes(std::size_t rows) const {
+// Of decode launches.
+DeviceModel::BufferBytes DeviceModel::buffer_bytes() const {
   const ModelShape& shape = weights_.shape();
-  const std::size_t row = rows * kFp32;
-  const std::size_t pages = rows * shape.n_heads * max_pages(positions_) * kFp32;
-  return {.residual = row * shape.hidden,
+  const std::size_t row = kMostDecodeRows * kFp32;
+  const std::size_t pages = kMostDecodeRows * shape.n_heads * max_pages(positions_) * kFp32;
+  return {.residual = 2 * row * shape.hidden,
           .projection = row * std::max(shape.delta_width(), shape.attention_width()),
           .mixed = row * std::max(shape.value_dim(), shape.query_dim()),
           .gated = row * shape.intermediate,
@@ -92,18 +97,18 @@ DeviceModel::BufferBytes DeviceModel::buffer_bytes(std::size_t rows) const {
           .logits = row * shape.vocab};
 }
 
-std::size_t DeviceModel::bytes(std::size_t rows) const {
-  const BufferBytes buffers = buffer_bytes(rows);
+std::size_t DeviceModel::bytes() const {
+  const BufferBytes buffers = buffer_bytes();
   const std::size_t tables = model_.config.layers.size() * sizeof(LayerVectors) +
                              positions_ * model_.config.rotary_dim * kFp32 + 2 * kLeast;
   return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed + buffers.gated +
          buffers.partial + buffers.partial_sums + buffers.logits;
 }
 
-void DeviceModel::load(const std::shared_ptr<const Context>& context, std::size_t rows,
+void DeviceModel::load(const std::shared_ptr<const Context>& context,
                        const std::function<void(std::size_t done, std::size_t total)>& progress) {
   weight_memory_ = DeviceMemory(context, weights_.bytes());
-  const BufferBytes bytes = buffer_bytes(rows);
+  const BufferBytes bytes = buffer_bytes();
   residual_ = DeviceMemory(context, bytes.residual);
   projection_ = DeviceMemory(context, bytes.projection);
   mixed_ = DeviceMemory(context, bytes.mixed);
@@ -116,11 +121,11 @@ void DeviceModel::load(const std::shared_ptr<const Context>& context, std::size_
   Loading(weights_, weight_memory_, progress).run();
 }
 
-Buffers DeviceModel::buffers() const {
+Buffers DeviceModel::buffers(std::size_t index) const {
   const auto floats = [](const DeviceMemory& memory) { return reinterpret_cast<float*>(memory.address()); };
   const ModelShape& shape = weights_.shape();
   Buffers buffers{};
-  buffers.residual = floats(residual_);
+  buffers.residual = floats(residual_) + index % 2 * kMostDecodeRows * shape.hidden;
   buffers.projection = floats(projection_);
   buffers.mixed = floats(mixed_);
   buffers.gated = floats(gated_);
@@ -133,10 +138,23 @@ Buffers DeviceModel::buffers() const {
   return buffers;
 }
 
-Launch DeviceModel::launch() const {
+void DeviceModel::reserve_logits(const std::shared_ptr<const Context>& context, std::size_t rows) {
+  const std::size_t bytes = rows * weights_.shape().vocab * kFp32;
+  if (bytes <= logits_.bytes()) return;
+  if (const std::size_t free = context->free_bytes(); bytes - logits_.bytes() > free) {
+    constexpr double kGiga = 1e9;
+    throw Error(fmt::format("the logits of {} rows need {:.2f} GB, {:.2f} GB free", rows,
+                            static_cast<double>(bytes) / kGiga, static_cast<double>(free) / kGiga),
+                context->where(), "ask for fewer in a step");
+  }
+  logits_ = {};  // before the larger ones, for both may not fit
+  logits_ = DeviceMemory(context, bytes);
+}
+
+Launch DeviceModel::launch(std::size_t index) const {
   Launch launch{};
   launch.model = weights_.shape();
-  launch.buffers = buffers();
+  launch.buffers = buffers(index);
   launch.layers = reinterpret_cast<const LayerVectors*>(layers_.address());
   launch.embedding = weights_.embedding(base());
   launch.rotary = reinterpret_cast<const float*>(rotary_.address());

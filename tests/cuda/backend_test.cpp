@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -54,6 +55,11 @@ model::ModelConfig small_config() {
   return config;
 }
 
+std::string kernels(int architecture) {
+  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
 class CudaBackend : public testing::Test {
  protected:
   void SetUp() override {
@@ -68,6 +74,35 @@ class CudaBackend : public testing::Test {
     options.library = sluice::test::driver_library();
     options.launcher.most_blocks = blocks;
     return make_backend(model_->model(), n_slots, context, options);
+  }
+
+  // The kernels of an architecture as the GPU's driver compiles them.
+  std::unique_ptr<Backend> backend_of(int architecture, std::size_t n_slots, std::size_t blocks,
+                                      std::size_t most_rows = 512) {
+    std::string& text = kernels_[architecture];
+    if (text.empty()) text = kernels(architecture);
+    CudaOptions options;
+    options.library = sluice::test::driver_library();
+    options.launcher.most_blocks = blocks;
+    options.most_rows = most_rows;
+    options.image = std::as_bytes(std::span(text.c_str(), text.size() + 1));
+    return make_backend(model_->model(), n_slots, kContext, options);
+  }
+
+  std::vector<std::int32_t> tokens(std::size_t n) {
+    std::vector<std::int32_t> tokens(n);
+    for (std::int32_t& each : tokens) each = token();
+    return tokens;
+  }
+
+  // Tokens [at, at + n) of a prompt in slot 0; the last one's logits are wanted.
+  static program::Step prompt_step(const std::vector<std::int32_t>& prompt, std::size_t at, std::size_t n) {
+    program::Step step;
+    const auto begin = prompt.begin() + static_cast<std::ptrdiff_t>(at);
+    step.tokens.assign(begin, begin + static_cast<std::ptrdiff_t>(n));
+    step.spans = {{0, at, 0, n}};
+    step.outputs = {{n - 1, true, {}}};
+    return step;
   }
 
   std::int32_t token() { return static_cast<std::int32_t>(pick(random_, 0, small_config().vocab_size - 1)); }
@@ -107,6 +142,7 @@ class CudaBackend : public testing::Test {
 
   sluice::test::Random random_{sluice::test::seed_of_test()};
   std::unique_ptr<model::RandomModel> model_;
+  std::map<int, std::string> kernels_;
 };
 
 program::Choice choice_of(program::Sampling sampling, std::uint64_t draw = 0) {
@@ -126,7 +162,7 @@ TEST_F(CudaBackend, StepsOfSeveralSlotsAreTheOracles) {
   std::vector<std::size_t> lengths(3, 0);
   std::vector<float> got;
   std::vector<float> want;
-  // 3, 1 and 2 rows; 12 rows in more than a launch takes; then one row each.
+  // 3, 1 and 2 rows; 12 rows, which one decode launch doesn't take; then one row each.
   for (const std::vector<std::size_t>& rows : {std::vector<std::size_t>{3, 1, 2}, {4, 7, 1}, {1, 1, 1}}) {
     program::Step step;
     for (std::size_t slot = 0; slot < 3; ++slot) {
@@ -147,22 +183,20 @@ TEST_F(CudaBackend, StepsOfSeveralSlotsAreTheOracles) {
 
 TEST_F(CudaBackend, PromptPartsWithoutOutputsLeaveTheSameState) {
   const auto device = backend();
-  std::vector<std::int32_t> tokens;
-  for (int i = 0; i < 21; ++i) tokens.push_back(token());
-  const auto logits_after = [&](std::size_t with_output_from) {
-    device->reset(0);
-    std::vector<float> logits;
-    for (std::size_t at = 0; at < tokens.size(); at += 7) {
-      program::Step step;
-      step.tokens.assign(tokens.begin() + static_cast<std::ptrdiff_t>(at),
-                         tokens.begin() + static_cast<std::ptrdiff_t>(at + 7));
-      step.spans = {{0, at, 0, 7}};
-      if (at >= with_output_from) step.outputs = {{6, true, {}}};
-      logits = static_cast<program::Backend&>(*device).run(step).logits;
-    }
-    return logits;
-  };
-  EXPECT_EQ(logits_after(0), logits_after(14)) << "bit for bit";
+  for (const std::size_t part : {std::size_t{7}, std::size_t{11}}) {  // short spans, long ones
+    const std::vector<std::int32_t> all = tokens(3 * part);
+    const auto logits_after = [&](std::size_t with_output_from) {
+      device->reset(0);
+      std::vector<float> logits;
+      for (std::size_t at = 0; at < all.size(); at += part) {
+        program::Step step = prompt_step(all, at, part);
+        if (at < with_output_from) step.outputs.clear();
+        logits = static_cast<program::Backend&>(*device).run(step).logits;
+      }
+      return logits;
+    };
+    EXPECT_EQ(logits_after(0), logits_after(2 * part)) << "bit for bit";
+  }
 }
 
 TEST_F(CudaBackend, ChoosesAsTheHostDoes) {
@@ -309,10 +343,117 @@ TEST_F(CudaBackend, SeveralModelsAtOnce) {
   EXPECT_EQ(together, alone);
 }
 
+class MixedSteps : public CudaBackend, public testing::WithParamInterface<int> {};
+
+INSTANTIATE_TEST_SUITE_P(Architectures, MixedSteps, testing::Values(75, 80),
+                         [](const auto& info) { return "compute_" + std::to_string(info.param); });
+
+// tests/cuda/mixed/mixed_test.cpp derives it: long spans round queries and the softmax's weights, too.
+constexpr double kLongLimit = 4e-2;
+
+TEST_P(MixedSteps, APromptInOneStepAndInSplitsIsTheOracles) {
+  constexpr std::size_t kRows = 65;
+  const std::vector<std::int32_t> prompt = tokens(kRows);
+  sluice::test::RoundedOracle oracle(
+      model_->model(), {.activations = true, .keys_and_values = true, .to_fp16 = GetParam() == 75});
+  std::vector<float> want;
+  for (const std::int32_t token : prompt)
+    for (const double logit : oracle.feed(token)) want.push_back(static_cast<float>(logit));
+  std::vector<std::size_t> splits;
+  for (std::size_t left = kRows; left > 0; left -= splits.back())
+    splits.push_back(pick(random_, 1, std::min<std::size_t>(left, 40)));
+  for (const auto& [blocks, parts] : {std::pair{2, std::vector{kRows}}, std::pair{5, splits}}) {
+    SCOPED_TRACE(testing::PrintToString(parts));
+    const auto device = backend_of(GetParam(), 1, static_cast<std::size_t>(blocks));
+    std::vector<float> got;
+    std::size_t at = 0;
+    for (const std::size_t n : parts) {
+      program::Step step = prompt_step(prompt, at, n);
+      step.outputs.clear();
+      for (std::size_t row = 0; row < n; ++row) step.outputs.push_back({row, true, {}});
+      const auto result = static_cast<program::Backend&>(*device).run(step);
+      got.insert(got.end(), result.logits.begin(), result.logits.end());
+      at += n;
+    }
+    EXPECT_EQ(device->launcher().n_launches(), parts.size()) << "one dispatch a step";
+    EXPECT_LT(sluice::test::relative_rms<float>(got, want), kLongLimit);
+  }
+}
+
+// Three groups of short spans beside long ones, first without outputs, then with those of three heads and choices that the host
+// makes: in one launch what the spans make alone, where the short ones are decode launches.
+TEST_P(MixedSteps, AStepIsItsSpansAlone) {
+  constexpr std::size_t kSlots = 5;
+  const auto together = backend_of(GetParam(), kSlots, 5);
+  const auto alone = backend_of(GetParam(), kSlots, 2);
+  std::vector<std::size_t> lengths(kSlots, 0);
+  const std::uint64_t seed = random_();
+  const program::Sampling samplings[] = {{},
+                                         {.temperature = 0.8F, .seed = seed},
+                                         {.temperature = 1.2F, .top_k = 20, .top_p = 0.9F, .seed = seed},
+                                         {.temperature = 1.2F, .top_k = 100, .seed = seed}};
+  for (const std::vector<std::size_t>& rows :
+       {std::vector<std::size_t>{5, 12, 6, 9, 7}, {3, 1, 17, 8, 1}, {1, 1, 1, 1, 1}}) {
+    const bool has_outputs = lengths[0] != 0;
+    program::Step step;
+    std::vector<program::Step> spans;
+    for (std::size_t slot = 0; slot < kSlots; ++slot) {
+      program::Step span;
+      span.tokens = tokens(rows[slot]);
+      span.spans = {{slot, lengths[slot], 0, rows[slot]}};
+      for (std::size_t row = 0; has_outputs && row < rows[slot]; ++row) {
+        program::Choice choice = choice_of(samplings[pick(random_, 0, 3)], lengths[slot] + row);
+        choice.edits = {{3, 1.5F, -1.0F}, {40, 1.0F, 2.0F}};
+        span.outputs.push_back({row, true, choice});
+        step.outputs.push_back({step.tokens.size() + row, true, choice});
+      }
+      step.spans.push_back({slot, lengths[slot], step.tokens.size(), rows[slot]});
+      step.tokens.insert(step.tokens.end(), span.tokens.begin(), span.tokens.end());
+      lengths[slot] += rows[slot];
+      spans.push_back(std::move(span));
+    }
+    const std::size_t before = together->launcher().n_launches();
+    const auto mixed = static_cast<program::Backend&>(*together).run(step);
+    EXPECT_EQ(together->launcher().n_launches(), before + 1) << "one dispatch a step";
+    program::StepResult want;
+    for (const program::Step& span : spans) {
+      const auto result = static_cast<program::Backend&>(*alone).run(span);
+      want.logits.insert(want.logits.end(), result.logits.begin(), result.logits.end());
+      want.tokens.insert(want.tokens.end(), result.tokens.begin(), result.tokens.end());
+    }
+    EXPECT_EQ(mixed.logits, want.logits) << "bit for bit";
+    EXPECT_EQ(mixed.tokens, want.tokens);
+  }
+}
+
+TEST_P(MixedSteps, AStepLongerThanALaunchIsSeveral) {
+  const std::vector<std::int32_t> prompt = tokens(65);
+  const auto whole = backend_of(GetParam(), 2, 2, 30);
+  const auto parts = backend_of(GetParam(), 2, 2);
+  program::Step step = prompt_step(prompt, 0, prompt.size());
+  step.spans.push_back({1, 0, step.tokens.size(),
+                        26});  // another sequence, which doesn't fit beside the first one's last rows
+  for (int i = 0; i < 26; ++i) step.tokens.push_back(token());
+  step.outputs.push_back({step.tokens.size() - 1, true, {}});
+  const auto got = static_cast<program::Backend&>(*whole).run(step);
+  EXPECT_EQ(whole->launcher().n_launches(), 4U) << "30, 30, 5 and 26 rows";
+  std::vector<float> want;
+  for (const std::size_t at : {std::size_t{0}, std::size_t{30}, std::size_t{60}})
+    want = static_cast<program::Backend&>(*parts)
+               .run(prompt_step(prompt, at, std::min<std::size_t>(30, 65 - at)))
+               .logits;
+  program::Step other;
+  other.tokens.assign(step.tokens.begin() + 65, step.tokens.end());
+  other.spans = {{1, 0, 0, 26}};
+  other.outputs = {{25, true, {}}};
+  const auto others = static_cast<program::Backend&>(*parts).run(other).logits;
+  want.insert(want.end(), others.begin(), others.end());
+  EXPECT_EQ(got.logits, want) << "bit for bit";
+}
+
 // Kernels whose blocks never say that they are done.
 std::string kernels_without_arrivals() {
-  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels.80.ptx");
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text = kernels(80);
   std::size_t removed = 0;
   for (std::size_t at = 0; (at = text.find("red.release.gpu", at)) != std::string::npos; ++removed)
     text.erase(at, text.find('\n', at) - at);
@@ -327,7 +468,7 @@ TEST_F(CudaBackend, AWaitThatTakesTooLongIsAnErrorThatNamesIt) {
   options.launcher.most_blocks = 3;
   options.launcher.wait_ns = 100'000;
   options.image = std::as_bytes(std::span(text.c_str(), text.size() + 1));
-  const auto device = make_backend(model_->model(), 1, kContext, options);
+  const auto device = make_backend(model_->model(), 3, kContext, options);
   const program::Choice choice = choice_of({});
   for (int round = 0; round < 2; ++round) {  // the second launch finds all as the first one found it
     EXPECT_THAT(
@@ -337,11 +478,21 @@ TEST_F(CudaBackend, AWaitThatTakesTooLongIsAnErrorThatNamesIt) {
             HasSubstr("at task 1 (mix_in, layer 0) waited too long for counter 0 (embed, layer 0), which "
                       "stood at 0 of 3 (cuda:0, ")));
   }
+  EXPECT_THAT(
+      error_of([&] { feed(*device, 0, tokens(9), choice); }),
+      testing::AllOf(
+          HasSubstr("a launch was given up: in the long spans, block "),
+          HasSubstr("at task 1 (mix_in, layer 0) waited too long for counter 1 (embed, layer 0, row block "
+                    "0 done), which stood at 0 of 2 (cuda:0, ")));
   program::Step step;
-  step.tokens = {1};
-  step.spans = {{0, 0, 0, 1}};
+  for (std::size_t slot = 0; slot < 3; ++slot) step.spans.push_back({slot, 0, 4 * slot, 4});
+  step.tokens = tokens(12);
   EXPECT_THAT(error_of([&] { static_cast<program::Backend&>(*device).run(step); }),
               HasSubstr("slot 0 was in a launch that was given up (step): reset it"));
+  device->reset(0);
+  EXPECT_THAT(error_of([&] { static_cast<program::Backend&>(*device).run(step); }),
+              testing::AllOf(HasSubstr("a launch was given up: in group 0 of short spans, block "),
+                             HasSubstr("at task 1 (mix_in, layer 0)")));
 }
 
 TEST_F(CudaBackend, SaysWhatDoesNotFit) {
