@@ -256,10 +256,10 @@ class CudaBackend final : public Backend {
     const Ops& ops = ops_of(step);
     Launch launch = device_model_.launch();
     launch.states = sequences_->states();
-    launch.ops = reinterpret_cast<const Op*>(ops.memory.address());
-    launch.rows = reinterpret_cast<const Row*>(input_.address());
-    launch.spans = reinterpret_cast<const Span*>(input_.address() + rows.size());
-    launch.edits = reinterpret_cast<const Edit*>(input_.address() + rows.size() + spans.size());
+    launch.ops = device_pointer<const Op>(ops.memory.address());
+    launch.rows = device_pointer<const Row>(input_.address());
+    launch.spans = device_pointer<const Span>(input_.address() + rows.size());
+    launch.edits = device_pointer<const Edit>(input_.address() + rows.size() + spans.size());
     launch.n_ops = static_cast<std::uint32_t>(ops.ops.size());
     launch.n_rows = static_cast<std::uint32_t>(input.rows.size());
     launch.n_spans = static_cast<std::uint32_t>(input.spans.size());

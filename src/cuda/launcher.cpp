@@ -98,7 +98,7 @@ std::size_t Launcher::device_bytes(std::size_t n_blocks, std::size_t n_ops) {
 void Launcher::allocate(std::size_t n_ops) {
   n_lines_ = n_ops;
   counters_ = DeviceMemory(context_, 2 * (n_lines_ + 1) * kLineBytes);
-  candidates_ = DeviceMemory(context_, n_blocks_ * kMostDecodeRows * kMostTopK * sizeof(Candidate));
+  candidates_ = DeviceMemory(context_, sizeof(Candidate) * n_blocks_ * kMostDecodeRows * kMostTopK);
   clear();
 }
 
@@ -111,7 +111,7 @@ void Launcher::prepare(Launch& launch) {
   *shared = {};
   const std::size_t set = n_lines_ * kLineBytes;
   const auto word = [&](std::size_t bytes) {
-    return reinterpret_cast<std::uint32_t*>(counters_.address() + bytes);
+    return device_pointer<std::uint32_t>(counters_.address() + bytes);
   };
   Control& control = launch.control;
   control.counters = word(is_odd_ ? set : 0);
@@ -119,10 +119,10 @@ void Launcher::prepare(Launch& launch) {
   control.n_counters = static_cast<std::uint32_t>(n_lines_);
   control.abort = word(2 * set);
   control.decision = word(2 * set + kLineBytes);
-  control.candidates = reinterpret_cast<Candidate*>(candidates_.address());
-  control.stop = reinterpret_cast<const std::uint32_t*>(member(mapped_, &Shared::stop));
-  control.ring = reinterpret_cast<TokenRing*>(member(mapped_, &Shared::ring));
-  control.record = reinterpret_cast<AbortRecord*>(member(mapped_, &Shared::record));
+  control.candidates = device_pointer<Candidate>(candidates_.address());
+  control.stop = device_pointer<const std::uint32_t>(member(mapped_, &Shared::stop));
+  control.ring = device_pointer<TokenRing>(member(mapped_, &Shared::ring));
+  control.record = device_pointer<AbortRecord>(member(mapped_, &Shared::record));
   control.wait_ns = options_.wait_ns;
   control.launch_ns = options_.launch_ns;
   launch.shared = shared_layout(shape_, launch.n_rows, static_cast<std::uint32_t>(shared_bytes_));
