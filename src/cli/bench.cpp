@@ -76,8 +76,8 @@ std::vector<std::size_t> choose_rows(const std::optional<std::string>& text) {
 void check(const Options& options) {
   check_device(options.common);
   if (options.common.device != "cpu")
-    throw Error(fmt::format("bench measures the CPU's steps alone, not device {}'s", options.common.device), "--device",
-                "use --device cpu");
+    throw Error(fmt::format("bench measures the CPU's steps alone, not device {}'s", options.common.device),
+                "--device", "use --device cpu");
   if (options.shape && options.common.model)
     throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
   if (options.prefill == 0 && options.decode == 0)

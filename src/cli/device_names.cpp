@@ -71,7 +71,7 @@ std::optional<fs::path> emulated_library() {
   if (error) return std::nullopt;
   const fs::path beside = program.parent_path();
   for (const fs::path& folder : {beside / "ptx", beside / SLUICE_BIN_TO_LIBRARIES}) {
-    const fs::path library = (folder / "libcuda.so.1").lexically_normal();
+    fs::path library = (folder / "libcuda.so.1").lexically_normal();
     if (fs::exists(library, error)) return library;
   }
   return std::nullopt;

@@ -95,7 +95,7 @@ Device emulated_device() {
                    .description = "the GPU's code, executed and checked on the CPU: for tests",
                    .details = {},
                    .json = Json::object()};
-  if (library) device.details.push_back("which GPU: SLUICE_PTX_GPU (docs/ptx.md)");
+  if (library) device.details.emplace_back("which GPU: SLUICE_PTX_GPU (docs/ptx.md)");
   return device;
 }
 

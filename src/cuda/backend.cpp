@@ -196,7 +196,7 @@ class CudaBackend final : public Backend {
 
   template <typename T>
   const T* staged(std::size_t at) const {
-    return reinterpret_cast<const T*>(input_.address() + at);
+    return device_pointer<const T>(input_.address() + at);
   }
 
   Launch launch_of(const Part& part, const Place& place, const OpList* list, std::size_t index,

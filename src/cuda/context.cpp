@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -239,7 +240,7 @@ Module::Module(std::shared_ptr<const Context> context, std::span<const std::byte
   constexpr std::size_t kLogBytes = 4096;
   std::array<char, kLogBytes> log{};
   std::array<int, 2> options = {kJitErrorLog, kJitErrorLogBytes};
-  std::array<void*, 2> values = {log.data(), reinterpret_cast<void*>(kLogBytes)};
+  std::array<void*, 2> values = {log.data(), std::bit_cast<void*>(kLogBytes)};
   ModuleHandle handle = nullptr;
   const Result result = context->functions().module_load(
       &handle, image.data(), static_cast<unsigned>(options.size()), options.data(), values.data());

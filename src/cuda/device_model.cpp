@@ -122,7 +122,7 @@ void DeviceModel::load(const std::shared_ptr<const Context>& context,
 }
 
 Buffers DeviceModel::buffers(std::size_t index) const {
-  const auto floats = [](const DeviceMemory& memory) { return reinterpret_cast<float*>(memory.address()); };
+  const auto floats = [](const DeviceMemory& memory) { return device_pointer<float>(memory.address()); };
   const ModelShape& shape = weights_.shape();
   Buffers buffers{};
   buffers.residual = floats(residual_) + index % 2 * kMostDecodeRows * shape.hidden;
@@ -155,9 +155,9 @@ Launch DeviceModel::launch(std::size_t index) const {
   Launch launch{};
   launch.model = weights_.shape();
   launch.buffers = buffers(index);
-  launch.layers = reinterpret_cast<const LayerVectors*>(layers_.address());
+  launch.layers = device_pointer<const LayerVectors>(layers_.address());
   launch.embedding = weights_.embedding(base());
-  launch.rotary = reinterpret_cast<const float*>(rotary_.address());
+  launch.rotary = device_pointer<const float>(rotary_.address());
   return launch;
 }
 

@@ -28,7 +28,6 @@ constexpr int kCooperativeLaunch = 95;
 constexpr int kSharedPerBlockOptin = 97;
 
 constexpr Result kNoDevice = 100;
-constexpr Result kDeviceUnavailable = 46;
 constexpr Result kSystemDriverMismatch = 803;
 
 std::string without_null(const char* text) {

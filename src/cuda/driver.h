@@ -2,6 +2,7 @@
 // the PTX machine (docs/ptx.md), whose library has the driver's ABI.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -23,12 +24,19 @@ using FunctionHandle = struct FunctionObject*;
 using StreamHandle = struct StreamObject*;
 using EventHandle = struct EventObject*;
 
+// `address` as a kernel's parameters have it. Only the device may follow it.
+template <typename T>
+T* device_pointer(DevicePointer address) {
+  return std::bit_cast<T*>(address);
+}
+
 inline constexpr Result kSuccess = 0;
 inline constexpr Result kOutOfMemory = 2;
 inline constexpr Result kNotReady = 600;
 
 // The library's functions; all null before they are looked up.
 struct DriverFunctions {
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a name and its parameters, no expressions
 #define SLUICE_DRIVER_FUNCTION(member, symbol, parameters) Result(*member) parameters = nullptr;
 #include "cuda/driver_functions.inc"
 #undef SLUICE_DRIVER_FUNCTION

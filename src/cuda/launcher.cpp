@@ -43,7 +43,7 @@ std::uint32_t acquire(std::uint32_t& word) {
 template <typename T>
 T* on_device(const MappedMemory& memory, T& it) {
   const auto offset = reinterpret_cast<std::byte*>(&it) - memory.data();
-  return reinterpret_cast<T*>(memory.address() + static_cast<DevicePointer>(offset));
+  return device_pointer<T>(memory.address() + static_cast<DevicePointer>(offset));
 }
 
 std::string describe(std::uint32_t op, std::span<const Op> ops) {
@@ -155,7 +155,7 @@ Control Launcher::control(std::size_t n_lines) {
   auto* shared = reinterpret_cast<Shared*>(mapped_.data());
   *shared = {};
   const auto word = [&](std::size_t line) {
-    return reinterpret_cast<std::uint32_t*>(counters_.address() + line * kLineBytes);
+    return device_pointer<std::uint32_t>(counters_.address() + line * kLineBytes);
   };
   Control control{};
   control.counters = word(set_ * limits_.lines);
@@ -163,7 +163,7 @@ Control Launcher::control(std::size_t n_lines) {
   control.n_counters = static_cast<std::uint32_t>(n_used_[1 - set_]);
   control.abort = word(2 * limits_.lines);
   control.decision = word(2 * limits_.lines + 1);
-  control.candidates = reinterpret_cast<Candidate*>(candidates_.address());
+  control.candidates = device_pointer<Candidate>(candidates_.address());
   control.stop = on_device(mapped_, shared->stop);
   control.ring = on_device(mapped_, shared->ring);
   control.record = on_device(mapped_, shared->record);

@@ -19,7 +19,7 @@ struct OpList {
   std::vector<Op> ops;
   DeviceMemory memory;
 
-  const Op* on_device() const { return reinterpret_cast<const Op*>(memory.address()); }
+  const Op* on_device() const { return device_pointer<const Op>(memory.address()); }
 };
 
 class OpLists {

@@ -9,6 +9,7 @@
 
 #include "base/bf16.h"
 #include "base/error.h"
+#include "cuda/driver.h"
 
 namespace sluice::cuda {
 namespace {
@@ -216,7 +217,7 @@ const float* DeviceWeights::final_norm(std::uint64_t base) const {
 
 template <typename T>
 const T* DeviceWeights::vector_address(std::uint64_t base, std::size_t item) const {
-  return reinterpret_cast<const T*>(base + items_[item].place.offset);
+  return device_pointer<const T>(base + items_[item].place.offset);
 }
 
 std::vector<LayerVectors> DeviceWeights::layers(std::uint64_t base) const {

@@ -26,7 +26,7 @@ Sizes sizes_of(const ModelShape& shape, const MixedLimits& limits) {
 
 template <typename T>
 T* pointer(const DeviceMemory& memory) {
-  return reinterpret_cast<T*>(memory.address());
+  return device_pointer<T>(memory.address());
 }
 
 }  // namespace

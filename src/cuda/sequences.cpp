@@ -36,7 +36,7 @@ struct Sizes {
 Sizes sizes_of(const ModelShape& shape, std::size_t n_slots, std::size_t context) {
   const std::size_t pages = n_slots * pages_of(context);
   return {.delta = std::max(kLeast, shape.n_delta_layers * n_slots * delta_bytes(shape)),
-          .conv = std::max(kLeast, 2 * shape.n_delta_layers * n_slots * conv_bytes(shape)),
+          .conv = std::max(kLeast, 2 * n_slots * shape.n_delta_layers * conv_bytes(shape)),
           .kv = std::max(kLeast, pages * page_bytes(shape)),
           .table = std::max(kLeast, pages * sizeof(std::uint32_t))};
 }
@@ -71,10 +71,10 @@ Sequences::Sequences(std::shared_ptr<const Context> context, const Stream& strea
 
 States Sequences::states() const {
   States states{};
-  states.delta = reinterpret_cast<float*>(delta_.address());
-  states.conv = reinterpret_cast<float*>(conv_.address());
-  states.kv = reinterpret_cast<std::uint16_t*>(kv_.address());
-  states.pages = reinterpret_cast<const std::uint32_t*>(table_.address());
+  states.delta = device_pointer<float>(delta_.address());
+  states.conv = device_pointer<float>(conv_.address());
+  states.kv = device_pointer<std::uint16_t>(kv_.address());
+  states.pages = device_pointer<const std::uint32_t>(table_.address());
   states.n_slots = static_cast<std::uint32_t>(n_slots());
   return states;
 }
@@ -83,7 +83,7 @@ void Sequences::reset(std::size_t slot) {
   const std::size_t slots = n_slots();
   for (std::size_t layer = 0; layer < shape_.n_delta_layers; ++layer) {
     delta_.clear((layer * slots + slot) * delta_bytes(shape_), delta_bytes(shape_), stream_);
-    for (const std::size_t half : {0, 1}) {
+    for (const std::size_t half : {std::size_t{0}, std::size_t{1}}) {
       const std::size_t at = (half * shape_.n_delta_layers + layer) * slots + slot;
       conv_.clear(at * conv_bytes(shape_), conv_bytes(shape_), stream_);
     }

@@ -61,11 +61,12 @@ struct Continuation {
   std::size_t slot = 0;
   std::size_t position = 0;  // of `token`; must be the slot's length so far
   std::int32_t token = 0;
-  Choice choice;                               // of the first choice; `draw` goes up by one a token
-  std::size_t most_tokens = 1;                 // to choose; each is a position of the context
-  std::vector<std::int32_t> stop_tokens = {};  // choosing one is the end
-  const std::atomic<bool>* interrupted =
-      nullptr;  // once it is true, a dispatch ends as soon as the device can
+  Choice choice;                // of the first choice; `draw` goes up by one a token
+  std::size_t most_tokens = 1;  // to choose; each is a position of the context
+  // Choosing one is the end.
+  std::vector<std::int32_t> stop_tokens = {};  // NOLINT(readability-redundant-member-init): may be left out
+  // Once it is true, a dispatch ends as soon as the device can.
+  const std::atomic<bool>* interrupted = nullptr;
 };
 
 // Told of each token as soon as it is chosen, -1 if none can be; says whether more are wanted.

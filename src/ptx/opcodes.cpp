@@ -34,7 +34,7 @@ using Pattern = std::vector<Slot>;
 
 constexpr std::string_view kPatterns[] = {
     // Data movement and conversion
-    "mov pred|" SLUICE_NUMBERS,
+    "mov pred|" SLUICE_NUMBERS,  // NOLINT(bugprone-suspicious-missing-comma): the parts of one pattern
     "cvt ?sat " SLUICE_ALL_INTEGERS " " SLUICE_ALL_INTEGERS,
     "cvt rni|rzi|rmi|rpi ?ftz ?sat " SLUICE_ALL_INTEGERS " f32",
     "cvt rni|rzi|rmi|rpi ?sat " SLUICE_ALL_INTEGERS " f16|f64",
