@@ -4,12 +4,12 @@
 #include <charconv>
 #include <chrono>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "base/error.h"
 
