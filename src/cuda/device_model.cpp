@@ -87,7 +87,7 @@ DeviceModel::DeviceModel(const model::Model& model, std::size_t positions)
 DeviceModel::BufferBytes DeviceModel::buffer_bytes() const {
   const ModelShape& shape = weights_.shape();
   const std::size_t row = kMostDecodeRows * kFp32;
-  const std::size_t pages = kMostDecodeRows * shape.n_heads * max_pages(positions_) * kFp32;
+  const std::size_t pages = std::size_t{kMostDecodeRows} * shape.n_heads * max_pages(positions_) * kFp32;
   return {.residual = 2 * row * shape.hidden,
           .projection = row * std::max(shape.delta_width(), shape.attention_width()),
           .mixed = row * std::max(shape.value_dim(), shape.query_dim()),
