@@ -77,3 +77,12 @@ function(sluice_test name)
   endif()
   gtest_discover_tests(test_${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
 endfunction()
+
+# sluice_calls_the_driver(PATTERN...): sources that call the CUDA driver through pointers. Its functions are C's and have no C++ type
+# that a sanitizer could compare. (A source's options stand behind the target's.)
+function(sluice_calls_the_driver)
+  if(SLUICE_SANITIZE MATCHES undefined AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    file(GLOB sources CONFIGURE_DEPENDS ${ARGN})
+    set_property(SOURCE ${sources} APPEND PROPERTY COMPILE_OPTIONS -fno-sanitize=function)
+  endif()
+endfunction()
