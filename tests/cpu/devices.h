@@ -18,23 +18,14 @@
 #include "program/backend.h"
 #include "program/builder.h"
 #include "tests/cpu/emulated_kernels.h"
+#include "tests/support/random_inputs.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
-
-// Under sanitizers everything takes ten times as long: tests draw fewer of their cases then.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SLUICE_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SLUICE_TEST_SANITIZED 1
-#endif
-#endif
-#ifndef SLUICE_TEST_SANITIZED
-#define SLUICE_TEST_SANITIZED 0
-#endif
 
 namespace sluice::cpu {
 
-inline constexpr bool kIsSanitized = SLUICE_TEST_SANITIZED != 0;
+using test::kIsSanitized;
+using test::random_tokens;
 
 // This machine's, then the emulated ones.
 inline std::vector<const Kernels*> all_tables() {
@@ -127,12 +118,6 @@ class TableDevice final : public program::Backend {
   std::unique_ptr<program::Program> program_;
   std::size_t n_screened_ = 0;
 };
-
-inline std::vector<std::int32_t> random_tokens(test::Random& random, std::size_t n, std::size_t vocab) {
-  std::vector<std::int32_t> tokens(n);
-  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(test::pick(random, 0, vocab - 1));
-  return tokens;
-}
 
 // Feeds `tokens` to `slot` from `position` on in pieces of the given lengths; logits of every row from `from` on.
 inline std::vector<float> feed(program::Backend& backend, std::size_t slot,

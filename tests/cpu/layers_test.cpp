@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "model/random_model.h"
@@ -16,45 +16,22 @@
 #include "tests/cpu/rounded_oracle.h"
 #include "tests/oracle/random_model.h"
 #include "tests/support/golden.h"
+#include "tests/support/random_inputs.h"
 #include "tests/support/seed.h"
 
 namespace sluice::cpu {
 namespace {
 
 using model::LayerKind;
+using test::describe;
 using test::pick;
 using test::Random;
 
 model::ModelConfig random_config(Random& random) {
-  model::ModelConfig config;
-  config.vocab_size = pick(random, 40, 120);
-  config.hidden_size = pick(random, 20, 90);
-  config.intermediate_size = pick(random, 20, 120);
+  std::vector<LayerKind> layers;
   for (std::size_t n = pick(random, 1, 3); n > 0; --n)
-    config.layers.push_back(pick(random, 0, 1) == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
-  config.n_kv_heads = pick(random, 1, 3);
-  config.n_heads = config.n_kv_heads * pick(random, 1, 4);
-  config.head_dim = 2 * pick(random, 4, 40);
-  config.rotary_dim = 2 * pick(random, 1, config.head_dim / 2);
-  config.rope_theta = pick(random, 0, 1) == 0 ? 1e4 : 1e7;
-  config.n_key_heads = pick(random, 1, 3);
-  config.n_value_heads = config.n_key_heads * pick(random, 1, 3);
-  config.key_head_dim = pick(random, 5, 70);
-  config.value_head_dim = pick(random, 5, 70);
-  config.conv_kernel = pick(random, 2, 5);
-  config.rms_norm_eps = pick(random, 0, 1) == 0 ? 1e-6 : 1e-3;
-  config.max_positions = 1024;
-  return config;
-}
-
-std::string describe(const model::ModelConfig& c) {
-  std::string layers;
-  for (const LayerKind kind : c.layers) layers += kind == LayerKind::kDeltaNet ? 'd' : 'a';
-  return fmt::format(
-      "{}, hidden {}, intermediate {}, vocab {}, heads {}/{} of {}, rotary {}, delta heads {}/{} of {}/{}, "
-      "conv {}",
-      layers, c.hidden_size, c.intermediate_size, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim,
-      c.rotary_dim, c.n_key_heads, c.n_value_heads, c.key_head_dim, c.value_head_dim, c.conv_kernel);
+    layers.push_back(pick(random, 0, 1) == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
+  return test::random_config(random, std::move(layers));
 }
 
 std::vector<double> logits_of(const model::Model& model, const std::vector<std::int32_t>& tokens,

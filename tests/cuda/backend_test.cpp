@@ -17,6 +17,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "cuda/build.h"
 #include "model/random_model.h"
 #include "tests/cpu/rounded_oracle.h"
@@ -493,6 +494,27 @@ TEST_F(CudaBackend, AWaitThatTakesTooLongIsAnErrorThatNamesIt) {
   EXPECT_THAT(error_of([&] { static_cast<program::Backend&>(*device).run(step); }),
               testing::AllOf(HasSubstr("a launch was given up: in group 0 of short spans, block "),
                              HasSubstr("at task 1 (mix_in, layer 0)")));
+}
+
+// Wherever waits end too early, all threads of a block leave together: no thread stays at a barrier, none reads what another may
+// be writing.
+TEST_F(CudaBackend, GivesUpAnywhereInALongSpan) {
+  const std::vector<std::int32_t> prompt = tokens(99);
+  std::size_t given_up = 0;
+  for (std::uint64_t wait_ns = 40; wait_ns < 2000; wait_ns += wait_ns / 2) {
+    CudaOptions options;
+    options.library = sluice::test::driver_library();
+    options.launcher.most_blocks = 3;
+    options.launcher.wait_ns = wait_ns;
+    const auto device = make_backend(model_->model(), 1, kContext, options);
+    try {
+      static_cast<program::Backend&>(*device).run(prompt_step(prompt, 0, prompt.size()));
+    } catch (const Error& error) {
+      ++given_up;
+      EXPECT_THAT(error.what(), HasSubstr("a launch was given up: in "));
+    }
+  }
+  EXPECT_GT(given_up, 4U);
 }
 
 TEST_F(CudaBackend, SaysWhatDoesNotFit) {

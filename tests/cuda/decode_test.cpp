@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@
 #include "tests/cpu/rounded_oracle.h"
 #include "tests/cuda/decode_device.h"
 #include "tests/support/golden.h"
+#include "tests/support/random_inputs.h"
 #include "tests/support/seed.h"
 #include "tests/support/temp_folder.h"
 
@@ -29,45 +31,29 @@ namespace sluice::cuda::test {
 namespace {
 
 using model::LayerKind;
+using sluice::test::describe;
 using sluice::test::pick;
 using sluice::test::Random;
 using sluice::test::relative_rms;
 
+// DeltaNet and attention in turn.
 model::ModelConfig random_config(Random& random, std::size_t n_layers) {
-  model::ModelConfig config;
-  config.vocab_size = pick(random, 40, 200);
-  config.hidden_size = pick(random, 20, 90);
-  config.intermediate_size = pick(random, 20, 120);
+  std::vector<LayerKind> layers;
   for (std::size_t i = 0; i < n_layers; ++i)
-    config.layers.push_back(i % 2 == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
-  config.n_kv_heads = pick(random, 1, 2);
-  config.n_heads = config.n_kv_heads * pick(random, 1, 5);
-  config.head_dim = 2 * pick(random, 4, 40);
-  config.rotary_dim = 2 * pick(random, 1, config.head_dim / 2);
-  config.rope_theta = pick(random, 0, 1) == 0 ? 1e4 : 1e7;
-  config.n_key_heads = pick(random, 1, 3);
-  config.n_value_heads = config.n_key_heads * pick(random, 1, 3);
-  config.key_head_dim = pick(random, 5, 70);
-  config.value_head_dim = pick(random, 5, 40);
-  config.conv_kernel = pick(random, 2, kMostConvKernel);
-  config.rms_norm_eps = pick(random, 0, 1) == 0 ? 1e-6 : 1e-3;
+    layers.push_back(i % 2 == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
+  model::ModelConfig config = sluice::test::random_config(random, std::move(layers),
+                                                          {.vocab = 200,
+                                                           .kv_heads = 2,
+                                                           .heads_per_kv_head = 5,
+                                                           .value_head_dim = 40,
+                                                           .conv_kernel = kMostConvKernel});
   config.tie_word_embeddings = pick(random, 0, 1) == 0;
-  config.max_positions = 1024;
   return config;
-}
-
-std::string describe(const model::ModelConfig& c) {
-  return fmt::format(
-      "{} layers, hidden {}, intermediate {}, vocab {}, heads {}/{} of {}, rotary {}, delta heads {}/{} of "
-      "{}/{}, conv {}, tied {}",
-      c.n_layers(), c.hidden_size, c.intermediate_size, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim,
-      c.rotary_dim, c.n_key_heads, c.n_value_heads, c.key_head_dim, c.value_head_dim, c.conv_kernel,
-      c.tie_word_embeddings);
 }
 
 // Where no activation falls between two bf16 numbers, device and oracle differ by 1e-7 (half of the draws). One that does moves its
 // row's next operands by 2^-9, those fall too, and in the end as many do as if the oracle didn't round: 1e-2 to 4e-2 of the logits
-// (tests/cpu/layers_test.cpp) at worst, 6e-3 in 400 draws. A wrong index, position or sign moves them by a tenth and more.
+// (tests/cpu/layers_test.cpp) at worst, 6e-3 in 200 draws. A wrong index, position or sign moves them by a tenth and more.
 constexpr double kLimit = 4e-2;
 
 class Decode : public testing::TestWithParam<int> {

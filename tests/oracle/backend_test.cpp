@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "tests/oracle/random_model.h"
 #include "tests/support/errors.h"
+#include "tests/support/random_inputs.h"
 #include "tests/support/seed.h"
 
 namespace sluice::oracle {
@@ -21,15 +22,10 @@ namespace {
 
 using test::pick;
 using test::Random;
+using test::random_tokens;
 
 constexpr std::size_t kSlots = 3;
 constexpr std::size_t kContext = 40;
-
-std::vector<std::int32_t> random_tokens(Random& random, std::size_t n, std::size_t vocab) {
-  std::vector<std::int32_t> tokens(n);
-  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(pick(random, 0, vocab - 1));
-  return tokens;
-}
 
 class OracleBackend : public testing::Test {
  protected:

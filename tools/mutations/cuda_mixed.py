@@ -96,7 +96,7 @@ MUTATIONS = [
     kernel(PREFILL, "wait_for_one_less", "a counter's last arrival isn't waited for", "if (seen >= target) break;",
            "if (seen + 1 >= target) break;"),
     kernel(PREFILL, "wait_without_barrier", "warps don't wait for the one that does",
-           "    tile_sync();\n    return block_.state().gave_up == 0;", "    return block_.state().gave_up == 0;"),
+           "return !barrier_or(kTileBarrier, kComputeThreads, gives_up);", "return !gives_up;"),
     kernel(PREFILL, "query_not_scaled", "scores without 1 / sqrt(head_dim)", "to_cached(x * scale)", "to_cached(x)"),
     kernel(PREFILL, "last_query_not_there", "the last query's own position isn't read", "model_.head_dim, position_of(n - 1) + 1,",
            "model_.head_dim, position_of(n - 1),"),

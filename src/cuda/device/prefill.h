@@ -62,8 +62,10 @@ class Prefill {
     return (op * kOpStages + stage) * mixed_.n_blocks + row_block;
   }
 
-  // Until the counter has had `target` arrivals; all compute threads get the same answer.
+  // Until the counter has had `target` arrivals. All compute threads get the same answer, from the barrier itself: one that read it from
+  // shared memory might see the next wait's, and leave the others waiting for it.
   __device__ __noinline__ bool wait(std::uint32_t index, std::uint32_t target) {
+    bool gives_up = false;
     if (threadIdx.x == 0) {
       const Control& control = launch_.control;
       constexpr std::uint32_t kLooksBetween =
@@ -79,12 +81,12 @@ class Prefill {
         if (is_late) give_up(block_, op_, index, seen, target);
         if (is_late || load_relaxed(control.abort) != 0) {
           block_.state().gave_up = 1;
+          gives_up = true;
           break;
         }
       }
     }
-    tile_sync();
-    return block_.state().gave_up == 0;
+    return !barrier_or(kTileBarrier, kComputeThreads, gives_up);
   }
 
   // After a task's last output.

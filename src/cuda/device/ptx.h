@@ -92,6 +92,22 @@ __device__ inline void barrier_sync(std::uint32_t id, std::uint32_t threads) {
   asm volatile("barrier.sync.aligned %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// And whether one of the threads says so.
+__device__ inline bool barrier_or(std::uint32_t id, std::uint32_t threads, bool says) {
+  std::uint32_t any;
+  asm volatile(
+      "{\n"
+      ".reg .pred in, out;\n"
+      "setp.ne.u32 in, %3, 0;\n"
+      "barrier.red.or.aligned.pred out, %1, %2, in;\n"
+      "selp.u32 %0, 1, 0, out;\n"
+      "}"
+      : "=r"(any)
+      : "r"(id), "r"(threads), "r"(static_cast<std::uint32_t>(says))
+      : "memory");
+  return any != 0;
+}
+
 __device__ inline void barrier_arrive(std::uint32_t id, std::uint32_t threads) {
   asm volatile("barrier.arrive.aligned %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -16,54 +17,36 @@
 #include "tests/cpu/rounded_oracle.h"
 #include "tests/cuda/mixed/mixed_device.h"
 #include "tests/support/golden.h"
+#include "tests/support/random_inputs.h"
 #include "tests/support/seed.h"
 
 namespace sluice::cuda::test {
 namespace {
 
 using model::LayerKind;
+using sluice::test::describe;
 using sluice::test::pick;
 using sluice::test::Random;
+using sluice::test::random_tokens;
 using sluice::test::relative_rms;
 
+// DeltaNet and attention in turn, either first.
 model::ModelConfig random_config(Random& random, std::size_t n_layers) {
-  model::ModelConfig config;
-  config.vocab_size = pick(random, 40, 150);
-  config.hidden_size = pick(random, 20, 140);
-  config.intermediate_size = pick(random, 20, 90);
   const std::size_t first = pick(random, 0, 1);
+  std::vector<LayerKind> layers;
   for (std::size_t i = 0; i < n_layers; ++i)
-    config.layers.push_back((i + first) % 2 == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
-  config.n_kv_heads = pick(random, 1, 2);
-  config.n_heads = config.n_kv_heads * pick(random, 1, 4);
-  config.head_dim = 2 * pick(random, 4, 40);
-  config.rotary_dim = 2 * pick(random, 1, config.head_dim / 2);
-  config.rope_theta = pick(random, 0, 1) == 0 ? 1e4 : 1e7;
-  config.n_key_heads = pick(random, 1, 2);
-  config.n_value_heads = config.n_key_heads * pick(random, 1, 2);
-  config.key_head_dim = pick(random, 5, 70);
-  config.value_head_dim = pick(random, 5, 40);
-  config.conv_kernel = pick(random, 2, kMostConvKernel);
-  config.rms_norm_eps = pick(random, 0, 1) == 0 ? 1e-6 : 1e-3;
+    layers.push_back((i + first) % 2 == 0 ? LayerKind::kDeltaNet : LayerKind::kAttention);
+  model::ModelConfig config = sluice::test::random_config(random, std::move(layers),
+                                                          {.vocab = 150,
+                                                           .hidden = 140,
+                                                           .intermediate = 90,
+                                                           .kv_heads = 2,
+                                                           .key_heads = 2,
+                                                           .value_heads_per_key_head = 2,
+                                                           .value_head_dim = 40,
+                                                           .conv_kernel = kMostConvKernel});
   config.tie_word_embeddings = pick(random, 0, 1) == 0;
-  config.max_positions = 1024;
   return config;
-}
-
-std::string describe(const model::ModelConfig& c) {
-  std::string layers;
-  for (const LayerKind kind : c.layers) layers += kind == LayerKind::kDeltaNet ? 'd' : 'a';
-  return fmt::format(
-      "{}, hidden {}, intermediate {}, vocab {}, heads {}/{} of {}, rotary {}, delta heads {}/{} of {}/{}, "
-      "conv {}",
-      layers, c.hidden_size, c.intermediate_size, c.vocab_size, c.n_heads, c.n_kv_heads, c.head_dim,
-      c.rotary_dim, c.n_key_heads, c.n_value_heads, c.key_head_dim, c.value_head_dim, c.conv_kernel);
-}
-
-std::vector<std::int32_t> random_tokens(Random& random, std::size_t n, std::size_t vocab) {
-  std::vector<std::int32_t> tokens(n);
-  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(pick(random, 0, vocab - 1));
-  return tokens;
 }
 
 // A span of a sequence's tokens from `position` on.
