@@ -21,6 +21,7 @@ namespace sluice::cpu {
 namespace {
 
 constexpr size_t kHeaderBytes = 128;   // sizeof(ScreenHeader)
+constexpr size_t kLineBytes = 64;      // of the caches
 constexpr size_t kScreenAhead = 2048;  // bytes of a panel that are fetched before their use
 
 // Sixteen columns of four weights each: bytes of a vector.
@@ -156,6 +157,10 @@ inline void screen_block(const ScreenBlock& block) {
     for (size_t panel = 0; panel < Panels; ++panel) sums[row][panel] = Dots::zero();
   const size_t distance = panel_bytes < kScreenAhead ? panel_bytes : kScreenAhead;
   const size_t switch_at = panel_bytes - distance;  // offset from which on the next panels are fetched
+  // A header isn't stepped over below: as many bytes more to fetch than steps fetch.
+  for (size_t panel = 0; panel < Panels; ++panel)
+    for (size_t line = 0; line < kHeaderBytes; line += kLineBytes)
+      __builtin_prefetch(block.w + panel * panel_bytes + distance % panel_bytes + line, 0, 2);
   for (size_t k = 0; k < block.depth; k += 4) {
     const size_t offset = kHeaderBytes + k * kLanes;
     const uint8_t* ahead =

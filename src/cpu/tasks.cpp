@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 
+#include "base/bf16.h"
 #include "program/sampling.h"
 
 namespace sluice::cpu {
@@ -111,12 +112,34 @@ float Tasks::inverse_rms(const float* x, std::size_t n) const {
                           static_cast<float>(config_.rms_norm_eps));
 }
 
+// From the packed head where that is the embedding, too: the pages of the source were dropped when it was packed, and a
+// token's first fault on them, or even a read from the disk, would hold up all workers.
+void Tasks::read_embedding(std::size_t token, std::span<float> out) const {
+  if (!config_.tie_word_embeddings) {
+    d_.model->weights.embedding.read_row(token, out);
+    return;
+  }
+  const PackedOp& head = d_.weights->of(OpKind::kHead, 0);
+  const bool is_bf16 = head.tiles.front().is_bf16;
+  // Tiles of the head follow each other in memory.
+  const std::byte* const panel =
+      head.tiles.front().data + token / kLanes * panel_bytes(OpKind::kHead, head.depth, is_bf16);
+  const std::size_t lane = token % kLanes;
+  if (is_bf16) {  // [depth / 2][16][2]
+    const auto* const weights = reinterpret_cast<const std::uint16_t*>(panel);
+    for (std::size_t k = 0; k < out.size(); ++k)
+      out[k] = bf16_to_float(weights[(k / 2 * kLanes + lane) * 2 + k % 2]);
+  } else {  // [depth][16]
+    const auto* const weights = reinterpret_cast<const float*>(panel);
+    for (std::size_t k = 0; k < out.size(); ++k) out[k] = weights[k * kLanes + lane];
+  }
+}
+
 void Tasks::embed(const Task& task) {
   const std::size_t half = config_.rotary_dim / 2;
   for (std::uint32_t i = group(task).begin; i < group(task).end; ++i) {
     const std::uint32_t row = program_.rows[i];
-    d_.model->weights.embedding.read_row(static_cast<std::size_t>(step_.tokens[row]),
-                                         {residual(row), config_.hidden_size});
+    read_embedding(static_cast<std::size_t>(step_.tokens[row]), {residual(row), config_.hidden_size});
     const program::Span& span = step_.spans[program_.span_of_row(row)];
     const auto position = static_cast<float>(span.position + (row - span.first_row));
     float* cosines = a_.rotary.data() + row * config_.rotary_dim;

@@ -138,6 +138,7 @@ class Tasks {
   float inverse_rms(const float* x, std::size_t n) const;
 
   // Ops with weights, and the ends of a step (tasks.cpp).
+  void read_embedding(std::size_t token, std::span<float> out) const;
   void embed(const program::Task& task);
   template <typename Row>
   void stage(const program::Task& task, std::size_t width, const PackedOp& weights, const Row& row_of);
