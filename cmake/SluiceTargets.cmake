@@ -29,9 +29,42 @@ function(sluice_quickly_compiled target)
   endif()
 endfunction()
 
+# sluice_in_batches(TARGET): with SLUICE_UNITY about twelve files of the target at a time are compiled as one, which reads headers
+# and makes templates once for all of them. Files with options of their own stay alone. Each has to compile alone too: without
+# SLUICE_UNITY, as `make lint` builds, it does.
+function(sluice_in_batches target)
+  if(NOT SLUICE_UNITY)
+    return()
+  endif()
+  find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
+  get_target_property(sources ${target} SOURCES)
+  get_target_property(folder ${target} SOURCE_DIR)
+  set(batched "")
+  foreach(source ${sources})
+    get_filename_component(source ${source} ABSOLUTE BASE_DIR ${folder})
+    get_source_file_property(alone ${source} TARGET_DIRECTORY ${target} SKIP_UNITY_BUILD_INCLUSION)
+    if(source MATCHES "\\.cpp$" AND NOT alone)
+      list(APPEND batched ${source})
+    endif()
+  endforeach()
+  list(LENGTH batched n_files)
+  math(EXPR n_batches "(${n_files} + 11) / 12")
+  execute_process(COMMAND ${Python3_EXECUTABLE} -B ${PROJECT_SOURCE_DIR}/cmake/batches.py ${n_batches} ${batched}
+                  OUTPUT_VARIABLE numbers OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  foreach(source number IN ZIP_LISTS batched numbers)
+    set_source_files_properties(${source} TARGET_DIRECTORY ${target} PROPERTIES UNITY_GROUP batch_${number})
+  endforeach()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # GCC takes a type for shared when it isn't defined in the file that is compiled.
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
+endfunction()
+
 # sluice_precompile(TARGET HEADER...): reads what most of a target's files include once for all of them, beside the standard
 # library: half of what compiling a test costs. A file still has to name what it uses: `make lint` builds without.
 function(sluice_precompile target)
+  if(SLUICE_UNITY)
+    return()
+  endif()
   target_precompile_headers(${target} PRIVATE <algorithm> <array> <cstdint> <filesystem> <fmt/format.h> <functional> <map>
                             <memory> <optional> <span> <string> <string_view> <vector> ${ARGN})
 endfunction()
@@ -46,6 +79,7 @@ function(sluice_library name)
   if(n_sources GREATER 10)
     sluice_precompile(sluice_${name})
   endif()
+  sluice_in_batches(sluice_${name})
 endfunction()
 
 # sluice_test(FOLDER LINK DEPENDENCY... [FILES FILE...] [LABELS LABEL...] [FIXTURES FIXTURE...]): the program test_FOLDER of
@@ -68,6 +102,7 @@ function(sluice_test name)
   if(n_sources GREATER 2)
     sluice_precompile(test_${name} <gmock/gmock.h> <gtest/gtest.h>)
   endif()
+  sluice_in_batches(test_${name})
   set(properties "")  # an empty value would vanish, and its name take the next one's place
   if(test_LABELS)
     list(APPEND properties LABELS "${test_LABELS}")
