@@ -83,8 +83,8 @@ std::vector<std::uint32_t> add_on(const std::shared_ptr<const Context>& context,
 }
 
 TEST(CudaDriver, RunsAKernelInEachOfSeveralContexts) {
-  const auto first = test::new_context();
-  const auto second = test::new_context();
+  const auto first = sluice::test::new_context();
+  const auto second = sluice::test::new_context();
   EXPECT_THAT(add_on(first, 10), testing::ElementsAre(11, 12, 13, 14, 15));
   EXPECT_THAT(add_on(second, 20), testing::ElementsAre(21, 22, 23, 24, 25));
   std::vector<std::uint32_t> other;
@@ -93,8 +93,8 @@ TEST(CudaDriver, RunsAKernelInEachOfSeveralContexts) {
 }
 
 TEST(CudaDriver, AFaultStaysInItsContext) {
-  const auto healthy = test::new_context();
-  const auto faulty = test::new_context();
+  const auto healthy = sluice::test::new_context();
+  const auto faulty = sluice::test::new_context();
   {
     const Stream stream(faulty);
     const Module module(faulty, image());
@@ -108,7 +108,7 @@ TEST(CudaDriver, AFaultStaysInItsContext) {
 }
 
 TEST(CudaDriver, MappedMemoryIsSharedWithARunningKernel) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Stream stream(context);
   const Module module(context, image());
   const MappedMemory memory(context, 2 * sizeof(std::uint32_t));
@@ -128,7 +128,7 @@ TEST(CudaDriver, MappedMemoryIsSharedWithARunningKernel) {
 }
 
 TEST(CudaDriver, ClearsAPart) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Stream stream(context);
   const DeviceMemory memory(context, 4);
   std::array<unsigned char, 4> bytes = {1, 2, 3, 4};
@@ -140,7 +140,7 @@ TEST(CudaDriver, ClearsAPart) {
 }
 
 TEST(CudaDriver, SharedMemoryCountsForOccupancy) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Module module(context, image());
   Kernel kernel = module.kernel("add");
   const auto n_sms = static_cast<std::size_t>(context->device().n_sms);
@@ -159,7 +159,7 @@ TEST(CudaDriver, SharedMemoryCountsForOccupancy) {
 TEST(CudaDriver, SaysWhatIsWrong) {
   EXPECT_THAT(test::error_of([] { Driver::open("/nowhere/libcuda.so.1"); }),
               HasSubstr("was not found (/nowhere"));
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   EXPECT_THAT(test::error_of([&] { Context::make(test::ptx_machine(), 7); }),
               HasSubstr("there is no device 7 (cuda:7): there is cuda:0 alone"));
   EXPECT_THAT(test::error_of([&] { DeviceMemory(context, std::size_t{1} << 50U); }),
