@@ -15,7 +15,7 @@ deps-test:
 	@tools/install_dependencies.sh build test
 
 build: deps-build ## build/sluice, optimised
-	@cmake --preset release -DSLUICE_TESTS=OFF -DSLUICE_CUDA_SASS=ALL >/dev/null
+	@cmake --preset release -DSLUICE_TESTS=OFF -DSLUICE_UNITY=OFF -DSLUICE_CUDA_SASS=ALL >/dev/null
 	@cmake --build --preset release -j $(JOBS)
 
 demo: build ## build, then ask the bundled model a few questions

@@ -15,7 +15,7 @@ part() {  # part NAME COMMAND...: runs it and notes how long it took
 }
 
 build() {  # build PRESET [cmake --build options]
-  cmake --preset "$1" -DSLUICE_TESTS=ON >/dev/null
+  cmake --preset "$1" -DSLUICE_TESTS=ON -DSLUICE_UNITY=ON >/dev/null
   cmake --build --preset "$1" -j "$jobs" "${@:2}"
 }
 
@@ -32,7 +32,8 @@ run_tests() {  # run_tests FOLDER [ctest options]
 part "nvcc" sh -c 'tools/get_nvcc.sh || echo "the CUDA kernels are left out"'
 part "format" tools/check_format.sh
 # Machine code for one GPU is enough to judge it (tools/cuda_report.py); the tests execute the PTX.
-cmake --preset release -DSLUICE_CUDA_SASS=86 >/dev/null
+# What hardly depends on the optimiser, and isn't shortened for sanitizers, is built and run with them alone.
+cmake --preset release -DSLUICE_CUDA_SASS=86 -DSLUICE_TESTS_ELSEWHERE='model;engine;fuzz' >/dev/null
 part "release build" build release
 part "asan + ubsan build" build asan
 part "asan + ubsan tests" run_tests build-asan -LE slow
@@ -43,3 +44,4 @@ part "arm64" tools/arm64.sh
 part "clang-tidy" tools/tidy.sh build-asan quick
 echo "== release tests (before them: $(IFS=,; echo "${times[*]}"))"
 run_tests build
+python3 tools/check_all_ran.py build build-asan

@@ -10,7 +10,7 @@ constexpr std::size_t padded(std::size_t n) {
 }
 
 template <typename Values>
-void at_least(Values& values, std::size_t n) {
+void room_for(Values& values, std::size_t n) {
   if (values.size() < n) values.resize(n);
 }
 
@@ -26,21 +26,21 @@ DeltaChunk::DeltaChunk(const Kernels& kernels, std::size_t key_dim, std::size_t 
       is_bf16_(kernels.activations == ActivationType::kBF16),
       s_(scratch) {
   constexpr std::size_t kRows = kMaxDeltaChunk;
-  at_least(s_.products, 2 * kRows * kRows);
-  at_least(s_.factors, 2 * kRows * kRows);
-  at_least(s_.sums, 2 * kRows * width_);
+  room_for(s_.products, 2 * kRows * kRows);
+  room_for(s_.factors, 2 * kRows * kRows);
+  room_for(s_.sums, 2 * kRows * width_);
   if (!is_bf16_) {
-    at_least(s_.scaled, 2 * kRows * key_dim);
-    at_least(s_.transposed, key_dim * kRows);
+    room_for(s_.scaled, 2 * kRows * key_dim);
+    room_for(s_.transposed, key_dim * kRows);
     return;
   }
-  at_least(s_.change, std::max(key_dim, kRows) * width_);
-  at_least(s_.rows, 2 * kRows * depth_);
-  at_least(s_.packed_keys, kRows * depth_);
-  at_least(s_.transposed_keys, depth_ * kRows);
-  at_least(s_.packed_state, depth_ * width_);
-  at_least(s_.packed_values, kRows * width_);
-  at_least(s_.weights, kRows * kRows);
+  room_for(s_.change, std::max(key_dim, kRows) * width_);
+  room_for(s_.rows, 2 * kRows * depth_);
+  room_for(s_.packed_keys, kRows * depth_);
+  room_for(s_.transposed_keys, depth_ * kRows);
+  room_for(s_.packed_state, depth_ * width_);
+  room_for(s_.packed_values, kRows * width_);
+  room_for(s_.weights, kRows * kRows);
 }
 
 std::size_t DeltaChunk::max_rows(const Kernels& kernels) {

@@ -16,7 +16,7 @@ constexpr std::string_view kGuide =
 // 874 of 936 on an RTX 3090, 1674 of 1792 on an RTX 5090.
 constexpr double kUsualReadShare = 0.934;
 
-struct Row {
+struct GpuRow {
   std::string_view name, title;
   std::uint32_t compute_capability;
   double sms, clock_mhz, bandwidth;
@@ -24,7 +24,7 @@ struct Row {
   double matrix_tflops, shared_kb;
 };
 
-constexpr GpuConstants make(const Row& row) {
+constexpr GpuConstants make(const GpuRow& row) {
   GpuConstants gpu;
   gpu.name = row.name;
   gpu.title = row.title;

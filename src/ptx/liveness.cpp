@@ -25,7 +25,7 @@ void insert(BitSet& set, std::uint32_t i) {
   set[i / 64] |= std::uint64_t{1} << (i % 64);
 }
 
-struct Block {
+struct BasicBlock {
   std::uint32_t begin = 0, end = 0;
   std::vector<std::uint32_t> next;
   BitSet used;    // before it is defined here
@@ -33,7 +33,7 @@ struct Block {
   BitSet live_in, live_out;
 };
 
-std::vector<Block> find_blocks(const std::vector<FlowOperation>& flow, std::size_t n_registers) {
+std::vector<BasicBlock> find_blocks(const std::vector<FlowOperation>& flow, std::size_t n_registers) {
   const auto n = static_cast<std::uint32_t>(flow.size());
   std::vector<bool> leads(n + 1, false);
   leads[0] = true;
@@ -41,7 +41,7 @@ std::vector<Block> find_blocks(const std::vector<FlowOperation>& flow, std::size
     for (const std::uint32_t target : flow[i].targets) leads[target] = true;
     if (!flow[i].falls_through || !flow[i].targets.empty()) leads[i + 1] = true;
   }
-  std::vector<Block> blocks;
+  std::vector<BasicBlock> blocks;
   std::vector<std::uint32_t> block_at(n + 1, 0);
   for (std::uint32_t i = 0; i < n; ++i) {
     if (leads[i])
@@ -51,7 +51,7 @@ std::vector<Block> find_blocks(const std::vector<FlowOperation>& flow, std::size
     blocks.back().end = i + 1;
   }
   const std::size_t words = n_registers / 64 + 1;
-  for (Block& block : blocks) {
+  for (BasicBlock& block : blocks) {
     block.used.resize(words);
     block.killed.resize(words);
     block.live_in.resize(words);
@@ -73,8 +73,8 @@ std::vector<Block> find_blocks(const std::vector<FlowOperation>& flow, std::size
   return blocks;
 }
 
-void solve(std::vector<Block>& blocks) {
-  for (Block& block : blocks) block.live_in = block.used;
+void solve(std::vector<BasicBlock>& blocks) {
+  for (BasicBlock& block : blocks) block.live_in = block.used;
   bool changed = true;
   while (changed) {
     changed = false;
@@ -101,11 +101,11 @@ struct Interval {
   }
 };
 
-std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow, const std::vector<Block>& blocks,
-                                     std::size_t n_registers) {
+std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow,
+                                     const std::vector<BasicBlock>& blocks, std::size_t n_registers) {
   std::vector<Interval> intervals(n_registers);
   for (std::uint32_t r = 0; r < n_registers; ++r) intervals[r].index = r;
-  for (const Block& block : blocks) {
+  for (const BasicBlock& block : blocks) {
     const auto include_all = [&](const BitSet& set, std::uint32_t at) {
       for (std::size_t w = 0; w < set.size(); ++w) {
         for (std::uint64_t rest = set[w]; rest != 0; rest &= rest - 1) {
@@ -137,7 +137,7 @@ RowPlan assign_rows(std::vector<FlowOperation>& flow, const std::vector<std::uin
   for (FlowOperation& operation : flow) {
     std::erase_if(operation.uses, [](const RowUse& use) { return !is_virtual(*use.row); });
   }
-  std::vector<Block> blocks = find_blocks(flow, widths.size());
+  std::vector<BasicBlock> blocks = find_blocks(flow, widths.size());
   solve(blocks);
   const std::vector<Interval> intervals = find_intervals(flow, blocks, widths.size());
 

@@ -29,7 +29,7 @@ std::optional<Space> space_named(std::string_view directive) {
 }
 
 // A pair of braces in a function: the names that it declares, and where labels are used that it may yet define.
-struct Scope {
+struct NameScope {
   std::unordered_map<std::string, std::string> names;   // as written → unique
   std::unordered_map<std::string, std::string> ranges;  // the same for the %r of %r<20>
   std::unordered_map<std::string, std::string> labels;
@@ -74,7 +74,7 @@ class Parser {
   Lexer lexer_;
   Module module_;
   SourceLine source_;
-  std::vector<Scope> scopes_;
+  std::vector<NameScope> scopes_;
   std::unordered_set<std::string> labels_, ranges_;  // of the function
   std::size_t renamed_ = 0;
   std::size_t depth_ = 0;
@@ -345,7 +345,7 @@ void Parser::body(Function& function) {
 
 // Labels are known now: those of this scope are found, the others may be of the scope around it.
 void Parser::end_scope(Function& function) {
-  Scope ended = std::move(scopes_.back());
+  NameScope ended = std::move(scopes_.back());
   scopes_.pop_back();
   for (const auto& [instruction, operand] : ended.open_labels) {
     Operand& use = function.instructions[instruction].operands[operand];
@@ -572,7 +572,7 @@ std::string Parser::declare(const std::string& name) {
 std::string Parser::resolve(std::string_view name) const {
   std::string whole(name);
   const std::size_t digits = name.find_last_not_of("0123456789") + 1;
-  for (const Scope& scope : std::views::reverse(scopes_)) {
+  for (const NameScope& scope : std::views::reverse(scopes_)) {
     const auto single = scope.names.find(whole);
     if (single != scope.names.end()) return single->second;
     if (digits == name.size() || scope.ranges.empty()) continue;

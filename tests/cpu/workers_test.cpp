@@ -128,18 +128,18 @@ TEST(Workers, WaitingForALongTaskCostsLittleCpu) {
   EXPECT_LT(process_cpu_seconds() - before, 0.01);
 }
 
-// --- Steps as a model has them: `kOps` ops of `kTiles` tiles each, every op waiting for the whole one before.
+// --- Steps as a model has them: `kOps` ops of `kTilesPerOp` tiles each, every op waiting for the whole one before.
 
 constexpr std::size_t kOps = 30;
-constexpr std::size_t kTiles = 16;
+constexpr std::size_t kTilesPerOp = 16;
 
 class Steps {
  public:
   Steps(std::size_t n_workers, std::size_t work)
       : workers_(n_workers, on_usable_processors()),
-        totals_(kOps, kTiles),
+        totals_(kOps, kTilesPerOp),
         work_(work),
-        sums_(kOps * kTiles) {}
+        sums_(kOps * kTilesPerOp) {}
 
   void run() {
     counters_.reset(totals_);
@@ -147,10 +147,10 @@ class Steps {
     workers_.run([this](std::size_t) {
       while (true) {
         const std::size_t task = next_.fetch_add(1, std::memory_order_relaxed);
-        if (task >= kOps * kTiles) return;
-        const std::size_t op = task / kTiles;
+        if (task >= kOps * kTilesPerOp) return;
+        const std::size_t op = task / kTilesPerOp;
         if (op > 0) counters_[op - 1].wait(workers_.patience());
-        sums_[task] = compute(op == 0 ? 1 : sums_[task - kTiles]);
+        sums_[task] = compute(op == 0 ? 1 : sums_[task - kTilesPerOp]);
         counters_[op].bump();
       }
     });

@@ -83,8 +83,8 @@ std::vector<std::uint32_t> add_on(const std::shared_ptr<const Context>& context,
 }
 
 TEST(CudaDriver, RunsAKernelInEachOfSeveralContexts) {
-  const auto first = test::new_context();
-  const auto second = test::new_context();
+  const auto first = sluice::test::new_context();
+  const auto second = sluice::test::new_context();
   EXPECT_THAT(add_on(first, 10), testing::ElementsAre(11, 12, 13, 14, 15));
   EXPECT_THAT(add_on(second, 20), testing::ElementsAre(21, 22, 23, 24, 25));
   std::vector<std::uint32_t> other;
@@ -93,13 +93,13 @@ TEST(CudaDriver, RunsAKernelInEachOfSeveralContexts) {
 }
 
 TEST(CudaDriver, AFaultStaysInItsContext) {
-  const auto healthy = test::new_context();
-  const auto faulty = test::new_context();
+  const auto healthy = sluice::test::new_context();
+  const auto faulty = sluice::test::new_context();
   {
     const Stream stream(faulty);
     const Module module(faulty, image());
     module.kernel("wild").launch(1, 1, stream, AddParameters{});
-    EXPECT_THAT(test::error_of([&] { stream.synchronize(); }),
+    EXPECT_THAT(sluice::test::error_of([&] { stream.synchronize(); }),
                 testing::AllOf(HasSubstr("reports a failed kernel"), HasSubstr("ILLEGAL_ADDRESS"),
                                HasSubstr("cuda:0, ")));
     EXPECT_THROW(stream.synchronize(), Error);  // it stays
@@ -108,7 +108,7 @@ TEST(CudaDriver, AFaultStaysInItsContext) {
 }
 
 TEST(CudaDriver, MappedMemoryIsSharedWithARunningKernel) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Stream stream(context);
   const Module module(context, image());
   const MappedMemory memory(context, 2 * sizeof(std::uint32_t));
@@ -128,7 +128,7 @@ TEST(CudaDriver, MappedMemoryIsSharedWithARunningKernel) {
 }
 
 TEST(CudaDriver, ClearsAPart) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Stream stream(context);
   const DeviceMemory memory(context, 4);
   std::array<unsigned char, 4> bytes = {1, 2, 3, 4};
@@ -140,7 +140,7 @@ TEST(CudaDriver, ClearsAPart) {
 }
 
 TEST(CudaDriver, SharedMemoryCountsForOccupancy) {
-  const auto context = test::new_context();
+  const auto context = sluice::test::new_context();
   const Module module(context, image());
   Kernel kernel = module.kernel("add");
   const auto n_sms = static_cast<std::size_t>(context->device().n_sms);
@@ -150,28 +150,31 @@ TEST(CudaDriver, SharedMemoryCountsForOccupancy) {
   EXPECT_EQ(kernel.resident_blocks(256), n_sms);
   const Stream stream(context);
   const AddParameters nothing{};
-  EXPECT_THAT(test::error_of([&] { kernel.launch(static_cast<unsigned>(n_sms) + 1, 256, stream, nothing); }),
-              HasSubstr("blocks of kernel add don't fit at once"));
-  EXPECT_THAT(test::error_of([&] { kernel.set_shared(kernel.shared_at_most() + 1); }),
+  EXPECT_THAT(
+      sluice::test::error_of([&] { kernel.launch(static_cast<unsigned>(n_sms) + 1, 256, stream, nothing); }),
+      HasSubstr("blocks of kernel add don't fit at once"));
+  EXPECT_THAT(sluice::test::error_of([&] { kernel.set_shared(kernel.shared_at_most() + 1); }),
               testing::AllOf(HasSubstr("bytes of shared memory"), HasSubstr("too small")));
 }
 
 TEST(CudaDriver, SaysWhatIsWrong) {
-  EXPECT_THAT(test::error_of([] { Driver::open("/nowhere/libcuda.so.1"); }),
+  EXPECT_THAT(sluice::test::error_of([] { Driver::open("/nowhere/libcuda.so.1"); }),
               HasSubstr("was not found (/nowhere"));
-  const auto context = test::new_context();
-  EXPECT_THAT(test::error_of([&] { Context::make(test::ptx_machine(), 7); }),
+  const auto context = sluice::test::new_context();
+  EXPECT_THAT(sluice::test::error_of([&] { Context::make(sluice::test::ptx_machine(), 7); }),
               HasSubstr("there is no device 7 (cuda:7): there is cuda:0 alone"));
-  EXPECT_THAT(test::error_of([&] { DeviceMemory(context, std::size_t{1} << 50U); }),
+  EXPECT_THAT(sluice::test::error_of([&] { DeviceMemory(context, std::size_t{1} << 50U); }),
               HasSubstr("the GPU's memory is full"));
-  EXPECT_THAT(test::error_of([&] { Module(context, std::as_bytes(std::span(".version 1\n.nonsense"))); }),
-              HasSubstr("can't load the kernels"));
+  EXPECT_THAT(
+      sluice::test::error_of([&] { Module(context, std::as_bytes(std::span(".version 1\n.nonsense"))); }),
+      HasSubstr("can't load the kernels"));
   const Module module(context, image());
-  EXPECT_THAT(test::error_of([&] { module.kernel("missing"); }), HasSubstr("can't find kernel missing"));
+  EXPECT_THAT(sluice::test::error_of([&] { module.kernel("missing"); }),
+              HasSubstr("can't find kernel missing"));
 }
 
 TEST(CudaDriver, SaysWhichGpuIsTooOldOrTooSmall) {
-  const auto driver = test::ptx_machine();
+  const auto driver = sluice::test::ptx_machine();
   const DeviceInfo good = driver->device(0);
   EXPECT_EQ(why_unusable(*driver, good), "");
   DeviceInfo old = good;

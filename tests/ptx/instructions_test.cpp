@@ -14,10 +14,10 @@ namespace sluice::ptx {
 namespace {
 
 // The instructions read %r1, %r2, %r3 and write %r0.
-struct Case {
+struct Example {
   const char* body;
   std::uint32_t a, b, c, expected;
-  friend void PrintTo(const Case& one, std::ostream* out) { *out << one.body; }
+  friend void PrintTo(const Example& one, std::ostream* out) { *out << one.body; }
 };
 
 std::string module_with(const std::string& body) {
@@ -27,7 +27,7 @@ std::string module_with(const std::string& body) {
          body + "\nst.global.u32 [%d0+12], %r0;\nret;\n}\n";
 }
 
-std::uint32_t run(const Case& one) {
+std::uint32_t run(const Example& one) {
   const Gpu& gpu = gpu_named("rtx3090");
   Memory memory(std::uint64_t{1} << 20U);
   const LoadedModule module(parse(module_with(one.body), "one.ptx"), memory, gpu);
@@ -46,7 +46,7 @@ std::uint32_t run(const Case& one) {
   return got;
 }
 
-class PtxInstruction : public testing::TestWithParam<Case> {};
+class PtxInstruction : public testing::TestWithParam<Example> {};
 
 TEST_P(PtxInstruction, GivesWhatTheIsaSays) {
   EXPECT_EQ(run(GetParam()), GetParam().expected);
@@ -59,33 +59,34 @@ constexpr std::uint32_t kMinusZero = 0x80000000;
 INSTANTIATE_TEST_SUITE_P(
     Smoke, PtxInstruction,
     testing::Values(
-        Case{"add.s32 %r0, %r1, %r2;", 0x7fffffff, 1, 0, 0x80000000},
-        Case{"add.sat.s32 %r0, %r1, %r2;", 0x7fffffff, 1, 0, 0x7fffffff},
-        Case{"mul.hi.u32 %r0, %r1, %r2;", 0x80000000, 6, 0, 3},
-        Case{"shl.b32 %r0, %r1, %r2;", 1, 32, 0, 0},                        // a shift by the width or more
-        Case{"shr.s32 %r0, %r1, %r2;", 0x80000000, 99, 0, 0xffffffff},      // fills with the sign
-        Case{"bfe.s32 %r0, %r1, %r2, %r3;", 0x00000800, 8, 4, 0xfffffff8},  // the field's top bit is its sign
-        Case{"bfi.b32 %r0, %r1, %r2, %r3, 8;", 0xab, 0xffffffff, 4, 0xfffffabf},
-        Case{"bfind.shiftamt.u32 %r0, %r1;", 1, 0, 0, 31},
-        Case{"prmt.b32 %r0, %r1, %r2, %r3;", 0x33221180, 0x77665544, 0x7c08, 0x770080ff},
-        Case{"lop3.b32 %r0, %r1, %r2, %r3, 0x96;", 0xf0f0f0f0, 0xcccccccc, 0xaaaaaaaa, 0x96969696},
-        Case{"shf.l.wrap.b32 %r0, %r1, %r2, %r3;", 0x80000000, 1, 33, 3},
-        Case{"bmsk.clamp.b32 %r0, %r1, %r2;", 4, 8, 0, 0xff0},
-        Case{"szext.clamp.s32 %r0, %r1, %r2;", 0x8, 4, 0, 0xfffffff8},
-        Case{"mul.f32 %r0, %r1, %r2;", 0x7f800000, 0, 0, kNan},  // infinity by zero
-        Case{"add.rz.f32 %r0, %r1, %r2;", kOne, 0x33ffffff, 0, kOne},
-        Case{"add.rp.f32 %r0, %r1, %r2;", kOne, 0x00000001, 0, kOne + 1},
-        Case{"min.f32 %r0, %r1, %r2;", 0, kMinusZero, 0, kMinusZero},
-        Case{"max.NaN.f32 %r0, %r1, %r2;", kNan, kOne, 0, kNan},
-        Case{"add.ftz.f32 %r0, %r1, %r2;", 0x00000001, 0x80000001, 0, 0},
-        Case{"cvt.rni.s32.f32 %r0, %r1;", 0x40200000, 0, 0, 2},  // 2.5: to even
-        Case{"cvt.rzi.u32.f32 %r0, %r1;", 0xbf800000, 0, 0, 0},  // -1: clamps
-        Case{"cvt.rzi.s32.f32 %r0, %r1;", kNan, 0, 0, 0},
-        Case{"cvt.rn.f16x2.f32 %r0, %r1, %r2;", kOne, 0xc0000000, 0, 0x3c00c000},
-        Case{"cvt.rn.bf16x2.f32 %r0, %r1, %r2;", 0x3f808000, 0x3f818000, 0, 0x3f803f82},  // ties to even
-        Case{"fma.rn.f16x2 %r0, %r1, %r2, %r3;", 0x3c003c01, 0x40003c01, 0x00018000, 0x40003c02},
-        Case{"setp.ltu.f32 %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;", kNan, kOne, 0, 1},
-        Case{"add.cc.u32 %r4, %r1, %r2;\naddc.u32 %r0, %r3, 0;", 0xffffffff, 1, 6, 7}));
+        Example{"add.s32 %r0, %r1, %r2;", 0x7fffffff, 1, 0, 0x80000000},
+        Example{"add.sat.s32 %r0, %r1, %r2;", 0x7fffffff, 1, 0, 0x7fffffff},
+        Example{"mul.hi.u32 %r0, %r1, %r2;", 0x80000000, 6, 0, 3},
+        Example{"shl.b32 %r0, %r1, %r2;", 1, 32, 0, 0},                    // a shift by the width or more
+        Example{"shr.s32 %r0, %r1, %r2;", 0x80000000, 99, 0, 0xffffffff},  // fills with the sign
+        Example{"bfe.s32 %r0, %r1, %r2, %r3;", 0x00000800, 8, 4,
+                0xfffffff8},  // the field's top bit is its sign
+        Example{"bfi.b32 %r0, %r1, %r2, %r3, 8;", 0xab, 0xffffffff, 4, 0xfffffabf},
+        Example{"bfind.shiftamt.u32 %r0, %r1;", 1, 0, 0, 31},
+        Example{"prmt.b32 %r0, %r1, %r2, %r3;", 0x33221180, 0x77665544, 0x7c08, 0x770080ff},
+        Example{"lop3.b32 %r0, %r1, %r2, %r3, 0x96;", 0xf0f0f0f0, 0xcccccccc, 0xaaaaaaaa, 0x96969696},
+        Example{"shf.l.wrap.b32 %r0, %r1, %r2, %r3;", 0x80000000, 1, 33, 3},
+        Example{"bmsk.clamp.b32 %r0, %r1, %r2;", 4, 8, 0, 0xff0},
+        Example{"szext.clamp.s32 %r0, %r1, %r2;", 0x8, 4, 0, 0xfffffff8},
+        Example{"mul.f32 %r0, %r1, %r2;", 0x7f800000, 0, 0, kNan},  // infinity by zero
+        Example{"add.rz.f32 %r0, %r1, %r2;", kOne, 0x33ffffff, 0, kOne},
+        Example{"add.rp.f32 %r0, %r1, %r2;", kOne, 0x00000001, 0, kOne + 1},
+        Example{"min.f32 %r0, %r1, %r2;", 0, kMinusZero, 0, kMinusZero},
+        Example{"max.NaN.f32 %r0, %r1, %r2;", kNan, kOne, 0, kNan},
+        Example{"add.ftz.f32 %r0, %r1, %r2;", 0x00000001, 0x80000001, 0, 0},
+        Example{"cvt.rni.s32.f32 %r0, %r1;", 0x40200000, 0, 0, 2},  // 2.5: to even
+        Example{"cvt.rzi.u32.f32 %r0, %r1;", 0xbf800000, 0, 0, 0},  // -1: clamps
+        Example{"cvt.rzi.s32.f32 %r0, %r1;", kNan, 0, 0, 0},
+        Example{"cvt.rn.f16x2.f32 %r0, %r1, %r2;", kOne, 0xc0000000, 0, 0x3c00c000},
+        Example{"cvt.rn.bf16x2.f32 %r0, %r1, %r2;", 0x3f808000, 0x3f818000, 0, 0x3f803f82},  // ties to even
+        Example{"fma.rn.f16x2 %r0, %r1, %r2, %r3;", 0x3c003c01, 0x40003c01, 0x00018000, 0x40003c02},
+        Example{"setp.ltu.f32 %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;", kNan, kOne, 0, 1},
+        Example{"add.cc.u32 %r4, %r1, %r2;\naddc.u32 %r0, %r3, 0;", 0xffffffff, 1, 6, 7}));
 
 TEST(PtxInstruction, IsRefusedWithItsLineIfItIsUnknown) {
   const Gpu& gpu = gpu_named("rtx3090");

@@ -37,7 +37,7 @@ const TypeEntry& type_of(std::string_view name, std::string_view text) {
 }
 
 template <class T>
-T parse(std::string_view digits, std::string_view text) {
+T parse_number(std::string_view digits, std::string_view text) {
   T value{};
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc{} || end != digits.data() + digits.size())
@@ -53,16 +53,16 @@ std::vector<std::byte> bytes_of(T value) {
 }
 
 std::vector<std::byte> scalar(const TypeEntry& type, std::string_view digits, std::string_view text) {
-  if (type.name == "f32") return bytes_of(parse<float>(digits, text));
-  if (type.name == "f64") return bytes_of(parse<double>(digits, text));
-  if (type.name == "u64") return bytes_of(parse<std::uint64_t>(digits, text));
-  if (type.name == "s64") return bytes_of(parse<std::int64_t>(digits, text));
-  if (type.name == "u32") return bytes_of(parse<std::uint32_t>(digits, text));
-  if (type.name == "s32") return bytes_of(parse<std::int32_t>(digits, text));
-  if (type.name == "u16") return bytes_of(parse<std::uint16_t>(digits, text));
-  if (type.name == "s16") return bytes_of(parse<std::int16_t>(digits, text));
-  if (type.name == "u8") return bytes_of(parse<std::uint8_t>(digits, text));
-  if (type.name == "s8") return bytes_of(parse<std::int8_t>(digits, text));
+  if (type.name == "f32") return bytes_of(parse_number<float>(digits, text));
+  if (type.name == "f64") return bytes_of(parse_number<double>(digits, text));
+  if (type.name == "u64") return bytes_of(parse_number<std::uint64_t>(digits, text));
+  if (type.name == "s64") return bytes_of(parse_number<std::int64_t>(digits, text));
+  if (type.name == "u32") return bytes_of(parse_number<std::uint32_t>(digits, text));
+  if (type.name == "s32") return bytes_of(parse_number<std::int32_t>(digits, text));
+  if (type.name == "u16") return bytes_of(parse_number<std::uint16_t>(digits, text));
+  if (type.name == "s16") return bytes_of(parse_number<std::int16_t>(digits, text));
+  if (type.name == "u8") return bytes_of(parse_number<std::uint8_t>(digits, text));
+  if (type.name == "s8") return bytes_of(parse_number<std::int8_t>(digits, text));
   refuse(text, "a scalar of 16-bit floating point is not supported");
 }
 
@@ -131,7 +131,7 @@ void Argument::make_buffer(std::string_view kind, std::string_view type_and_shap
   std::size_t size = type.size;
   while (true) {
     const std::size_t by = std::min(shape.find('x'), shape.size());
-    array_.shape.push_back(parse<std::uint64_t>(shape.substr(0, by), text_));
+    array_.shape.push_back(parse_number<std::uint64_t>(shape.substr(0, by), text_));
     const auto product = checked_multiply(size, array_.shape.back());
     if (!product || *product > (std::uint64_t{1} << 36U)) refuse(text_, "larger than 64 GB");
     size = *product;
