@@ -384,7 +384,8 @@ std::optional<Plan> approximate(const std::string& opcode, const Words& words) {
     const Bits result = exact::write(format, exact::read(exact::kF64, std::bit_cast<Bits>(y)));
     return flushes ? flush(format, result) : result;
   });
-  const bool any_nan = made.any_nan = type != Type::kF32 && !upper;
+  const bool any_nan = type != Type::kF32 && !upper;
+  made.any_nan = any_nan;
   const bool brain = type == Type::kBF16 || type == Type::kBF16x2;
   if (type == Type::kF64)
     bound = {.f = f, .relative = 0x1p-20};  // "gross": of 20 bits of fraction

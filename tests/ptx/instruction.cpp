@@ -269,7 +269,7 @@ void expect_as_assembled(std::span<const Case> cases, std::uint32_t target, cons
   const std::string mark = file + ", line ";
   for (std::size_t at = said.find(mark); at != std::string::npos; at = said.find(mark, at + 1)) {
     const std::string_view rest = std::string_view(said).substr(at + mark.size());
-    const auto after = begins.upper_bound(std::atol(rest.data()));
+    const auto after = begins.upper_bound(std::stol(std::string(rest.substr(0, 12))));
     ASSERT_NE(after, begins.begin());
     refused.emplace(std::prev(after)->second, rest.substr(0, rest.find('\n')));
   }
