@@ -215,6 +215,7 @@ Row FunctionDecoder::source(const Operand& operand, Type type, bool loose) {
   }
   for (const auto& [name, special] : kSpecials) {
     if (operand.name != name) continue;
+    if (words_[0] != "mov" && words_[0] != "cvt") fail("only mov and cvt read special registers");
     const std::uint32_t width = width_of(special);
     const std::uint32_t wanted = row_width(type);
     if (wanted < width && special != run::Special::kGridid)
@@ -332,6 +333,14 @@ void FunctionDecoder::expect_operands(std::size_t n) const {
 
 void FunctionDecoder::decode(const Instruction& instruction) {
   now_ = &instruction;
+  words_ = split_opcode(instruction.opcode);
+  if (words_.empty() || !is_opcode(words_)) unsupported();
+  if (const std::uint32_t first = first_target(words_); program_.module.target < first) {
+    fail(fmt::format("sm_{} is the first target that has it, the module is for sm_{}", first,
+                     program_.module.target));
+  }
+  if (!instruction.operands.empty() && instruction.operands[0].kind == Kind::kSink && words_[0] != "atom")
+    fail("the destination must be a register");
   guard_ = kTrue;
   guard_negated_ = false;
   if (!instruction.guard.empty()) {
@@ -339,8 +348,6 @@ void FunctionDecoder::decode(const Instruction& instruction) {
     guard_negated_ = instruction.guard_negated;
   }
   const std::size_t first = built_.size();
-  words_ = split_opcode(instruction.opcode);
-  if (words_.empty() || !is_opcode(words_)) unsupported();
   using Handler = void (FunctionDecoder::*)();
   static const std::map<std::string_view, Handler> kHandlers = {
       {"mov", &FunctionDecoder::mov},
@@ -529,7 +536,7 @@ void FunctionDecoder::cvt() {
     return;
   }
   expect_operands(2);
-  Row value = source(operand(1), from, true);
+  Row value = source(operand(1), from, from != Type::kBF16);
   const auto step = [&](std::string_view name, Type type, std::optional<Rounding> how = std::nullopt) {
     const Row next = fresh(type).row;
     emit_form(name, next, {value}, how);
@@ -611,26 +618,27 @@ void FunctionDecoder::finish_wide(const Operand& to, Type type, Row value) {
   emit_form(fmt::format("cvt.{0}{1}.{0}{2}", sign, 8 * width, 8 * row_width(type)), found.row, {value});
 }
 
+// How a comparison's result meets a third operand: "and", "or", "xor", or nothing.
+std::string FunctionDecoder::take_boolean() {
+  for (const char* word : {"and", "or", "xor"}) {
+    if (take(word)) return word;
+  }
+  return "";
+}
+
 // setp.CMP[.BOOL][.ftz].T p[|q], a, b[, [!]c]
 void FunctionDecoder::setp() {
+  const bool flush = take("ftz");
+  const std::string combine = take_boolean();
   const std::optional<Type> type = type_named(words_.back());
-  if (words_.size() < 3 || !type) unsupported();
-  std::string combine;
-  bool flush = false;
-  for (std::size_t i = 2; i + 1 < words_.size(); ++i) {
-    if (words_[i] == "ftz")
-      flush = true;
-    else if (words_[i] == "and" || words_[i] == "or" || words_[i] == "xor")
-      combine = words_[i];
-    else
-      unsupported();
-  }
+  if (words_.size() != 3 || !type) unsupported();
   expect_operands(combine.empty() ? 3 : 4);
   const Operand& to = operand(0);
   if (*type == Type::kF16x2 || *type == Type::kBF16x2) {
     setp_pair(*type, flush, combine);
     return;
   }
+  if (is_half(*type) && !to.second.empty()) fail("has one predicate, no complement");
   const Row a = source(operand(1), *type);
   const Row b = source(operand(2), *type);
   const Row result = compare(words_[1], *type, flush, a, b);
@@ -722,19 +730,12 @@ void FunctionDecoder::setp_pair(Type type, bool flush, const std::string& combin
 
 // set.CMP[.BOOL][.ftz].D.S d, a, b[, c]: all ones or 1.0 where the comparison holds.
 void FunctionDecoder::set() {
-  const std::optional<Type> to = words_.size() < 4 ? std::nullopt : type_named(words_[words_.size() - 2]);
+  const bool flush = take("ftz");
+  const std::string combine = take_boolean();
+  if (words_.size() != 4) unsupported();
+  const std::optional<Type> to = type_named(words_[2]);
   const std::optional<Type> from = type_named(words_.back());
   if (!to || !from) unsupported();
-  std::string combine;
-  bool flush = false;
-  for (std::size_t i = 2; i + 2 < words_.size(); ++i) {
-    if (words_[i] == "ftz")
-      flush = true;
-    else if (words_[i] == "and" || words_[i] == "or" || words_[i] == "xor")
-      combine = words_[i];
-    else
-      unsupported();
-  }
   expect_operands(combine.empty() ? 3 : 4);
   const Row a = source(operand(1), *from);
   const Row b = source(operand(2), *from);

@@ -92,6 +92,7 @@ class FunctionDecoder {
   void cvt();
   void finish_wide(const Operand& to, Type type, Row value);
   void setp();
+  std::string take_boolean();
   void setp_pair(Type type, bool flush, const std::string& combine);
   Row compare(std::string_view comparison, Type type, bool flush, Row a, Row b);
   void store_comparison(const Operand& to, Row result, const std::string& combine, Row c);

@@ -305,9 +305,10 @@ void FunctionDecoder::matrix_move() {
   op.rows[1] = where.row;
   op.immediate = where.offset;
   op.sign_extend = where.wide;
-  std::vector<Operand> single = {operand(0)};
-  const std::vector<Operand>& parts = operand(0).kind == Kind::kVector ? operand(0).elements : single;
-  if (parts.size() != op.count) fail(fmt::format("needs {} registers", op.count));
+  op.element = program_.module.target <= 75 ? 1 : 0;  // all lanes' addresses must be valid
+  const std::vector<Operand>& parts = operand(0).elements;
+  if (operand(0).kind != Kind::kVector || parts.size() != op.count)
+    fail(fmt::format("needs {} registers", op.count));
   std::vector<Row> rows;
   for (const Operand& part : parts) rows.push_back(destination(part, Type::kB32));
   emit(op, 0, std::move(rows), op.count);

@@ -19,7 +19,7 @@ constexpr std::uint32_t kElfMagic = 0x464c457f;
 constexpr std::uint16_t kPtx = 1;  // kind of an entry
 constexpr std::uint64_t kLz4 = 0x2000;
 constexpr std::uint64_t kZstd = 0x8000;
-constexpr std::size_t kMaxText = std::size_t{1} << 30U;
+constexpr std::size_t kMaxText = std::size_t{1} << 27U;
 
 struct Header {
   std::uint32_t magic;

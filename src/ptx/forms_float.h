@@ -132,9 +132,10 @@ inline void list_single_and_double(FormTable& t) {
   SLUICE_APPROX("ex2", __builtin_exp2);
   const auto tanh = [](float x) { return static_cast<float>(__builtin_tanh(static_cast<double>(x))); };
   t.add("tanh.approx", "", "f32", form<decltype(tanh), float, float>(tanh));
-  // .ftz.f64: only the upper half of the operand's and result's bits counts, and subnormal numbers are zeros.
+  // .ftz.f64: only the upper half of the operand's and result's bits counts, subnormal numbers are zeros, and there is one NaN.
   const auto upper = [](double x) {
     const auto bits = std::bit_cast<std::uint64_t>(x) >> 32U << 32U;
+    if (!is_number(std::bit_cast<double>(bits))) return std::bit_cast<double>(0x7fffffff00000000U);
     return std::bit_cast<double>((bits & 0x7ff0000000000000U) == 0 ? bits & 0x8000000000000000U : bits);
   };
   using Upper = decltype(upper);
@@ -279,6 +280,10 @@ inline void list_half(FormTable& t) {
   };
   sign("neg", [](auto a) { return a ^ static_cast<decltype(a)>(0x80008000U); });
   sign("abs", [](auto a) { return a & static_cast<decltype(a)>(0x7fff7fffU); });
+  const auto negated = [](float a) { return -a; };
+  const auto positive = [](float a) { return absolute(a); };
+  same<1>(t, "neg.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(negated)>{});
+  same<1>(t, "abs.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(positive)>{});
   const auto approx = [&](const char* name, auto f) {
     same<1>(t, name, List<F16, Pair<F16>>{}, f);
     t.add(name, "", "bf16", form<decltype(f), BF16, BF16>(f));
@@ -287,8 +292,12 @@ inline void list_half(FormTable& t) {
   approx("tanh.approx", [](float a) { return __builtin_tanh(static_cast<double>(a)); });
   const auto exp2 = [](float a) { return __builtin_exp2(static_cast<double>(a)); };
   same<1>(t, "ex2.approx", List<F16, Pair<F16>>{}, exp2);
-  t.add("ex2.approx", ".ftz", "bf16", form<decltype(exp2), BF16, BF16>(exp2));
-  t.add("ex2.approx", ".ftz", "bf16x2", form<decltype(exp2), Pair<BF16>, Pair<BF16>>(exp2));
+  const auto flushed_exp2 = [](float a) {
+    const double power = __builtin_exp2(static_cast<double>(a));
+    return power < 0x1p-126 - 0x1p-134 ? 0.0 : power;  // the rest rounds up to 2^-126
+  };
+  t.add("ex2.approx", ".ftz", "bf16", form<decltype(flushed_exp2), BF16, BF16>(flushed_exp2));
+  t.add("ex2.approx", ".ftz", "bf16x2", form<decltype(flushed_exp2), Pair<BF16>, Pair<BF16>>(flushed_exp2));
 }
 
 // setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.

@@ -25,8 +25,10 @@ using Pattern = std::vector<Slot>;
 #define SLUICE_LONG "b64|u64|s64|f64"
 #define SLUICE_EVICTION                                                                   \
   "~L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate " \
-  "~L2::evict_normal|L2::evict_first|L2::evict_last ~L2::cache_hint"
-#define SLUICE_LOAD_HINTS "~ca|cg|cs|lu|cv " SLUICE_EVICTION " ~L2::64B|L2::128B|L2::256B "
+  "~L2::cache_hint"
+#define SLUICE_PREFETCH " ~L2::64B|L2::128B|L2::256B "
+#define SLUICE_LOAD_HINTS "~ca|cg|cs|lu|cv " SLUICE_EVICTION SLUICE_PREFETCH
+#define SLUICE_NC_HINTS "~ca|cg|cs " SLUICE_EVICTION SLUICE_PREFETCH
 #define SLUICE_STORE_HINTS "~wb|cg|cs|wt " SLUICE_EVICTION " "
 #define SLUICE_SCOPES "cta|cluster|gpu|sys"
 #define SLUICE_SHARED "global|shared|shared::cta"
@@ -35,7 +37,14 @@ using Pattern = std::vector<Slot>;
 constexpr std::string_view kPatterns[] = {
     // Data movement and conversion
     "mov pred|" SLUICE_NUMBERS,  // NOLINT(bugprone-suspicious-missing-comma): the parts of one pattern
-    "cvt ?sat " SLUICE_ALL_INTEGERS " " SLUICE_ALL_INTEGERS,
+    "cvt " SLUICE_ALL_INTEGERS " " SLUICE_ALL_INTEGERS,
+    "cvt sat u8|u16|u32|u64 s8|s16|s32|s64",  // .sat where the source has values that the destination lacks
+    "cvt sat u8|s8|s16 u16|u32|u64",
+    "cvt sat u16|s32 u32|u64",
+    "cvt sat u32|s64 u64",
+    "cvt sat s8 u8|s16|s32|s64",
+    "cvt sat s16 s32|s64",
+    "cvt sat s32 s64",
     "cvt rni|rzi|rmi|rpi ?ftz ?sat " SLUICE_ALL_INTEGERS " f32",
     "cvt rni|rzi|rmi|rpi ?sat " SLUICE_ALL_INTEGERS " f16|f64",
     "cvt rn|rz|rm|rp ?sat f32|f64 " SLUICE_ALL_INTEGERS,
@@ -58,20 +67,20 @@ constexpr std::string_view kPatterns[] = {
     "prmt b32 ?f4e|b4e|rc8|ecl|ecr|rc16",
     "ld ~weak ?" SLUICE_SPACES "|param::func " SLUICE_LOAD_HINTS "?v2|v4 " SLUICE_WORDS,
     "ld ~weak ?" SLUICE_SPACES "|param::func " SLUICE_LOAD_HINTS "?v2 " SLUICE_LONG,
-    "ld volatile ?" SLUICE_SHARED "|local|const|param ?v2|v4 " SLUICE_WORDS,
-    "ld volatile ?" SLUICE_SHARED "|local|const|param ?v2 " SLUICE_LONG,
-    "ld relaxed|acquire " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION
-    " ~L2::64B|L2::128B|L2::256B ?v2|v4 " SLUICE_WORDS,
-    "ld relaxed|acquire " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION
-    " ~L2::64B|L2::128B|L2::256B ?v2 " SLUICE_LONG,
-    "ld global nc " SLUICE_LOAD_HINTS "?v2|v4 " SLUICE_WORDS,
-    "ld global nc " SLUICE_LOAD_HINTS "?v2 " SLUICE_LONG,
+    "ld volatile ?" SLUICE_SHARED " ?v2|v4 " SLUICE_WORDS,
+    "ld volatile ?" SLUICE_SHARED " ?v2 " SLUICE_LONG,
+    "ld relaxed|acquire " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION SLUICE_PREFETCH
+    "?v2|v4 " SLUICE_WORDS,
+    "ld relaxed|acquire " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION SLUICE_PREFETCH
+    "?v2 " SLUICE_LONG,
+    "ld global nc " SLUICE_NC_HINTS "?v2|v4 " SLUICE_WORDS,
+    "ld global nc " SLUICE_NC_HINTS "?v2 " SLUICE_LONG,
     "ldu ?global ?v2|v4 " SLUICE_WORDS,
     "ldu ?global ?v2 " SLUICE_LONG,
     "st ~weak ?" SLUICE_SHARED "|local|param|param::func " SLUICE_STORE_HINTS "?v2|v4 " SLUICE_WORDS,
     "st ~weak ?" SLUICE_SHARED "|local|param|param::func " SLUICE_STORE_HINTS "?v2 " SLUICE_LONG,
-    "st volatile ?" SLUICE_SHARED "|local|param ?v2|v4 " SLUICE_WORDS,
-    "st volatile ?" SLUICE_SHARED "|local|param ?v2 " SLUICE_LONG,
+    "st volatile ?" SLUICE_SHARED " ?v2|v4 " SLUICE_WORDS,
+    "st volatile ?" SLUICE_SHARED " ?v2 " SLUICE_LONG,
     "st relaxed|release " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION " ?v2|v4 " SLUICE_WORDS,
     "st relaxed|release " SLUICE_SCOPES " ?" SLUICE_SHARED " " SLUICE_EVICTION " ?v2 " SLUICE_LONG,
     "prefetch ?global|local L1|L2",
@@ -88,7 +97,8 @@ constexpr std::string_view kPatterns[] = {
     "set " SLUICE_ORDERED " ?and|or|xor u32|s32|f32|f16|bf16 " SLUICE_INTEGERS,
     "set lo|ls|hi|hs ?and|or|xor u32|s32|f32|f16|bf16 u16|u32|u64",
     "set eq|ne ?and|or|xor u32|s32|f32|f16|bf16 b16|b32|b64",
-    "set " SLUICE_REAL_ORDER " ?and|or|xor ?ftz u32|s32|f32|f16|bf16 f32",
+    "set " SLUICE_REAL_ORDER " ?and|or|xor ?ftz u32|s32|f32|f16 f32",
+    "set " SLUICE_REAL_ORDER " ?and|or|xor bf16 f32",
     "set " SLUICE_REAL_ORDER " ?and|or|xor u32|s32|f32|f16|bf16 f64",
     "set " SLUICE_REAL_ORDER " ?and|or|xor ?ftz u16|s16|u32|s32|f16 f16",
     "set " SLUICE_REAL_ORDER " ?and|or|xor u16|s16|u32|s32|bf16 bf16",
@@ -123,8 +133,7 @@ constexpr std::string_view kPatterns[] = {
     "atom ?relaxed|acquire|release|acq_rel ?" SLUICE_SCOPES " ?" SLUICE_SHARED
     " and|or|xor|exch ~L2::cache_hint b32|b64",
     "atom ?relaxed|acquire|release|acq_rel ?" SLUICE_SCOPES " ?" SLUICE_SHARED " inc|dec ~L2::cache_hint u32",
-    "atom ?relaxed|acquire|release|acq_rel ?" SLUICE_SCOPES " ?" SLUICE_SHARED
-    " cas ~L2::cache_hint b16|b32|b64",
+    "atom ?relaxed|acquire|release|acq_rel ?" SLUICE_SCOPES " ?" SLUICE_SHARED " cas b16|b32|b64",
     "red ?relaxed|release ?" SLUICE_SCOPES " ?" SLUICE_SHARED " add ~L2::cache_hint u32|s32|u64|f32|f64",
     "red ?relaxed|release ?" SLUICE_SCOPES " ?" SLUICE_SHARED
     " add noftz ~L2::cache_hint f16|bf16|f16x2|bf16x2",
@@ -154,6 +163,24 @@ constexpr std::string_view kPatterns[] = {
     "exit",
     "trap",
     "nanosleep u32",
+};
+
+// What not every target has: the first that does, which opcodes (* any), and one of which words. The highest that fits counts.
+struct Since {
+  std::uint32_t target;
+  std::string_view names, words;
+};
+constexpr Since kSince[] = {
+    {80, "*", "bf16|bf16x2|tf32|relu|L2::256B|L2::cache_hint"},
+    {80, "cvt", "f16x2"},
+    {80, "min|max", "NaN|f16|f16x2"},
+    {80, "cp", "async"},
+    {80, "redux", "sync"},
+    {80, "prefetch", "L2::evict_last|L2::evict_normal"},
+    {80, "mma", "f64|m16n8k16|m16n8k32"},
+    {86, "min|max", "xorsign"},
+    {90, "add|sub|mul|set|setp|tanh|ex2|atom|red", "bf16|bf16x2"},
+    {90, "*", "cluster"},
 };
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
@@ -262,6 +289,17 @@ bool is_opcode(std::span<const std::string> words) {
     name += fmt::format("{}{}", name.empty() ? "" : ".", words[i]);
   }
   return !is_part(name) && forms().find(name) != nullptr;
+}
+
+std::uint32_t first_target(std::span<const std::string> words) {
+  std::uint32_t target = 0;
+  for (const Since& since : kSince) {
+    const std::vector<std::string_view> names = split(since.names, '|');
+    const bool named = since.names == "*" || std::ranges::find(names, words[0]) != names.end();
+    if (named && std::ranges::find_first_of(words, split(since.words, '|')) != words.end())
+      target = std::max(target, since.target);
+  }
+  return target;
 }
 
 std::vector<std::string> opcodes() {

@@ -1,6 +1,7 @@
 // The instruction set: every opcode that the machine accepts, with its modifiers, as the PTX ISA's syntax has them.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,9 @@ namespace sluice::ptx {
 // Whether these words, an opcode without its dots, are one of the instruction set. Modifiers may stand in another order than
 // the ISA's, as ptxas allows.
 bool is_opcode(std::span<const std::string> words);
+
+// The first target that has an opcode which not all of them have (sm_80: 80), else 0.
+std::uint32_t first_target(std::span<const std::string> words);
 
 // All of them, in the ISA's order; of modifiers that are only hints to a cache, each once.
 std::vector<std::string> opcodes();

@@ -1,5 +1,6 @@
 // PTX ISA, "atom" and "red": what each operation makes of the value that it finds.
 #include <bit>
+#include <cmath>
 #include <type_traits>
 
 #define SLUICE_PTX_ISA scalar
@@ -16,6 +17,10 @@ using BitsOf = std::conditional_t<sizeof(T) == 2, std::uint16_t,
 template <class T>
 T value_of(std::uint64_t bits) {
   return std::bit_cast<T>(static_cast<BitsOf<T>>(bits));
+}
+
+float flushed(float x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0F, x) : x;
 }
 
 // f of what is found and b, both of type T.
@@ -78,12 +83,20 @@ Change integer_change(std::string_view operation, Type type) {
   return nullptr;
 }
 
+constexpr Change kAddSingle = &change<float, decltype([](float a, float b) { return a + b; })>;
+constexpr Change kAddFlushed =
+    &change<float, decltype([](float a, float b) { return flushed(flushed(a) + flushed(b)); })>;
+
 }  // namespace
+
+Change in_global_memory(Change change) {
+  return change == kAddSingle ? kAddFlushed : change;
+}
 
 Change change_named(std::string_view operation, Type type) {
   if (const Change found = integer_change(operation, type)) return found;
   if (operation != "add") return nullptr;
-  if (type == Type::kF32) return change_by<float>([](float a, float b) { return a + b; });
+  if (type == Type::kF32) return kAddSingle;
   if (type == Type::kF64) return change_by<double>([](double a, double b) { return a + b; });
   if (type == Type::kF16) return &add_halves<scalar::F16, 1>;
   if (type == Type::kF16x2) return &add_halves<scalar::F16, 2>;

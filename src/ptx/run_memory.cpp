@@ -200,6 +200,7 @@ bool scatter(const Operation& op, const Rows& rows, const Place& place) {
 // Read, change, write. True if memory has changed; `failed` gets the lanes whose compare-and-swap stored nothing.
 template <class M>
 bool exchange(const Operation& op, const Rows& rows, const Place& place, std::uint32_t& failed) {
+  const run::Change change = place.space == Space::kGlobal ? run::in_global_memory(op.change) : op.change;
   const bool swaps = op.sign_extend;
   const M* b = rows.at<const M>(op.rows[2]);
   const M* c = swaps ? rows.at<const M>(op.rows[3]) : b;
@@ -210,7 +211,7 @@ bool exchange(const Operation& op, const Rows& rows, const Place& place, std::ui
     M old = __atomic_load_n(to, __ATOMIC_SEQ_CST);
     M next = 0;
     do {  // the host may write meanwhile
-      next = static_cast<M>(op.change(old, b[i], c[i]));
+      next = static_cast<M>(change(old, b[i], c[i]));
     } while (!__atomic_compare_exchange_n(to, &old, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     found[i] = old;
     changed = changed || next != old;
@@ -380,8 +381,11 @@ bool is_in_space(Executor& executor, Lanes& lanes, const Operation& op, std::uin
   auto* p = lanes.of->rows.at<std::uint32_t>(op.rows[0]);
   std::uint32_t bits = 0;
   each_lane(mask, [&](std::uint32_t i) {
-    bool inside = (a[i] & kWindowMask) == window_of(op.space);
-    if (inside && (op.space == Space::kGlobal || op.space == Space::kConst)) {
+    const std::uint64_t window = a[i] & kWindowMask;
+    bool inside = window == window_of(op.space);
+    if (op.space == Space::kGlobal && window == kParamWindow) {
+      inside = true;  // the ISA has the window of kernel parameters in it
+    } else if (inside && (op.space == Space::kGlobal || op.space == Space::kConst)) {
       const Allocation* allocation = executor.find_allocation(a[i]);
       const bool constant =
           allocation != nullptr && a[i] < allocation->end() && allocation->kind == AllocationKind::kConstant;
@@ -433,6 +437,10 @@ bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
                   first_lane(~lanes.mask));
   }
   const std::uint32_t givers = op.count == 4 ? ~0U : (1U << (8U * op.count)) - 1;
+  if (op.element != 0) {  // the other lanes' addresses must be valid, too
+    with_places(executor, lanes, op, ~0U, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,
+                [](const Place& /*place*/) {});
+  }
   const Rows& rows = lanes.of->rows;
   std::uint16_t elements[kLanes][8];
   with_places(executor, lanes, op, givers, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,

@@ -96,5 +96,7 @@ bool active_mask(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 // How an atomic changes what it finds; null if there is no such operation on the type. Values are in the low bits.
 using Change = std::uint64_t (*)(std::uint64_t old, std::uint64_t b, std::uint64_t c);
 Change change_named(std::string_view operation, Type type);
+// The same in global memory, where sums of single precision flush subnormal numbers to zero.
+Change in_global_memory(Change change);
 
 }  // namespace sluice::ptx::run

@@ -46,8 +46,16 @@ struct Case {
   Plan plan;
 };
 
+// Those of each opcode; none for one is a failure of the test.
+std::vector<Case> cases_for(std::span<const std::string> opcodes,
+                            const std::function<std::vector<Case>(const std::string&)>& cases_of);
+
 // Runs each case; every difference is a failure of the test.
 void expect_as_planned(std::span<const Case> cases, std::uint64_t seed);
+
+// NVIDIA's own assembler on the same kernels, for sm_75, sm_80, sm_86 and sm_90: it must take every opcode from the target on from
+// which the machine does, and refuse it before. Skips the test where there is no nvcc.
+void expect_as_assembled(std::span<const Case> cases);
 
 std::string joined(std::span<const std::string> words, std::string_view separator);
 

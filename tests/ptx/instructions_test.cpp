@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -20,8 +21,9 @@ struct Example {
   friend void PrintTo(const Example& one, std::ostream* out) { *out << one.body; }
 };
 
-std::string module_with(const std::string& body) {
-  return ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n"
+std::string module_with(const std::string& body, const std::string& target = "sm_80") {
+  return ".version 8.0\n.target " + target +
+         "\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n"
          ".reg .b32 %r<8>;\n.reg .b16 %h<4>;\n.reg .b64 %d<8>;\n.reg .pred %p<4>;\n"
          "ld.param.u64 %d0, [p];\nld.global.v2.u32 {%r1, %r2}, [%d0];\nld.global.u32 %r3, [%d0+8];\n" +
          body + "\nst.global.u32 [%d0+12], %r0;\nret;\n}\n";
@@ -88,17 +90,38 @@ INSTANTIATE_TEST_SUITE_P(
         Example{"setp.ltu.f32 %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;", kNan, kOne, 0, 1},
         Example{"add.cc.u32 %r4, %r1, %r2;\naddc.u32 %r0, %r3, 0;", 0xffffffff, 1, 6, 7}));
 
+std::string refusal(const std::string& text) {
+  Memory memory(std::uint64_t{1} << 20U);
+  try {
+    const LoadedModule module(parse(text, "one.ptx"), memory, gpu_named("rtx3090"));
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 TEST(PtxInstruction, IsRefusedWithItsLineIfItIsUnknown) {
-  const Gpu& gpu = gpu_named("rtx3090");
-  for (const char* body : {"frobnicate.b32 %r0, %r1;", "add.rz.s32 %r0, %r1, %r2;", "shl.b32 %r0, %r1;",
-                           "add.s32 %r0, %r1, %h1;", "cvt.s32.f32 %r0, %r1;", "bra nowhere;"}) {
-    Memory memory(std::uint64_t{1} << 20U);
-    try {
-      const LoadedModule module(parse(module_with(body), "one.ptx"), memory, gpu);
-      FAIL() << body;
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find("one.ptx:13"), std::string::npos) << error.what();
-    }
+  for (const char* body :
+       {"frobnicate.b32 %r0, %r1;", "add.rz.s32 %r0, %r1, %r2;", "shl.b32 %r0, %r1;",
+        "add.s32 %r0, %r1, %h1;", "cvt.s32.f32 %r0, %r1;", "bra nowhere;", "cvt.sat.s32.s16 %r0, %h1;",
+        "ld.volatile.param.u64 %d1, [p];", "ld.global.nc.cv.u32 %r0, [%d0];", "add.u32 %r0, %r1, %tid.x;",
+        "add.s32 _, %r1, %r2;", "setp.eq.f16 %p1|%p2, %h1, %h2;", "cvt.f32.bf16 %r0, %r1;",
+        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 %r0, [%r1];"})
+    EXPECT_THAT(refusal(module_with(body)), testing::HasSubstr("one.ptx:13")) << body;
+}
+
+TEST(PtxInstruction, IsRefusedWithItsLineIfTheTargetLacksIt) {
+  for (const char* body :
+       {"fma.rn.bf16x2 %r0, %r1, %r2, %r3;", "cvt.rn.bf16.f32 %h0, %r1;", "cvt.rn.f16x2.f32 %r0, %r1, %r2;",
+        "fma.rn.relu.f16 %h0, %h1, %h2, %h3;", "max.NaN.f32 %r0, %r1, %r2;", "min.f16 %h0, %h1, %h2;",
+        "redux.sync.add.s32 %r0, %r1, 0xffffffff;", "cp.async.wait_all;",
+        "cp.async.ca.shared.global [%r1], [%d0], 4;", "ld.global.L2::256B.u32 %r0, [%d0];",
+        "mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r4, %r5}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, "
+        "{%r2, %r3};"}) {
+    EXPECT_EQ(refusal(module_with(body)), "");
+    const std::string refused = refusal(module_with(body, "sm_75"));
+    EXPECT_THAT(refused, testing::HasSubstr("one.ptx:13")) << body;
+    EXPECT_THAT(refused, testing::HasSubstr("sm_80 is the first target")) << body;
   }
 }
 
