@@ -20,6 +20,12 @@ constexpr std::uint32_t kProductRounds = 4096;
 // The PTX machine takes a second for what a GPU does in a microsecond, and tells nothing of speed.
 constexpr std::uint32_t kEmulatedProductRounds = 4;
 constexpr std::size_t kEmulatedBytes = std::size_t{256} << 10U;
+constexpr std::size_t kEmulatedBlocks = 4;
+
+std::size_t blocks_of(const Kernel& kernel, const DeviceInfo& device) {
+  const std::size_t resident = kernel.resident_blocks(kProbeThreads);
+  return device.is_emulated() ? std::min(resident, kEmulatedBlocks) : resident;
+}
 
 double median(std::vector<double> values) {
   SLUICE_CHECK(!values.empty());
@@ -46,8 +52,8 @@ Probe::Probe(std::shared_ptr<const Context> context, const Module& module, const
       stream_(stream),
       read_(module.kernel("sluice_probe_read")),
       products_(module.kernel("sluice_probe_products")),
-      read_blocks_(read_.resident_blocks(kProbeThreads)),
-      product_blocks_(products_.resident_blocks(kProbeThreads)),
+      read_blocks_(blocks_of(read_, context_->device())),
+      product_blocks_(blocks_of(products_, context_->device())),
       data_(context_, std::max(kUnit, bytes / kUnit * kUnit)),
       sums_(context_, std::max(read_blocks_, product_blocks_) * kProbeThreads * sizeof(std::uint32_t)),
       begin_(context_),
