@@ -65,7 +65,7 @@ int nvmlDeviceGetPowerManagementLimitConstraints(void* device, unsigned* least, 
 }
 int nvmlDeviceSetPowerManagementLimit(void* device, unsigned milliwatts) {
   if (mode() == "no_root") return 4;
-  std::ofstream(limits_file(), std::ios::app) << milliwatts << std::endl;
+  std::ofstream(limits_file(), std::ios::app) << milliwatts << '\n';
   return device == &gpu ? 0 : 6;
 }
 }

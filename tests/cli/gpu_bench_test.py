@@ -61,25 +61,21 @@ class GpuBench(CliTest):
             self.assertTrue(math.isclose(it["rows"] / it["floor_tok_s"], seconds))
         self.assertTrue(math.isclose(report["results"][0]["dispatches_per_step"], 1 / 3))  # three tokens of one sequence
         self.assertEqual([it["dispatches_per_step"] for it in report["results"][1:]], [1, 1, 1])
-
-    def test_the_bytes_are_the_cpus(self):
-        """Weights, state and KV are the Program's, whatever runs it."""
-        options = ("bench", self.model, *quick(), "--json")
-        gpu = self.good_json(*options, "--device", "emulated", env=self.env)["results"]
-        cpu = self.good_json(*options, "--device", "cpu", "--head", "full")["results"]
+        # Weights, state and KV are the Program's, whatever runs it.
+        cpu = self.good_json("bench", self.model, *quick(), "--json", "--device", "cpu", "--head", "full")["results"]
         for key in ("kind", "rows", "context", "bytes_per_step", "flops_per_step"):
-            self.assertEqual([it[key] for it in gpu], [it[key] for it in cpu], key)
+            self.assertEqual([it[key] for it in report["results"]], [it[key] for it in cpu], key)
 
     def test_the_text_claims_no_speed(self):
-        text = self.good("bench", self.model, *quick(), "--device", "emulated", env=self.env).decode()
+        text = self.good("bench", self.model, *quick(9, 1, 1), "--device", "emulated", env=self.env).decode()
         for part in ("PTX machine's run on this CPU: nothing here is a speed of a GPU", "tok/J    not measured: ", "decode",
-                     "prefill", "mixed", "9+2"):
+                     "prefill", "mixed", "9+1"):
             self.assertIn(part, text)
         self.assertNotIn("worker 0", text)
 
     def test_energy(self):
         """The fake GPU draws its limit of 300 W all the time, so tokens/J are tokens/s over 300."""
-        report = self.good_json("bench", self.model, *quick(0), "--device", "cuda", "--json", env=self.as_gpu())
+        report = self.good_json("bench", self.model, *quick(0, 3, 1), "--device", "cuda", "--json", env=self.as_gpu())
         self.assertEqual(report["machine"]["device"], "cuda")
         self.assertTrue(report["machine"]["emulated"])  # the driver is the PTX machine all the same
         for it in report["results"]:
@@ -108,17 +104,14 @@ class GpuBench(CliTest):
         self.assertEqual(re.findall(r"(?m)^power limited to ([0-9.]+) W", text), ["150", "250.5"])
 
     def test_the_former_limit_comes_back(self):
-        """After Ctrl-C, twice Ctrl-C, and even if the program is killed."""
-        for signals, code in (((signal.SIGINT,), INTERRUPTED), ((signal.SIGINT,) * 2, None), ((signal.SIGKILL,), -signal.SIGKILL)):
-            with self.subTest(signals=signals):
+        """After Ctrl-C, and even if the program is killed."""
+        for ending, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)):
+            with self.subTest(signal=ending):
                 before = self.limits()
                 process = self.start("bench", self.model, *quick(0, 100000, 1), "--device", "cuda", "--power-limits", "120", env=self.as_gpu())
                 self.wait_until(process, lambda: self.limits() == before + [120000])
-                for one in signals:
-                    process.send_signal(one)
-                process.wait(TIMEOUT)
-                if code is not None:
-                    self.assertEqual(process.returncode, code)
+                process.send_signal(ending)
+                self.assertEqual(process.wait(TIMEOUT), code)
                 deadline = time.monotonic() + TIMEOUT
                 while self.limits() != before + [120000, FORMER]:
                     self.assertLess(time.monotonic(), deadline, self.limits())
