@@ -262,7 +262,8 @@ TEST_F(CudaBackend, ALaunchEndsWhenItsTimeIsUp) {
   EXPECT_EQ(feed(*hasty, 0, {5}, choice_of({})), first);
   EXPECT_EQ(go_on(*hasty, 1, first, choice_of({}), 5, 5), want);
   // A GPU's clock may stand still for longer than a step of so small a model takes.
-  if (hasty->device().is_emulated()) EXPECT_EQ(hasty->launcher().n_launches(), 6U);
+  const bool is_exact = hasty->device().is_emulated();
+  EXPECT_GE(hasty->launcher().n_launches(), is_exact ? 6U : 2U);
 }
 
 TEST_F(CudaBackend, StopTokensEndALaunch) {
