@@ -41,10 +41,11 @@ peers: deps-test ## compare with PyPI's gguf and tokenizers, and with llama.cpp 
 	@cmake --build --preset release -j $(JOBS) --target sluice test_model
 	@tools/peers.sh
 
-cuda-report: deps-test ## what ptxas made of the CUDA kernels: registers, spills, code, load widths
+cuda-report: deps-test ## what ptxas made of the CUDA kernels: registers, spills, code, load widths; their instructions counted
 	@nvcc=$$(tools/get_nvcc.sh) && cmake --preset release -DSLUICE_CUDA=ON -DSLUICE_CUDA_SASS=ALL -DSLUICE_NVCC=$$nvcc >/dev/null
-	@cmake --build --preset release -j $(JOBS) --target sluice_cuda
+	@cmake --build --preset release -j $(JOBS) --target sluice sluice_ptx_driver
 	@tools/cuda_report.py --check build/cuda
+	@tools/count_instructions.py build/sluice
 
 gpu-bundle: deps-test ## an archive to try on a machine with a GPU and no network: build/sluice-gpu.tar.gz
 	@JOBS=$(JOBS) tools/gpu_bundle.sh

@@ -3,7 +3,9 @@
 
   cuda_report.py FOLDER            FOLDER: build/cuda, with kernels.ARCH.cubin and what ptxas said, kernels.ARCH.log
   cuda_report.py --check FOLDER    exit code 1 unless the limits below are kept; 77 if there is no machine code
-  cuda_report.py --other FILE.cubin FILE.log   the same figures of another program's kernels, beside ours
+  cuda_report.py --other FILE.cubin FILE.log FOLDER   the same figures of another program's kernels, beside ours
+  cuda_report.py --luce THEIRS FOLDER                 of Luce's megakernel, compiled here for sm_86 as its setup.py does. THEIRS: the
+                                                      folder megakernel of a checkout of github.com/Luce-Org/luce-megakernel
 
 Registers, spills and fixed shared memory are ptxas's own words. Resident blocks are what the register file allows for the block size of
 the kernel (one block for an SM is what decode is made for). The size of the code, of its largest loop, and how wide its loads of
@@ -24,6 +26,9 @@ SKIPPED = 77
 REGISTERS_OF_SM = 65536
 THREADS = 288  # of a block, launch.h: kDecodeThreads
 DECODE = "sluice_decode"
+LUCE_THREADS = {"decode_kernel": 512, "lm_head_kernel": 256}
+LUCE_FLAGS = ["-O3", "--use_fast_math", "-std=c++17", "-DNUM_BLOCKS=82", "-DBLOCK_SIZE=512", "-DLM_NUM_BLOCKS=512",
+              "-DLM_BLOCK_SIZE=256", "-DTARGET_SM=86"]
 
 
 def find_cuobjdump():
@@ -84,7 +89,7 @@ def code_figures(code):
             loop = max(loop, address + step - int(match[1], 16))
     loads = {}
     for _, text in code:
-        if match := re.search(r"\b(LDG|LDGSTS)(\.\S+)?", text):
+        if match := re.search(r"\b(LDGSTS|LDG)\b(\.\S+)?", text):
             bits = re.search(r"\.(128|64|U16|S16|U8|S8)\b", match[2] or "")
             width = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}[bits[1]] if bits else 4
             key = f"{match[1]} {width} B"
@@ -100,9 +105,29 @@ def figures_of(cubin, log, cuobjdump):
     return figures
 
 
-def row(architecture, name, it):
+def compile_luce(sources):
+    """Its decode and head kernels: machine code, and what ptxas says."""
+    nvcc = subprocess.run([ROOT / "tools" / "get_nvcc.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    folder = ROOT / "build" / "cuda-other"
+    folder.mkdir(parents=True, exist_ok=True)
+    cubin, log = folder / "luce.86.cubin", folder / "luce.86.log"
+    done = subprocess.run([nvcc, *LUCE_FLAGS, "-arch=sm_86", "-cubin", "-Xptxas", "-v", sources / "kernel.cu", "-o", cubin],
+                          stderr=subprocess.PIPE, text=True)
+    log.write_text(done.stderr)
+    if done.returncode != 0:
+        sys.exit(f"{sources}/kernel.cu doesn't compile:\n{done.stderr}")
+    return cubin, log
+
+
+def plain_name(name):
+    """decode_kernel of _Z13decode_kernelPK13..."""
+    match = re.match(r"_Z(\d+)", name)
+    return name[match.end():match.end() + int(match[1])] if match else name
+
+
+def row(architecture, name, it, threads=THREADS):
     registers = -(-it["registers"] // 8) * 8
-    resident = REGISTERS_OF_SM // (registers * THREADS) if registers else 0
+    resident = REGISTERS_OF_SM // (registers * threads) if registers else 0
     loads = ", ".join(f"{key} × {n}" for key, n in sorted(it.get("loads", {}).items()))
     return (f"| {architecture} | {name} | {it['registers']} | {it['spills']} | {it['stack']} | {it['shared']} | {resident} | "
             f"{it.get('bytes', 0) / 1024:.1f} | {it.get('loop', 0) / 1024:.1f} | {loads} |")
@@ -128,6 +153,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--other", nargs=2, type=pathlib.Path, metavar=("CUBIN", "LOG"), default=None)
+    parser.add_argument("--luce", type=pathlib.Path, metavar="THEIRS", default=None)
     arguments = parser.parse_args()
     cubins = sorted(arguments.folder.glob("kernels.*.cubin"), key=lambda path: int(path.name.split(".")[1]))
     if not cubins:
@@ -150,7 +176,12 @@ def main():
     if arguments.other:
         cubin, log = arguments.other
         for name, it in sorted(figures_of(cubin, log.read_text(), cuobjdump).items()):
-            print(row("other", name, it))
+            print(row("other", plain_name(name), it))
+    if arguments.luce:
+        cubin, log = compile_luce(arguments.luce)
+        for name, it in sorted(figures_of(cubin, log.read_text(), cuobjdump).items()):
+            name = plain_name(name)
+            print(row("sm_86", f"Luce {name}", it, LUCE_THREADS.get(name, THREADS)))
     if arguments.check:
         for failure in failures:
             print(failure, file=sys.stderr)

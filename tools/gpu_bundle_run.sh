@@ -1,5 +1,8 @@
 #!/bin/bash
-# Tries the CUDA backend on this machine's GPU: device, tests, answers. Prints, and writes to results.txt, what to send back.
+# Tries the CUDA backend on this machine's GPU: device, tests, answers, speed. Prints, and writes to results.txt, what to send back.
+#
+#   ./run.sh [DEVICE]                        DEVICE: cuda (default), cuda:1, or emulated for a rehearsal without a GPU
+#   sudo POWER_LIMITS=150,250 ./run.sh       measures under these limits, too; the former one comes back
 set -uo pipefail
 cd "$(dirname "$0")"
 export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -25,11 +28,16 @@ same_answers() {  # greedy answers of the GPU beside those of the CPU
   done
 }
 
-speed() {
-  local i
-  for i in 1 2 3 4 5; do
-    bin/sluice run --device "$device" --temp 0 -n 512 --raw -p "What is" 2>&1 >/dev/null | tail -n 1 || return 1
-  done
+speed() {  # under power limits, too, where the GPU's may be set
+  local rows=1,2,4,8 prompt=512 steps=128 reps=5
+  [ "$device" != emulated ] || { rows=1,2 prompt=16 steps=4 reps=1; }
+  bin/sluice bench --device "$device" -p $prompt -n $steps --rows $rows --reps $reps || return 1
+  bin/sluice bench --device "$device" -p $prompt -n $steps --rows $rows --reps $reps --json || return 1
+  [ "$device" != emulated ] || return 0
+  bin/sluice bench --device "$device" --shape qwen3.5-0.8b || return 1
+  if [ "$(id -u)" = 0 ] && [ -n "${POWER_LIMITS:-}" ]; then
+    bin/sluice bench --device "$device" --shape qwen3.5-0.8b --power-limits "$POWER_LIMITS" || return 1
+  fi
 }
 
 tests() {

@@ -57,7 +57,7 @@ class Sluice:
 
     def bench(self, model: Path, *flags) -> list[dict]:
         """Its results; beside each the bandwidth that it is judged by, as `bench` measured it in that very run."""
-        text = run([self.program, "bench", model, "-t", self.threads, "--json", *flags])
+        text = run([self.program, "bench", model, "--device", "cpu", "-t", self.threads, "--json", *flags])
         report = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
         self.reports.append(report)
         probe = report["probe"]

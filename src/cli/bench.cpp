@@ -4,9 +4,7 @@
 // repetition. What the machine does meanwhile meets all of them alike.
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,20 +18,24 @@
 #include "cli/bench_cases.h"
 #include "cli/bench_energy.h"
 #include "cli/bench_floor.h"
+#include "cli/bench_gpu.h"
 #include "cli/bench_load.h"
 #include "cli/bench_report.h"
+#include "cli/bench_subject.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
+#include "cli/cpu_info.h"
 #include "cli/decode_cost.h"
+#include "cli/device_names.h"
 #include "cli/exit.h"
 #include "cli/free_memory.h"
-#include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/memory.h"
 #include "cli/model_folder.h"
 #include "cli/model_path.h"
 #include "cli/output.h"
+#include "cli/power_guard.h"
 #include "cli/step_trace.h"
 #include "cli/terminal.h"
 #include "cli/typed_options.h"
@@ -45,81 +47,27 @@
 namespace sluice::cli {
 namespace {
 
-struct Options {
-  CommonOptions common;
-  std::optional<std::uint64_t> prefill;
-  std::optional<std::uint64_t> decode;
-  std::optional<std::string> rows;
-  std::optional<std::uint64_t> reps;
-  std::optional<std::string> shape;
-  TraceOptions trace;
-  bool json = false;
-};
-
-constexpr std::size_t kMaxRows = 4096;
-
-std::vector<std::size_t> choose_rows(const std::optional<std::string>& text) {
-  if (!text) return {1, 2, 4, 8};
-  const auto numbers = parse_integers(*text);
-  const std::string advice = fmt::format("give numbers from 1 to {}, such as 1,2,4,8", kMaxRows);
-  if (!numbers || numbers->empty()) throw UsageError("not a list of numbers of rows", "--rows", advice);
-  std::vector<std::size_t> rows;
-  for (const std::int64_t number : *numbers) {
-    if (number < 1 || number > std::int64_t{kMaxRows})
-      throw UsageError(fmt::format("steps of {} rows can't be", number), "--rows", advice);
-    rows.push_back(static_cast<std::size_t>(number));
-  }
-  return rows;
-}
-
 // What is wrong with the command line whatever the model is.
-void check(const Options& options) {
+void check(const BenchOptions& options) {
   check_device(options.common);
-  if (options.common.device != "cpu")
-    throw Error(fmt::format("bench measures the CPU's steps alone, not device {}'s", options.common.device),
-                "--device", "use --device cpu");
+  const bool on_gpu = is_gpu(options.common.device);
+  if (options.common.device != "cpu" && !on_gpu)
+    throw Error(fmt::format("device {} isn't made for speed", options.common.device), "--device",
+                "use --device cpu");
+  if (on_gpu && options.trace.any())
+    throw UsageError("steps of a GPU can't be traced", "--trace, --timeline", "use --device cpu");
+  if (on_gpu && options.common.head == "screened")
+    throw UsageError("a GPU computes all logits", "--head", "use --head full, or --device cpu");
+  if (options.power_limits && !(on_gpu && options.common.device != "emulated"))
+    throw UsageError("only a GPU's power can be limited", "--power-limits", "use --device cuda");
   if (options.shape && options.common.model)
     throw UsageError("a model and --shape exclude each other", "--shape", "give one of them");
   if (options.prefill == 0 && options.decode == 0)
     throw UsageError("nothing to measure", "-p, -n", "one of them must not be 0");
 }
 
-// The model of --shape, MODEL, or the bundled one.
-struct Subject {
-  std::string name;
-  std::filesystem::path path;  // of a model that is loaded
-  std::unique_ptr<model::RandomModel> random;
-  std::optional<model::Model> loaded;
-
-  const model::Model& model() const { return loaded ? *loaded : random->model(); }
-};
-
-Subject open_subject(const Options& options) {
-  Subject subject;
-  if (options.shape) {
-    const auto config = model::known_shape(*options.shape);
-    if (!config)
-      throw UsageError(fmt::format("there is no shape \"{}\"", *options.shape), "--shape",
-                       fmt::format("use {}", fmt::join(model::known_shapes(), ", ")));
-    subject.name = *options.shape;
-    subject.random = std::make_unique<model::RandomModel>(*config, choose_seed(options.common));
-    return subject;
-  }
-  subject.path = find_model(options.common.model);
-  subject.name = options.common.model.value_or(subject.path.filename().string());
-  subject.loaded = load(subject.path);
-  return subject;
-}
-
-std::size_t weight_bytes(const model::Model& model) {
-  std::size_t bytes = 0;
-  for (const model::ModelTensor& tensor : model.tensors)
-    if (!tensor.mtp) bytes += tensor.data.size();
-  return bytes;
-}
-
 // Throws Error if the weights, packed, the sequences and a probe's buffer don't fit.
-void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes,
+void check_fit(const BenchSubject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes,
                bool is_screened) {
   constexpr std::size_t kProgram = std::size_t{128} << 20U;
   const SequenceBytes sequence = sequence_bytes(subject.model().config);
@@ -130,27 +78,6 @@ void check_fit(const Subject& subject, std::size_t n_slots, std::size_t context,
   if (available && needed > *available)
     throw Error(fmt::format("needs {}, {} free", bytes_text(needed), bytes_text(*available)), "memory",
                 "use a smaller model, or fewer rows (--rows)");
-}
-
-// Positions of a sequence: what the cases need, or -c, if that is enough.
-std::size_t choose_bench_context(const CommonOptions& common, const model::ModelConfig& config,
-                                 const std::vector<BenchCase>& cases) {
-  std::size_t needed = 0;
-  for (const BenchCase& what : cases) needed = std::max(needed, what.context());
-  const std::size_t context = choose_context(common, config, needed);
-  if (context < needed)
-    throw UsageError(fmt::format("{} positions are needed, there are {}", needed, context), "-p, -n",
-                     "give smaller numbers, or a larger -c up to what the model was made for");
-  return context;
-}
-
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown";
 }
 
 // A case while it is measured.
@@ -332,31 +259,20 @@ class Bench {
   std::vector<Measured> measured_;
 };
 
-int run(const Options& options) {
-  check(options);
-  constexpr std::size_t kPrefill = 512;
-  constexpr std::size_t kDecode = 128;
-  constexpr std::size_t kReps = 5;
-  const std::vector<std::size_t> rows = choose_rows(options.rows);
-  StepTrace trace(options.trace, options.trace.any() && !options.shape
-                                     ? files_of_model(find_model(options.common.model))
-                                     : std::vector<std::filesystem::path>());
-  const std::vector<BenchCase> cases =
-      make_cases(rows, options.prefill.value_or(kPrefill), options.decode.value_or(kDecode));
-  Subject subject = open_subject(options);
+BenchReport bench_on_cpu(const BenchOptions& options, const BenchPlan& plan, BenchSubject& subject,
+                         StepTrace& trace) {
   const model::Model& model = subject.model();
-  const std::size_t context = choose_bench_context(options.common, model.config, cases);
-  const std::size_t n_slots = *std::ranges::max_element(rows) + 1;
+  const std::size_t context = choose_bench_context(options.common, model.config, plan.cases);
   constexpr std::size_t kShareOfFree = 4;
   const std::size_t probe_bytes =
       cpu::memory_buffer_bytes(free_memory().memory.value_or(std::size_t{4} << 30U) / kShareOfFree);
   const cpu::CpuOptions how = cpu_options(options.common);
-  check_fit(subject, n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
+  check_fit(subject, plan.n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
 
   const std::size_t n_threads = cpu::worker_count(how);
   if (subject.random) subject.random->fill(n_threads);
   std::unique_ptr<cpu::Backend> backend;
-  const auto pack = [&] { backend = cpu::make_backend(model, n_slots, context, how, show_loading()); };
+  const auto pack = [&] { backend = cpu::make_backend(model, plan.n_slots, context, how, show_loading()); };
   std::optional<LoadFigure> loading;
   if (subject.random) {
     pack();
@@ -370,14 +286,32 @@ int run(const Options& options) {
     loading->from_cache = backend->from_cache();
   }
   Bench bench(*backend, model, probe_bytes);
-  bench.run(cases, options.reps.value_or(kReps), options.common.seed.value_or(0), trace);
+  bench.run(plan.cases, plan.reps, plan.seed, trace);
   BenchReport report = bench.report();
-  report.cpu = cpu_name();
-  report.model = subject.name;
   report.load = loading;
+  return report;
+}
+
+int run(const CLI::App& command, BenchOptions& options) {
+  std::optional<PowerGuard> guard;  // before anything that may start threads
+  if (options.power_limits) guard.emplace();
+  choose_device(command, options.common);
+  check(options);
+  const BenchPlan plan = choose_plan(options);
+  StepTrace trace(options.trace, options.trace.any() && !options.shape
+                                     ? files_of_model(find_model(options.common.model))
+                                     : std::vector<std::filesystem::path>());
+  BenchSubject subject = open_subject(options);
+  BenchReport report = is_gpu(options.common.device)
+                           ? bench_on_gpu(options, plan, subject, guard ? &*guard : nullptr)
+                           : bench_on_cpu(options, plan, subject, trace);
+  if (guard) guard->restore();
+  report.cpu = cpu_info().name;
+  if (report.cpu.empty()) report.cpu = "unknown";
+  report.model = subject.name;
   to_stdout(options.json ? json_of(report).dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
                          : text_of(report));
-  trace.write(model.weights, [&] { return timeline_facts(report, report.results.front()); });
+  trace.write(subject.model().weights, [&] { return timeline_facts(report, report.results.front()); });
   return kGood;
 }
 
@@ -385,7 +319,7 @@ int run(const Options& options) {
 
 Command add_bench(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("bench", "measure speed, and what the machine would allow");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<BenchOptions>();
   constexpr std::uint64_t kMost = std::uint64_t{1} << 24U;
   constexpr std::uint64_t kMaxReps = 1000;
   add_whole(command, "-p,--n-prompt", options->prefill, 0, kMost,
@@ -403,10 +337,12 @@ Command add_bench(CLI::App& program) {
       ->type_name("FILE");
   add_text(command, "--timeline", options->trace.timeline, "draw a step of the first case, beside its floor")
       ->type_name("FILE.svg");
+  add_text(command, "--power-limits", options->power_limits,
+           "measure everything with the GPU's power limited to each of these; as root (cuda only)")
+      ->type_name("WATTS,...");
   add_common_options(command, options->common);
   add_head_option(command, options->common);
-  options->common.device = "cpu";
-  return {&command, [options] { return run(*options); }};
+  return {&command, [options, &command] { return run(command, *options); }};
 }
 
 }  // namespace sluice::cli

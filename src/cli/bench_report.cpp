@@ -24,6 +24,7 @@ double tokens_per_step(const BenchCase& what) {
 }
 
 double floor_tok_s(const BenchReport& report, const ReadFigure& reading, const BenchResult& result) {
+  if (result.peaks) return tokens_per_step(result.what) / floor_seconds(result.cost, *result.peaks);
   const MachinePeaks peaks{.bytes_per_second = reading.bytes_per_second,
                            .flops_per_second = report.flops_per_second};
   return tokens_per_step(result.what) / floor_seconds(result.cost, peaks);
@@ -36,6 +37,14 @@ struct Spread {
 Spread spread_of(const std::vector<double>& values) {
   const auto [least, most] = std::ranges::minmax_element(values);
   return {.median = cpu::median(values), .least = *least, .most = *most};
+}
+
+void add_of_gpu(const BenchResult& result, Json& json) {
+  json["launch_share"] = result.launch_share;
+  if (!result.tokens_per_joule) json["tokens_per_joule"] = nullptr;
+  if (!result.power_limit_w) return;
+  json["power_limit_w"] = *result.power_limit_w;
+  json["read_gb_s"] = result.peaks->bytes_per_second / kGiga;
 }
 
 Json result_json(const BenchReport& report, const BenchResult& result) {
@@ -65,6 +74,7 @@ Json result_json(const BenchReport& report, const BenchResult& result) {
     json["cache_floor_fraction"] = tok_s.median / cache_floor;
   }
   if (result.tokens_per_joule) json["tokens_per_joule"] = *result.tokens_per_joule;
+  if (report.gpu) add_of_gpu(result, json);
   return json;
 }
 
@@ -121,6 +131,41 @@ std::string load_text(const LoadFigure& load) {
                      bytes_text(load.file_bytes), cpu::median(load.read_seconds));
 }
 
+constexpr const char* kEmulated =
+    "of the PTX machine's run on this CPU: nothing here is a speed of a GPU, or says how fast one is";
+
+Json gpu_json(const GpuFacts& gpu) {
+  return {{"device", gpu.device},
+          {"gpu", gpu.name},
+          {"blocks", gpu.blocks},
+          {"emulated", gpu.is_emulated},
+          {"clock", gpu.is_emulated ? kEmulated : "CUDA events"}};
+}
+
+std::string cpu_text(const BenchReport& report) {
+  std::string text = fmt::format("cpu      {}, {}, {} thread{}\n", report.cpu, report.isa, report.threads,
+                                 report.threads == 1 ? "" : "s");
+  text += fmt::format("memory   {}\n", reading_text(report.memory));
+  if (report.cache) text += fmt::format("cache    {}\n", reading_text(*report.cache));
+  if (report.load) text += load_text(*report.load);
+  text += "peaks    ";
+  for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
+    text += fmt::format("{}{} {} ({})", unit == 0 ? "" : ", ", kUnitNames[unit],
+                        flops_text(report.flops_per_second[unit]), report.instructions[unit]);
+  return text + "\n";
+}
+
+std::string gpu_text(const BenchReport& report) {
+  const GpuFacts& gpu = *report.gpu;
+  std::string text = fmt::format("gpu      {}, {}, {} blocks ({})\n", printable(gpu.name), report.isa,
+                                 gpu.blocks, gpu.device);
+  text += fmt::format("clock    {}\n", gpu.is_emulated ? kEmulated : "CUDA events");
+  if (!gpu.no_energy.empty()) text += fmt::format("tok/J    not measured: {}\n", printable(gpu.no_energy));
+  text += fmt::format("memory   {}\n", reading_text(report.memory));
+  text += fmt::format("peak     bf16 {} (mma.sync)\n", flops_text(report.flops_per_second[0]));
+  return text;
+}
+
 // Numbers of four digits, so that columns stay in line.
 std::string number_text(double value) {
   const int digits = value < 10 ? 3 : value < 100 ? 2 : value < 1000 ? 1 : 0;
@@ -132,7 +177,7 @@ std::string number_text(double value) {
 Json json_of(const BenchReport& report) {
   Json peaks = Json::object();
   for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
-    peaks[kUnitNames[unit]] = report.flops_per_second[unit] / kTera;
+    peaks[kUnitNames[unit]] = report.gpu && unit != 0 ? Json() : Json(report.flops_per_second[unit] / kTera);
   Json probe = {{"read_gb_s", report.memory.bytes_per_second / kGiga},
                 {"variant", report.memory.variant},
                 {"buffer_bytes", report.memory.buffer_bytes},
@@ -154,6 +199,7 @@ Json json_of(const BenchReport& report) {
       {"probe", probe},
       {"results", results}};
   if (report.load) json["load"] = load_json(*report.load);
+  if (report.gpu) json["machine"].update(gpu_json(*report.gpu));
   return json;
 }
 
@@ -161,18 +207,16 @@ std::string text_of(const BenchReport& report) {
   std::string text =
       fmt::format("model    {}, {:.1f} M parameters, {} of weights\n", printable(report.model),
                   static_cast<double>(report.parameters) / 1e6, bytes_text(report.weight_bytes));
-  text += fmt::format("cpu      {}, {}, {} thread{}\n", report.cpu, report.isa, report.threads,
-                      report.threads == 1 ? "" : "s");
-  text += fmt::format("memory   {}\n", reading_text(report.memory));
-  if (report.cache) text += fmt::format("cache    {}\n", reading_text(*report.cache));
-  if (report.load) text += load_text(*report.load);
-  text += "peaks    ";
-  for (std::size_t unit = 0; unit < cpu::kUnits; ++unit)
-    text += fmt::format("{}{} {} ({})", unit == 0 ? "" : ", ", kUnitNames[unit],
-                        flops_text(report.flops_per_second[unit]), report.instructions[unit]);
-  text += fmt::format("\n\n{:<8}{:>9}{:>9}{:>10}{:>19}{:>10}{:>10}{:>9}{:>8}{:>9}\n", "", "rows", "context",
+  text += report.gpu ? gpu_text(report) : cpu_text(report);
+  text += fmt::format("\n{:<8}{:>9}{:>9}{:>10}{:>19}{:>10}{:>10}{:>9}{:>8}{:>9}\n", "", "rows", "context",
                       "tok/s", "min to max", "ms/step", "floor", "reached", "tasks", "tok/J");
+  std::optional<double> watts;
   for (const BenchResult& result : report.results) {
+    if (result.power_limit_w != watts) {
+      watts = result.power_limit_w;
+      text +=
+          fmt::format("power limited to {} W, {:.1f} GB/s\n", *watts, result.peaks->bytes_per_second / kGiga);
+    }
     const Spread tok_s = spread_of(result.tok_s);
     const double floor = floor_tok_s(report, report.cache ? *report.cache : report.memory, result);
     text += fmt::format("{:<8}{:>9}{:>9}{:>10}{:>19}{:>10}{:>10}{:>8.1f}%{:>8.0f}{:>9}\n",
@@ -190,6 +234,7 @@ std::string text_of(const BenchReport& report) {
   std::string heads;
   for (const BenchResult& result : report.results) heads += head_text(result);
   if (!heads.empty()) text += "\nscreened head\n" + heads;
+  if (report.gpu) return text;
   text += "\nwhere the time of worker 0 goes\n";
   for (const BenchResult& result : report.results) text += shares_text(result);
   return text;

@@ -25,6 +25,19 @@ struct BenchResult {
   double head_rows_recomputed = 0;       // a step
   std::vector<std::pair<std::string, double>> op_share;  // of worker 0's time; "wait" is what no task took
   std::optional<double> tokens_per_joule;
+  // Of a GPU.
+  std::optional<MachinePeaks> peaks;    // measured with this result; nothing: the report's
+  double launch_share = 1;              // of the time: in launches, not between them
+  std::optional<double> power_limit_w;  // that was set for it
+};
+
+// What computed if it wasn't the CPU.
+struct GpuFacts {
+  std::string device;  // "cuda:0"
+  std::string name;
+  std::size_t blocks = 0;
+  bool is_emulated = false;  // by the PTX machine: times are the emulation's, and no speed
+  std::string no_energy;     // why tokens a joule aren't known; empty: they are
 };
 
 struct ReadFigure {
@@ -34,6 +47,7 @@ struct ReadFigure {
 };
 
 struct BenchReport {
+  std::optional<GpuFacts> gpu;
   std::string cpu, isa;
   std::size_t threads = 0;
   std::string model;

@@ -77,6 +77,8 @@ class CudaBackend final : public Backend {
         image_(image_of(options)),
         context_(Context::make(Driver::open(options.library), options.ordinal)),
         stream_(context_),
+        begin_(context_),
+        end_(context_),
         module_(context_, image_),
         device_model_(model, positions),
         launcher_(context_, stream_, module_, device_model_.weights().shape(), options.launcher),
@@ -104,6 +106,16 @@ class CudaBackend final : public Backend {
   std::size_t device_bytes() const override { return bytes_; }
   const Launcher& launcher() const override { return launcher_; }
   void time_launches(bool on) override { launcher_.time(on); }
+  void start_clock() override { begin_.record(stream_); }
+  double stop_clock() override {
+    end_.record(stream_);
+    end_.synchronize();
+    return end_.seconds_since(begin_);
+  }
+  std::unique_ptr<Probe> make_probe() const override {
+    return std::make_unique<Probe>(context_, module_, stream_,
+                                   probe_buffer_bytes(device(), context_->free_bytes()));
+  }
 
   void reset(std::size_t slot) override {
     SLUICE_CHECK(slot < n_slots());
@@ -370,6 +382,7 @@ class CudaBackend final : public Backend {
   std::span<const std::byte> image_;
   std::shared_ptr<const Context> context_;
   Stream stream_;
+  Event begin_, end_;  // of what is timed
   Module module_;
   DeviceModel device_model_;
   Launcher launcher_;

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "cuda/launcher.h"
+#include "cuda/probe.h"
 #include "model/weights.h"
 #include "program/backend.h"
 
@@ -33,6 +34,11 @@ class Backend : public program::Backend {
   virtual std::size_t device_bytes() const = 0;  // that the model, its slots and buffers take
   virtual const Launcher& launcher() const = 0;
   virtual void time_launches(bool on) = 0;  // by the device's clock: Launcher::seconds
+  // The device's clock around whatever is run between these two, the host's part of it included.
+  virtual void start_clock() = 0;
+  virtual double stop_clock() = 0;  // seconds; not before everything has ended
+  // Of this device. The backend must outlive it.
+  virtual std::unique_ptr<Probe> make_probe() const = 0;
 };
 
 // Checks driver, device and memory, then copies the weights there. `model` must outlive the backend. A launch that was given up,

@@ -19,9 +19,12 @@ constexpr const char* kLibrary = "libcuda.so.1";
 constexpr int kClockRate = 13;
 constexpr int kMultiprocessorCount = 16;
 constexpr int kKernelExecTimeout = 17;
+constexpr int kPciBus = 33;
+constexpr int kPciDevice = 34;
 constexpr int kMemoryClockRate = 36;
 constexpr int kMemoryBusWidth = 37;
 constexpr int kL2CacheSize = 38;
+constexpr int kPciDomain = 50;
 constexpr int kComputeCapabilityMajor = 75;
 constexpr int kComputeCapabilityMinor = 76;
 constexpr int kCooperativeLaunch = 95;
@@ -128,6 +131,9 @@ DeviceInfo Driver::device(std::size_t ordinal) const {
   info.l2_bytes = attribute(functions_, handle, kL2CacheSize);
   info.cooperative = attribute(functions_, handle, kCooperativeLaunch) != 0;
   info.limits_time = attribute(functions_, handle, kKernelExecTimeout) != 0;
+  info.pci_bus_id =
+      fmt::format("{:08x}:{:02x}:{:02x}.0", attribute(functions_, handle, kPciDomain),
+                  attribute(functions_, handle, kPciBus), attribute(functions_, handle, kPciDevice));
   return info;
 }
 

@@ -57,8 +57,11 @@ struct DeviceInfo {
   int l2_bytes = 0;
   bool cooperative = false;  // can launch cooperatively
   bool limits_time = false;  // kills long kernels: it drives a display
+  std::string pci_bus_id;    // "00000000:01:00.0"
 
   int capability() const { return 10 * major + minor; }
+  // The PTX machine (docs/ptx.md), whichever library was opened as the driver: its time is no GPU's.
+  bool is_emulated() const { return name.ends_with("(PTX machine)"); }
 };
 
 class Driver {

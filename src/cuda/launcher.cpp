@@ -204,6 +204,7 @@ void Launcher::run(Launch launch, std::span<const Op> ops, const OnStep& on_step
   }
   finish();
   result = {.n_steps = acquire(shared->ring.n_steps), .ending = shared->ring.ending};
+  n_tasks_ += std::size_t{result.n_steps} * launch.n_ops * decode_.n_blocks;
   check_record(ops);
   if (thrown) std::rethrow_exception(thrown);
 }
@@ -271,6 +272,9 @@ void Launcher::run(const MixedLaunch& mixed, const MixedOps& ops, LaunchResult& 
   start(mixed_, mixed);
   finish();
   check_records(mixed, ops);
+  std::size_t n_ops = ops.prefill.size();
+  for (const std::span<const Op> part : ops.parts) n_ops += part.size();
+  n_tasks_ += n_ops * mixed_.n_blocks;
   result = {.n_steps = 1, .ending = Ending::kAllSteps};
 }
 

@@ -72,6 +72,8 @@ class Launcher {
   void time(bool on) { is_timed_ = on; }
   double seconds() const { return seconds_; }  // of all that were measured
   std::size_t n_launches() const { return n_launches_; }
+  // Shares of ops that blocks have done in all launches: every block has one in every op.
+  std::size_t n_tasks() const { return n_tasks_; }
 
  private:
   struct EntryPoint {
@@ -108,6 +110,7 @@ class Launcher {
   bool is_timed_ = false;
   double seconds_ = 0;
   std::size_t n_launches_ = 0;
+  std::size_t n_tasks_ = 0;
 };
 
 std::string_view name_of(OpCode code);

@@ -1,4 +1,4 @@
-"""sluice bench: the schema, and figures that agree with each other. Speed itself is nobody's to test here."""
+"""sluice bench on the CPU: the schema, and figures that agree with each other. Speed itself is nobody's to test here."""
 
 import math
 import pathlib
@@ -11,7 +11,8 @@ from harness import FAILED, GOLDEN, WRONG_USAGE, CliTest, environment, write_kno
 
 def quick(**changes):
     """Options for a run that is over in a moment: quick(n=0) changes -n."""
-    options = {"-p": 40, "-n": 3, "--rows": "1,3", "--reps": 1, "-t": 2, "--seed": 1}
+    options = {"-p": 40, "-n": 3, "--rows": "1,3", "--reps": 1, "-t": 2, "--seed": 1,
+               "--device": "cpu"}
     options |= {("-" if len(name) == 1 else "--") + name: value for name, value in changes.items()}
     return [part for option in options.items() for part in option]
 
@@ -166,7 +167,7 @@ class Bench(CliTest):
                 self.fails(WRONG_USAGE, "bench", self.tiny, *args)
         self.fails(WRONG_USAGE, "bench", "--shape", "qwen3.5-80b", says="qwen3.5-0.8b, qwen3.5-2b, qwen3.5-4b")
         self.fails(FAILED, "bench", self.tiny, "--device", "oracle", says="use --device cpu")
-        self.fails(FAILED, "bench", self.tiny, "--device", "cuda", says="--device")
+        self.fails(WRONG_USAGE, "bench", self.tiny, "--device", "cpu", "--power-limits", "100", says="--device cuda")
 
 
 if __name__ == "__main__":

@@ -248,6 +248,24 @@ TEST_F(CudaBackend, ALaunchOfSeveralTokensIsAsManySteps) {
   }
 }
 
+// One that takes longer than it may ends with the step under way; the next one goes on from there.
+TEST_F(CudaBackend, ALaunchEndsWhenItsTimeIsUp) {
+  CudaOptions options;
+  options.library = sluice::test::driver_library();
+  options.launcher.most_blocks = 2;
+  options.launcher.launch_ns = 1;
+  const auto hasty = make_backend(model_->model(), 1, kContext, options);
+  const auto patient = backend();
+  const std::int32_t first = feed(*patient, 0, {5}, choice_of({}));
+  const auto want = go_on(*patient, 1, first, choice_of({}), 5, 5);
+  EXPECT_EQ(patient->launcher().n_launches(), 2U);
+  EXPECT_EQ(feed(*hasty, 0, {5}, choice_of({})), first);
+  EXPECT_EQ(go_on(*hasty, 1, first, choice_of({}), 5, 5), want);
+  // A GPU's clock may stand still for longer than a step of so small a model takes.
+  const bool is_exact = hasty->device().is_emulated();
+  EXPECT_GE(hasty->launcher().n_launches(), is_exact ? 6U : 2U);
+}
+
 TEST_F(CudaBackend, StopTokensEndALaunch) {
   const auto device = backend();
   const program::Sampling sampling{.temperature = 3.0F, .seed = random_()};

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -17,7 +16,6 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
-#include "base/mapped_file.h"
 #include "model/random_model.h"
 #include "program/backend.h"
 #include "tests/cpu/rounded_oracle.h"
@@ -25,7 +23,6 @@
 #include "tests/support/golden.h"
 #include "tests/support/random_inputs.h"
 #include "tests/support/seed.h"
-#include "tests/support/temp_folder.h"
 
 namespace sluice::cuda::test {
 namespace {
@@ -358,16 +355,6 @@ TEST_P(Decode, GivesUpAWaitThatTakesTooLong) {
   EXPECT_EQ(record.target, 3U);
 }
 
-// What the machine says of a launch.
-Json counters_of(const std::function<void()>& run) {
-  const sluice::test::TempFolder folder;
-  const std::string file = (folder.path() / "report.json").string();
-  ::setenv("SLUICE_PTX_REPORT", file.c_str(), 1);
-  run();
-  ::unsetenv("SLUICE_PTX_REPORT");
-  return parse_json(read_text_file(file, 1 << 20), file).at("counters");
-}
-
 // Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are.
 TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   model::ModelConfig config = random_config(random_, 2);
@@ -385,7 +372,7 @@ TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   model.fill(1);
   DecodeDevice device(model.model(), {.architecture = GetParam(), .blocks = 2, .ring_slots = 2}, random_);
   device.run({{0, {{.token = 1}}}});
-  const Json counters = counters_of(
+  const Json counters = sluice::test::counters_of(
       [&] { device.run({{0, {{.token = 2, .choice = ChoiceKind::kGreedy, .wants_logits = false}}}}); });
 
   std::size_t matrices = 0;
