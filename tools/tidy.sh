@@ -15,6 +15,7 @@ units=
 for name in "${folders[@]}"; do
   units+=$(python3 tools/translation_units.py "$folder" "$name")$'\n'
 done
-xargs <<<"$units" -P "${JOBS:-$(nproc)}" -n 1 clang-tidy-19 -p "$folder" --quiet --warnings-as-errors='*' \
-    --header-filter='/(src|tests)/.*\.(h|cpp)$' "--checks=$checks" \
+export folder checks
+xargs <<<"$units" -P "${JOBS:-$(nproc)}" -n 2 sh -c \
+    'clang-tidy-19 -p "$folder" --quiet --warnings-as-errors="*" --header-filter="/(src|tests)/.*\.(h|cpp)$" "--checks=$checks$2" "$1"' - \
     2> >(grep -vE 'warnings? (generated|treated)|^Suppressed|^Use -header-filter' >&2)

@@ -93,7 +93,7 @@ std::optional<engine::SamplingOptions> sampling_of(const File& file) {
   const auto min_p = file.number("min_p", 0, 1);
   const auto repeat = file.number("repetition_penalty", 1e-3, kMost);
   const auto do_sample = file.flag("do_sample");
-  if (!temperature && !top_k && !top_p && !min_p && !do_sample) return std::nullopt;
+  if (!temperature && !top_k && !top_p && !min_p && !repeat && !do_sample) return std::nullopt;
   engine::SamplingOptions options;
   options.sampling.temperature = do_sample.value_or(true) ? temperature.value_or(1.0F) : 0.0F;
   options.sampling.top_k = top_k.value_or(0);

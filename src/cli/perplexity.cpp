@@ -106,8 +106,9 @@ int run(const Options& options) {
 }  // namespace
 
 Command add_perplexity(CLI::App& program) {
-  CLI::App& command =
-      *program.add_subcommand("perplexity", "score a text in windows of -c tokens (default: 512)");
+  CLI::App& command = *program.add_subcommand(
+      "perplexity",
+      "score a text in windows of -c tokens (default: 512); marks such as <|im_end|> count as plain text");
   const auto options = std::make_shared<Options>();
   add_file_option(command, options->source, "the text");
   add_whole(command, "-n,--chunks", options->chunks, 1, std::numeric_limits<std::uint32_t>::max(),

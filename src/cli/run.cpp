@@ -294,8 +294,10 @@ int run(const Options& options) {
   };
   const auto result = engine::generate(*backend, tokenizer, 0, prompt, generate, on_text, &interrupt_flag());
   if (reader_gone) return kGood;
+  // The last line on stderr is the report's; an answer that was not printed yet goes before what may fail.
+  if (!options.json) trace.write(model.weights, {});
   const int code = report(options, context, answer, result);
-  trace.write(model.weights, {});
+  if (options.json) trace.write(model.weights, {});
   return code;
 }
 

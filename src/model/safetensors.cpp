@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/json_reader.h"
@@ -21,7 +23,9 @@ constexpr std::size_t kLengthBytes = 8;
 constexpr std::size_t kMaxHeaderBytes = 100'000'000;
 // name → {"shape": [..]}: nothing in a header lies deeper than three levels.
 constexpr std::size_t kMaxHeaderDepth = 8;
-// A tensor takes about eight, a large mixture of experts has 100,000 tensors.
+// A large mixture of experts has that many in all its files; half a million would take seconds to sort.
+constexpr std::size_t kMaxTensors = 100'000;
+// A tensor takes about eight.
 constexpr std::size_t kMaxHeaderValues = std::size_t{1} << 22U;
 constexpr std::size_t kMaxDimensions = 64;
 constexpr std::size_t kMaxMetadata = 10'000;
@@ -238,6 +242,9 @@ Safetensors::Safetensors(const std::filesystem::path& path) : file_(path) {
       check_metadata(reader, where);
       return;
     }
+    if (ranges.size() == kMaxTensors)
+      throw Error(fmt::format("more than {} tensors", kMaxTensors), where,
+                  "split the file into shards with an index");
     const std::string name(key);
     // Most files are sorted: then the place is at the end.
     const auto place =

@@ -137,6 +137,8 @@ class Run(CliTest):
             ({"do_sample": True, "temperature": 0.5, "top_k": 7, "top_p": 0.25, "min_p": 0.125,
               "repetition_penalty": 1.5},
              "temperature 0.5, top-k 7, top-p 0.25, min-p 0.125, penalties: presence 0, frequency 0, repeat 1.5\n"),
+            ({"repetition_penalty": 1.5},
+             greedy.replace("temperature 0", "temperature 1").replace("repeat 1", "repeat 1.5")),
             ({"temperature": 0.5, "top_k": None}, greedy.replace("temperature 0", "temperature 0.5")),
         )
         for i, (file, want) in enumerate(files):

@@ -104,6 +104,8 @@ def covers():
         yield case(f"__metadata__ {wrong!r}", safetensors_bytes(TENSORS, {"__metadata__": wrong} | header))
     many = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(5000)}
     yield case("5000 empty tensors", safetensors_bytes({}, many), mentions=(NAME, "embed_tokens"))
+    yield case("a tensor too many", safetensors_bytes({}, {f"{'n' * 100}{i * 7919 % 100_003:06}": many["t0"] for i in range(100_001)}),
+               mentions=("more than 100000 tensors",))
     yield case("a name of 100 kB", safetensors_bytes(TENSORS, header | {"n" * 100_000: 5}))
     yield case("a name of control characters",
                safetensors_bytes(TENSORS, header | {"\x1b[2J\n\r\x07sluice: error: x": 5}))
