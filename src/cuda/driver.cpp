@@ -50,9 +50,9 @@ Error not_loaded(const std::string& name) {
 }
 
 // Without a line for each attribute that a driver doesn't know.
-int attribute(const DriverFunctions& functions, DeviceHandle device, int which) {
+int attribute(const DriverFunctions& functions, DeviceHandle of, int which) {
   int value = 0;
-  return functions.device_attribute(&value, which, device) == kSuccess ? value : 0;
+  return functions.device_attribute(&value, which, of) == kSuccess ? value : 0;
 }
 
 std::string version_string(int version) {

@@ -67,7 +67,7 @@ Probe::Probe(std::shared_ptr<const Context> context, const Module& module, const
     data_.upload(done, std::as_bytes(std::span(words).first(n)));
     done += n * sizeof(std::uint32_t);
   }
-  for (const std::size_t part : {1, 2}) {
+  for (const std::size_t part : {std::size_t{1}, std::size_t{2}}) {
     if (read_blocks_ / part == 0) continue;
     for (const bool is_striped : {false, true})
       variants_.push_back({.blocks = read_blocks_ / part, .is_striped = is_striped, .rates = {}});
