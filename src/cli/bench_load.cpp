@@ -14,8 +14,8 @@
 
 #include "base/error.h"
 #include "base/huge_memory.h"
+#include "base/median.h"
 #include "cli/interrupt.h"
-#include "cpu/probe.h"
 
 namespace sluice::cli {
 namespace {
@@ -85,7 +85,7 @@ double read_files(const std::vector<const MappedFile*>& files, std::size_t n_thr
 }  // namespace
 
 double LoadFigure::ratio() const {
-  return cpu::median(seconds) / cpu::median(read_seconds);
+  return median(seconds) / median(read_seconds);
 }
 
 LoadFigure measure_load(const std::vector<const MappedFile*>& files, std::size_t n_threads,

@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
+#include "base/median.h"
 #include "cli/memory.h"
 #include "cli/version.h"
 
@@ -36,7 +37,7 @@ struct Spread {
 
 Spread spread_of(const std::vector<double>& values) {
   const auto [least, most] = std::ranges::minmax_element(values);
-  return {.median = cpu::median(values), .least = *least, .most = *most};
+  return {.median = median(values), .least = *least, .most = *most};
 }
 
 void add_of_gpu(const BenchResult& result, Json& json) {
@@ -127,8 +128,8 @@ Json load_json(const LoadFigure& load) {
 
 std::string load_text(const LoadFigure& load) {
   return fmt::format("load     {:.3f} s{}, {:.2f} times reading {} into fresh memory ({:.3f} s)\n",
-                     cpu::median(load.seconds), load.from_cache ? " from the packed file" : "", load.ratio(),
-                     bytes_text(load.file_bytes), cpu::median(load.read_seconds));
+                     median(load.seconds), load.from_cache ? " from the packed file" : "", load.ratio(),
+                     bytes_text(load.file_bytes), median(load.read_seconds));
 }
 
 constexpr const char* kEmulated =

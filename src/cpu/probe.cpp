@@ -11,7 +11,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
-#include "base/error.h"
+#include "base/median.h"
 
 namespace sluice::cpu {
 namespace {
@@ -132,13 +132,6 @@ std::size_t memory_buffer_bytes(std::size_t limit) {
   constexpr std::size_t kLeast = std::size_t{256} << 20U;
   constexpr std::size_t kCaches = 8;
   return std::min(std::max(kLeast, kCaches * last_level_cache()), limit);
-}
-
-double median(std::vector<double> values) {
-  SLUICE_CHECK(!values.empty());
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
 ReadProbe::ReadProbe(Workers& workers, std::size_t bytes)

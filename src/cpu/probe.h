@@ -48,8 +48,6 @@ std::size_t last_level_cache();
 // A buffer that surely comes from memory: 8 × the last-level cache, at least 256 MB, at most `limit` (rounded).
 std::size_t memory_buffer_bytes(std::size_t limit);
 
-double median(std::vector<double> values);  // of at least one
-
 struct Bandwidth {
   double bytes_per_second = 0;  // the best variant's median
   const ReadLoop* loop = nullptr;

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/median.h"
 #include "cuda/probe_launch.h"
 
 namespace sluice::cuda {
@@ -25,14 +26,6 @@ constexpr std::size_t kEmulatedBlocks = 4;
 std::size_t blocks_of(const Kernel& kernel, const DeviceInfo& device) {
   const std::size_t resident = kernel.resident_blocks(kProbeThreads);
   return device.is_emulated() ? std::min(resident, kEmulatedBlocks) : resident;
-}
-
-double median(std::vector<double> values) {
-  SLUICE_CHECK(!values.empty());
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::ranges::nth_element(values, middle);
-  if (values.size() % 2 == 1) return *middle;
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
 }  // namespace

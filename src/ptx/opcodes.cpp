@@ -183,6 +183,16 @@ constexpr Since kSince[] = {
     {90, "*", "cluster"},
 };
 
+// Whether `word` is one of "a|b|c".
+bool lists(std::string_view list, std::string_view word) {
+  for (;;) {
+    const std::string_view next = list.substr(0, list.find('|'));
+    if (next == word) return true;
+    if (next.size() == list.size()) return false;
+    list.remove_prefix(next.size() + 1);
+  }
+}
+
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   while (!text.empty()) {
@@ -294,10 +304,9 @@ bool is_opcode(std::span<const std::string> words) {
 std::uint32_t first_target(std::span<const std::string> words) {
   std::uint32_t target = 0;
   for (const Since& since : kSince) {
-    const std::vector<std::string_view> names = split(since.names, '|');
-    const bool named = since.names == "*" || std::ranges::find(names, words[0]) != names.end();
-    if (named && std::ranges::find_first_of(words, split(since.words, '|')) != words.end())
-      target = std::max(target, since.target);
+    if (since.target <= target || !(since.names == "*" || lists(since.names, words[0]))) continue;
+    const auto is_new = [&](const std::string& word) { return lists(since.words, word); };
+    if (std::ranges::any_of(words, is_new)) target = since.target;
   }
   return target;
 }

@@ -9,9 +9,9 @@ import signal
 import time
 import unittest
 
-from harness import FAILED, INTERRUPTED, TIMEOUT, WRONG_USAGE, CliTest, environment, write_known_model
+from gpu_harness import MACHINE, GpuTest
+from harness import FAILED, INTERRUPTED, TIMEOUT, WRONG_USAGE, environment
 
-MACHINE = pathlib.Path(os.environ["SLUICE_BUILD"]) / "ptx"
 NVML = pathlib.Path(os.environ["FAKE_NVML_LIBRARY"]).parent
 FORMER = 300000  # the fake GPU's limit, milliwatts
 
@@ -20,15 +20,7 @@ def quick(prefill=9, decode=3, rows="1,2"):
     return ("-p", prefill, "-n", decode, "--rows", rows, "--reps", 1, "--seed", 1)
 
 
-class GpuBench(CliTest):
-    def setUp(self):
-        super().setUp()
-        built_in = re.search(r"(?m)^devices: (.+)$", self.good("--version").decode())[1]
-        if "emulated" not in built_in:
-            self.skipTest("the CUDA kernels are not built in")
-        self.model = write_known_model(self.folder / "model")
-        self.env = environment(SLUICE_PTX_GPU="tiny")
-
+class GpuBench(GpuTest):
     def as_gpu(self, **changes):
         """The PTX machine as the system's driver, with a management library beside it."""
         return environment(SLUICE_PTX_GPU="tiny", LD_LIBRARY_PATH=f"{MACHINE}:{NVML}", FAKE_NVML=self.folder, **changes)

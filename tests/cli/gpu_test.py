@@ -1,24 +1,15 @@
 """--device emulated and cuda: the GPU's code from the command line, on the PTX machine."""
 
-import os
-import pathlib
-import re
 import signal
 import unittest
 
-from harness import FAILED, INTERRUPTED, TIMEOUT, CliTest, environment, write_known_model
+from gpu_harness import MACHINE, GpuTest
+from harness import FAILED, INTERRUPTED, TIMEOUT, environment
 
-MACHINE = pathlib.Path(os.environ["SLUICE_BUILD"]) / "ptx"
 
-
-class Gpu(CliTest):
+class Gpu(GpuTest):
     def setUp(self):
         super().setUp()
-        built_in = re.search(r"(?m)^devices: (.+)$", self.good("--version").decode())[1]
-        if "emulated" not in built_in:
-            self.skipTest("the CUDA kernels are not built in")
-        self.model = write_known_model(self.folder / "model")
-        self.env = environment(SLUICE_PTX_GPU="tiny")
         self.as_driver = environment(SLUICE_PTX_GPU="tiny", LD_LIBRARY_PATH=MACHINE)
 
     def run_json(self, *args, **options):

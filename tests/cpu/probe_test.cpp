@@ -105,12 +105,6 @@ TEST(PeakProbe, TimeGrowsWithTheRounds) {
   }
 }
 
-TEST(Median, IsTheMiddleOrTheMeanOfTheTwoInTheMiddle) {
-  EXPECT_EQ(median({3}), 3);
-  EXPECT_EQ(median({9, 1, 5}), 5);
-  EXPECT_EQ(median({1, 2, 3, 100}), 2.5);
-}
-
 TEST(MemoryBuffer, IsBeyondTheCacheButWithinTheLimit) {
   constexpr std::size_t kMebibyte = std::size_t{1} << 20U;
   EXPECT_GE(memory_buffer_bytes(std::size_t{1} << 40U), 256 * kMebibyte);
