@@ -102,7 +102,7 @@ class Files(CliTest):
         for out in (self.out, link):
             self.fails(FAILED, "logits", model, "--tokens", "1", "-o", out,
                        says=f"can't write: Permission denied ({out}): write to a place", **options)
-        self.assertEqual((self.out.read_text(), self.out.stat()), ("old", before))
+        self.assertEqual((self.out.stat(), self.out.read_text()), (before, "old"))
         self.assertEqual(list(self.folder.glob("*.part")), [])
 
     def test_a_loop_of_links(self):
