@@ -45,9 +45,11 @@ class IntactBackend final : public program::Backend {
   }
 
   std::size_t run(const program::Continuation& continuation, const program::OnToken& on_token) override {
-    const std::size_t length = backend_->run(continuation, on_token);
-    model_.storage->check_intact();
-    return length;
+    const program::OnToken on_sound_token = [&](std::int32_t token) {
+      model_.storage->check_intact();
+      return on_token(token);
+    };
+    return backend_->run(continuation, on_sound_token);
   }
 
  private:
