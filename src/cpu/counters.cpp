@@ -5,6 +5,7 @@
 #include <thread>
 
 #include <linux/futex.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +29,13 @@ long futex(const std::atomic<std::uint32_t>& word, int operation, std::uint32_t 
   return ::syscall(SYS_futex, &word, operation | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);
 }
 
+// How often the calling thread had to leave its processor to another one, yields included.
+std::int64_t times_displaced() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
+}
+
 }  // namespace
 
 std::int64_t nanoseconds_now() {
@@ -42,9 +50,10 @@ Patience Patience::of(std::size_t n_workers, std::size_t n_processors) {
 }
 
 bool Backoff::pause() {
-  constexpr std::int64_t kLongYield = 20'000;  // ns; nobody else there: below 1 µs
-  constexpr std::int64_t kCrowded =
-      50'000'000;  // ns; a yield then costs a time slice of the other's, milliseconds
+  // ns. Nobody else there: below 1 µs. The kernel's own threads take some tens. A thread that computes keeps the processor for
+  // a time slice, milliseconds.
+  constexpr std::int64_t kLongYield = 500'000;
+  constexpr std::int64_t kCrowded = 50'000'000;  // ns; so seldom do yields find out anew
   if (n_spins_ < patience_.n_spins) {
     ++n_spins_;
     relax();
@@ -52,10 +61,14 @@ bool Backoff::pause() {
   }
   if (patience_.yield_nanoseconds == 0) return false;
   const std::int64_t before = nanoseconds_now();
-  if (first_yield_ == 0) first_yield_ = before;
+  if (first_yield_ == 0) {
+    first_yield_ = before;
+    displaced_ = times_displaced();
+  }
   std::this_thread::yield();
   const std::int64_t after = nanoseconds_now();
-  const bool is_crowded = after - before > kLongYield;
+  // A virtual machine's host takes processors away, too: that is over when it shows, and no reason to sleep from now on.
+  const bool is_crowded = after - before > kLongYield && times_displaced() != displaced_;
   if (is_crowded && patience_.crowded_until != nullptr)
     patience_.crowded_until->store(after + kCrowded, std::memory_order_relaxed);
   if (is_crowded || after - first_yield_ > patience_.yield_nanoseconds) patience_.yield_nanoseconds = 0;

@@ -50,14 +50,15 @@ class Backoff {
  public:
   explicit Backoff(Patience patience) : patience_(patience) {}
 
-  // Passes a little time; false once patience is exhausted. A yield that takes long shows that others want the core,
-  // and exhausts it.
+  // Passes a little time; false once patience is exhausted. A yield that takes long because another thread ran meanwhile
+  // shows that others want the core, and exhausts it.
   bool pause();
 
  private:
   Patience patience_;
   std::uint32_t n_spins_ = 0;
   std::int64_t first_yield_ = 0;  // ns
+  std::int64_t displaced_ = 0;    // before it, by other threads
 };
 
 // One word to sleep on: wakes when it no longer holds `seen` or when woken, and at times without reason.
