@@ -58,6 +58,17 @@ fs::path cache_folder() {
   return fs::path(environment("HOME")) / ".cache" / "huggingface" / "hub";
 }
 
+// Of what a snapshot in safetensors has. Its files are links to blobs; one is missing if the download was broken off.
+std::optional<fs::path> file_without_blob(const fs::path& snapshot) {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(snapshot, ignored)) {
+    const fs::path extension = entry.path().extension();
+    const bool is_read = extension == ".safetensors" || extension == ".json";
+    if (is_read && entry.is_symlink(ignored) && !can_be_found(entry.path())) return entry.path();
+  }
+  return std::nullopt;
+}
+
 bool is_id_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
          c == '-';
@@ -98,6 +109,10 @@ fs::path find_in_cache(const std::string& id, const std::string& needed) {
   if (!model)
     throw Error(fmt::format("{} is only partly in the Hugging Face cache: no {}", id, needed),
                 snapshot.string(), download);
+  const auto file = is_folder(*model) ? file_without_blob(snapshot) : std::nullopt;
+  if (file)
+    throw Error(fmt::format("{} is only partly in the Hugging Face cache: a link to nothing", id),
+                file->string(), download);
   return *model;
 }
 

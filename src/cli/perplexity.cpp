@@ -79,7 +79,9 @@ int run(const Options& options) {
                         .what_helps = "use -c {} or less",
                         .cpu = cpu_memory(options.common, config)});
 
-  const std::vector<std::int32_t> tokens = read_tokens(options, model::Tokenizer::from_path(path));
+  const auto tokenizer = model::Tokenizer::from_path(path);
+  tokenizer.check_ids_below(config.vocab_size);
+  const std::vector<std::int32_t> tokens = read_tokens(options, tokenizer);
   const engine::PerplexityOptions how = {.window = window,
                                          .max_windows = options.chunks.value_or(0),
                                          .rows_per_step = rows_per_step_of_logits(options.common, config)};

@@ -266,6 +266,7 @@ int run(const Options& options) {
                         .cpu = cpu_memory(options.common, config)});
 
   const auto tokenizer = model::Tokenizer::from_path(path);
+  tokenizer.check_ids_below(config.vocab_size);
   const model::Thinking thinking =
       choose_thinking(options.chat, conversation, tokenizer.chat_template(), config);
   const std::vector<std::int32_t> prompt = encode(options, tokenizer, conversation, thinking);

@@ -21,6 +21,24 @@ AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens) : tokens_(s
     SLUICE_CHECK(!token.content.empty());
     starts_[byte_at(token.content, 0)] = true;
   }
+  link_prefixes();
+}
+
+// Jump pointers as in Myers, "An applicative random-access stack" (1983): a token's jump goes as far as its parent's two jumps
+// together if these are equally long, else to its parent.
+void AddedTokenMatcher::link_prefixes() {
+  prefixes_.reserve(tokens_.size());
+  const auto depth_of = [this](std::size_t token) { return token == kNone ? 0 : prefixes_[token].depth + 1; };
+  const auto jump_of = [this](std::size_t token) { return token == kNone ? kNone : prefixes_[token].jump; };
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    // In sorted order prefixes come first, and between a token and its prefix stand only others with that prefix.
+    std::size_t parent = i == 0 ? kNone : i - 1;
+    while (!begins(tokens_[i].content, parent)) parent = prefixes_[parent].parent;
+    const std::size_t near = jump_of(parent);
+    const std::size_t far = jump_of(near);
+    const bool equally_long = depth_of(parent) - depth_of(near) == depth_of(near) - depth_of(far);
+    prefixes_.push_back({parent, equally_long ? far : parent, depth_of(parent)});
+  }
 }
 
 std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::find(std::string_view text,
@@ -33,22 +51,18 @@ std::optional<AddedTokenMatcher::Match> AddedTokenMatcher::find(std::string_view
   return std::nullopt;
 }
 
-// Narrows the sorted contents to those that share more and more of `text`'s bytes.
+// Of the tokens, the last one that sorts before `text` or is equal to it: what begins `text` is that token or a prefix of it.
 const AddedToken* AddedTokenMatcher::longest_at(std::string_view text) const {
-  const AddedToken* longest = nullptr;
-  auto begin = tokens_.begin();
-  auto end = tokens_.end();
-  for (std::size_t i = 0; begin != end && i < text.size(); ++i) {
-    const unsigned byte = byte_at(text, i);
-    // Contents that end here are prefixes of the others and so come first.
-    begin = std::partition_point(begin, end, [i, byte](const AddedToken& token) {
-      return token.content.size() <= i || byte_at(token.content, i) < byte;
-    });
-    end = std::partition_point(
-        begin, end, [i, byte](const AddedToken& token) { return byte_at(token.content, i) == byte; });
-    if (begin != end && begin->content.size() == i + 1) longest = &*begin;
+  const auto after = std::upper_bound(
+      tokens_.begin(), tokens_.end(), text,
+      [](std::string_view sought, const AddedToken& token) { return sought < token.content; });
+  if (after == tokens_.begin()) return nullptr;
+  auto token = static_cast<std::size_t>(after - tokens_.begin()) - 1;
+  while (!begins(text, token)) {
+    const Prefixes& prefixes = prefixes_[token];
+    token = begins(text, prefixes.jump) ? prefixes.parent : prefixes.jump;
   }
-  return longest;
+  return token == kNone ? nullptr : &tokens_[token];
 }
 
 }  // namespace sluice::model

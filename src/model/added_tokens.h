@@ -30,13 +30,27 @@ class AddedTokenMatcher {
     std::size_t end = 0;
     const AddedToken* token = nullptr;
   };
-  // The leftmost match that starts at or after `from`; of those that start there, the longest.
+  // The leftmost match that starts at or after `from`; of those that start there, the longest. Whatever the tokens have in
+  // common, a place in the text costs comparisons in the order of the logarithm of their number.
   std::optional<Match> find(std::string_view text, std::size_t from) const;
 
  private:
+  // A token among those that are prefixes of it, by index into tokens_; kNone where there is none.
+  struct Prefixes {
+    std::size_t parent;  // the longest of them
+    std::size_t jump;    // a shorter one, chosen so that any is reached in logarithmically many steps
+    std::size_t depth;   // how many there are
+  };
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  void link_prefixes();
   const AddedToken* longest_at(std::string_view text) const;
+  bool begins(std::string_view text, std::size_t token) const {
+    return token == kNone || text.starts_with(tokens_[token].content);
+  }
 
   std::vector<AddedToken> tokens_;  // sorted by content
+  std::vector<Prefixes> prefixes_;  // one for each token
   std::array<bool, 256> starts_{};  // bytes that some content begins with
 };
 

@@ -87,7 +87,7 @@ std::size_t checked_bytes(const GgufCursor& cursor, const GgufTensor& tensor) {
 std::string GgmlType::name() const {
   if (readable) return std::string(name_of(*readable));
   if (const Named* found = named(number)) return std::string(found->name);
-  return "type " + std::to_string(number);
+  return std::to_string(number);
 }
 
 GgmlType ggml_type(std::uint32_t number) {

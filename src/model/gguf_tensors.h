@@ -22,7 +22,7 @@ struct GgmlType {
   std::size_t block = 0;  // elements that are stored together; 0 if we don't know
   std::size_t bytes = 0;  // of a block
 
-  std::string name() const;  // "Q4_K"; "type 99" of one that we don't know
+  std::string name() const;  // "Q4_K"; "99" of one that we don't know
 };
 
 GgmlType ggml_type(std::uint32_t number);

@@ -361,6 +361,14 @@ std::size_t Tokenizer::size() const {
   return impl_->tokens.size();
 }
 
+void Tokenizer::check_ids_below(std::size_t vocab_size) const {
+  if (size() <= vocab_size) return;  // the last id has a token
+  const std::size_t last = size() - 1;
+  throw Error("the token \"" + printable(impl_->bytes_of(impl_->tokens[last]), 100) + "\" has the id " +
+                  std::to_string(last) + ", past the model's vocabulary",
+              impl_->definition.where, "ids go from 0 to " + std::to_string(vocab_size - 1));
+}
+
 const std::string& Tokenizer::chat_template() const {
   return impl_->definition.chat_template;
 }

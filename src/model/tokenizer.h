@@ -48,6 +48,8 @@ class Tokenizer {
 
   // Number of ids: every token is below it. The model's head may have more rows (padding): mask those.
   std::size_t size() const;
+  // Throws Error that names the file and the token unless all ids are below `vocab_size`: a model has no embedding for others.
+  void check_ids_below(std::size_t vocab_size) const;
 
   // From tokenizer_config.json (or chat_template.jinja), if given.
   const std::string& chat_template() const;

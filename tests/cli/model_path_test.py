@@ -90,6 +90,11 @@ class ModelPath(CliTest):
             shutil.rmtree(self.folder / "hub", ignore_errors=True)
             self.cache(self.folder / "hub", revision)
             self.fails(FAILED, "inspect", "Qwen/Qwen3.5-0.8B", env=env, says=str(self.folder / "hub"))
+        shutil.rmtree(self.folder / "hub")
+        snapshot = self.cache(self.folder / "hub")
+        (snapshot / "model-00002-of-00002.safetensors").symlink_to("../../blobs/0123")
+        said = self.fails(FAILED, "inspect", "Qwen/Qwen3.5-0.8B", env=env, says="model-00002-of-00002.safetensors")
+        self.assertIn("hf download Qwen/Qwen3.5-0.8B", said)
         for name in ("../absent", "Qwen/..absent", "./absent", "a/b/c", "Qwen/", "/absent/x"):
             self.fails(FAILED, "inspect", name, env=env, cwd=self.folder / "hub")
 

@@ -3,10 +3,10 @@
 import copy
 import unittest
 
-from formats import tiny_config
+from formats import safetensors_bytes, tiny_config, tiny_tensors
 from harness import byte_tokenizer
 from json_cases import broken_documents, cut_documents, doubled_keys, text, without_marks
-from judge import TOKENIZE, Case, MalformedTest
+from judge import RUN, TOKENIZE, Case, MalformedTest
 
 CONFIG = text(tiny_config())
 
@@ -112,6 +112,21 @@ def vocabularies(rng):
     yield case("50,000 merges of nothing", changed(("model", "merges"), ["x y"] * 50_000))
 
 
+def past_the_vocabulary():
+    """Sound tokenizers with more ids than the model has embeddings. Nobody need use such an id."""
+    weights = {"config.json": CONFIG, "model.safetensors": safetensors_bytes(tiny_tensors(tiny_config()))}
+    size = tiny_config()["vocab_size"]
+    perplexity = ("perplexity", "{model}", "-f", "{folder}/config.json")
+    for id in (size, size + 1, 1 << 19):
+        in_vocab = changed(("model", "vocab", "hell"), id)
+        added = changed(("added_tokens",), TOKENIZER["added_tokens"] + [TOKENIZER["added_tokens"][0] | {
+            "id": id, "content": "<new>"}])
+        for tokenizer, name in ((in_vocab, "hell"), (added, "<new>")):
+            for command in (RUN, perplexity):
+                yield Case(f"tokenizer: {name} has id {id}, {command[0]}", weights | {"tokenizer.json": text(tokenizer)},
+                           command, (f'the token "{name}" has the id {id}, past the model\'s vocabulary (',))
+
+
 MOST = 3 << 17  # tokens and merges, each
 MOST_ADDED = 1 << 15
 
@@ -168,6 +183,9 @@ class TokenizerJson(MalformedTest):
 
     def test_vocabularies(self):
         self.refuse(vocabularies(self.rng))
+
+    def test_past_the_vocabulary(self):
+        self.refuse(past_the_vocabulary())
 
     def test_documents(self):
         self.refuse(case(name, data) for documents in (
