@@ -3,12 +3,13 @@
 (docs/performance.md). Programs that aren't given are left out.
 
     bench/compare.py --llama-bench PROGRAM --ik-llama-bench PROGRAM --torch PYTHON --openvino PYTHON \\
-        --markdown docs/performance.md --chart docs/performance.svg [--cases decode,rows] [--json FILE]
+        --markdown docs/performance.md --chart docs/performance.svg [--cases decode,rows] [--results FILE.json]
 
 Random BF16 weights in the shape of Qwen3.5-0.8B, and of a 5 MB model, are made once in --models, in both formats. A round runs
 every program once; odd rounds in reverse order, so that drift meets all alike. Ratios are taken round by round. Loading is never
 timed, each run is warmed up, and all get as many tokens and threads. While a run goes on, other processes' share of the
-processors and what the host steals are measured; a run that they disturbed is discarded and made again.
+processors and what the host steals are measured; a run that they disturbed is discarded and made again. What was measured
+stays in --results: a later call measures the cases that aren't there yet.
 Exit code 1 if Sluice itself fails; a peer that fails is reported.
 """
 
@@ -35,6 +36,7 @@ from comparing.settings import settings_of, tune, write_settings  # noqa: E402
 ROOT = HERE.parent
 CASES = ("decode", "prefill", "long", "rows", "tiny", "demo")
 ROWS = [1, 2, 4, 8, 16]
+SCHEMA = 3  # of --results
 EAGER = ("eager fp32", "eager bf16")
 PRECISIONS = ("bf16", "f32")  # OpenVINO's
 
@@ -53,7 +55,29 @@ class Session:
         self.server_versions: dict[str, str] = {}  # version → settings
         self.servers: list[Server] = []  # that run now
         self.found: dict[str, Measured] = {}
+        self.earlier: dict = {}  # a report, of calls before this one
+        self.watch = Watch()
         self.can_screen = self.sluice.can_screen()
+
+    def resume(self, report: dict) -> None:
+        """Takes over what an earlier call measured, if it measured the same program on the same machine."""
+        ours = {"schema": SCHEMA, "sluice": self.sluice.version(), "threads": self.options.threads, "machine": machine()}
+        for key, value in ours.items():
+            theirs = {k: report.get(key, {}).get(k) for k in value} if isinstance(value, dict) else report.get(key)
+            if theirs != value:
+                sys.exit(f"compare: {self.options.results} has other results: {key} is {theirs}, here {value}")
+        self.earlier = report
+        self.server_versions = dict(report["servers"])
+        self.found = {case: Measured.from_json(measured) for case, measured in report["results"].items()}
+
+    def missing(self, names: list[str]) -> bool:
+        """Whether any of these cases isn't measured yet; whatever there is of them goes."""
+        done = self.earlier.get("done", [])
+        if all(name in done for name in names):
+            return False
+        for name in names:
+            self.found.pop(name, None)
+        return True
 
     def folder(self, shape: str) -> Path:
         """A checkpoint of that shape with random weights, in both formats."""
@@ -118,6 +142,8 @@ class Session:
                 rates = ", ".join(f"{case} {self.found[case].rates[name][number]:.1f}" for case in results)
                 if results:
                     say(f"  {number + 1}/{rounds} {name}: {rates} tok/s, {time.monotonic() - start:.1f} s in all")
+        self.earlier["done"] = [*self.earlier.get("done", []), *cases]
+        write(self.options, self)
 
     def run(self, case: str) -> None:
         say(case)
@@ -135,6 +161,8 @@ class Session:
     def decode(self) -> None:
         for shape in self.options.shapes:
             name, model, tokens = f"decode {shape}", self.model(shape), self.options.tokens
+            if not self.missing([name]):
+                continue
             turns = self.ours(name, model, tokens)
             turns |= {p.name: lambda p=p: {name: p.decode(model, tokens, "decode")} for p in self.peers}
             with Served(self, self.folder(shape), name) as served:
@@ -145,6 +173,8 @@ class Session:
         for shape in self.options.shapes:
             rows = self.options.prompt
             name, model = f"prefill {rows}, {shape}", self.model(shape)
+            if not self.missing([name]):
+                continue
             turns = {OURS: lambda: {name: self.sluice.prefill(model, rows)}}
             turns |= {p.name: lambda p=p: {name: p.prefill(model, rows)} for p in self.peers}
             with Served(self, self.folder(shape), name) as served:
@@ -155,15 +185,19 @@ class Session:
         """Sluice often, beside its own prefill of a short prompt; the peers once each, since a run takes half a minute."""
         rows, short = self.options.long_prompt, self.options.prompt
         name, beside = f"prefill {rows}", f"prefill {short} beside it"
+        if not self.missing([beside, name]):
+            return
         model = self.model(self.options.shapes[0])
         reps = max(1, self.options.pairs // 2)
         turns = {OURS: lambda: {beside: self.sluice.prefill(model, short, reps), name: self.sluice.prefill(model, rows, reps)}}
         turns |= {p.name: lambda p=p: {name: p.long_prefill(model, rows)} for p in self.peers}
-        self.alternate([name], turns, 1)
+        self.alternate([beside, name], turns, 1)
 
     def rows(self) -> None:
         model, tokens = self.model(self.options.shapes[0]), self.options.row_tokens
         names = {n: f"{n} row{'s' * (n > 1)}" for n in self.options.rows}
+        if not self.missing(list(names.values())):
+            return
 
         def peer_rows(peer: Llama) -> dict[str, float]:
             rates, problem = peer.decode_rows(model, self.options.rows, tokens)
@@ -181,12 +215,16 @@ class Session:
 
     def tiny(self) -> None:
         name, model, tokens = "5 MB model", self.model("tiny"), self.options.tiny_tokens
+        if not self.missing([name]):
+            return
         turns = {OURS: lambda: {name: self.sluice.decode(model, tokens, [1])[1]}}
         turns |= {p.name: lambda p=p: {name: p.decode(model, tokens, "tiny")} for p in self.peers}
         self.alternate([name], turns, self.options.pairs)
 
     def demo(self) -> None:
         name, model, tokens = "bundled model", self.options.demo, self.options.demo_tokens
+        if not self.missing([name]):
+            return
         # A run of Sluice is over in a twentieth of a second.
         turns = {OURS: lambda: {name: self.sluice.decode(model, tokens, [1], reps=11)[1]}}
         with Served(self, model, name, openvino=False) as served:
@@ -204,28 +242,38 @@ class Session:
         for peer in self.peers if case in measures else []:
             tune(peer, case, lambda p=peer: measures[case](p), max(1, self.options.pairs // 2))
 
-    def report(self, processors: Watch) -> dict:
-        reports = self.sluice.reports
+    def report(self) -> dict:
+        """Of this call and those before it."""
+        probes = [*self.earlier.get("probes", []), *(r["probe"] | {"isa": r["machine"]["isa"]} for r in self.sluice.reports)]
         probe = {}
-        if reports:
-            probes = [r["probe"] for r in reports]
+        if probes:
             probe = {"read_gb_s": [p["read_gb_s"] for p in probes], "variant": statistics.mode(p["variant"] for p in probes),
-                     "isa": reports[0]["machine"]["isa"],
+                     "isa": probes[0]["isa"],
                      "peaks": {unit: [p["matrix_tflops"][unit] for p in probes] for unit in probes[0]["matrix_tflops"]}}
         box = machine()
-        return {"schema": 2, "machine": box | processors.shares(), "threads": self.options.threads, "versions": self.described(),
-                "most_disturbed": self.options.disturbed, "probe": probe,
+        return {"schema": SCHEMA, "sluice": self.sluice.version(), "machine": box | self.watched(), "threads": self.options.threads,
+                "versions": self.described(), "servers": self.server_versions, "most_disturbed": self.options.disturbed,
+                "probe": probe, "probes": probes, "done": self.earlier.get("done", []),
                 "settings": {p.name: {case: str(s) for case, s in p.settings.items()} for p in self.peers},
                 "results": {case: vars(m) | {"ratios": {p: m.ratios(p) for p in m.rates if p != OURS}}
                             for case, m in self.found.items()},
                 "targets": [vars(t) for t in targets(self.found, "amx_bf16" in box["features"])]}
+
+    def watched(self) -> dict:
+        """How long it took, and the shares of that time that the host stole and that others used."""
+        parts = [self.watch.shares() | {"seconds": self.watch.seconds()}]
+        if "results" in self.earlier:
+            parts.append(self.earlier["machine"])
+        seconds = sum(part["seconds"] for part in parts)
+        return {"seconds": seconds} | {share: sum(part[share] * part["seconds"] for part in parts) / seconds
+                                       for share in ("stolen", "others")}
 
     def described(self) -> list[str]:
         """Versions with flags."""
         lines = [f"{self.sluice.version()}: `bench -t {self.options.threads}`"]
         for peer in self.peers:
             groups = {}
-            for case in self.options.cases:
+            for case in CASES:
                 if case in peer.settings:
                     groups.setdefault(str(peer.settings[case]), []).append(case)
             lines.append(f"{peer.version()}: " + "; ".join(f"`{flags}` ({', '.join(cases)})" for flags, cases in groups.items()))
@@ -280,8 +328,9 @@ class Served:
             server = self.start("transformers", self.options.torch, "serve_transformers.py", [self.folder], cache)
             if server:
                 best = self.best(server, EAGER, counts, decodes)
+                fastest = max(best, key=lambda variant: best[variant][0]) if best else ""
+                best = {fastest: best[fastest]} if best else {}
                 if self.options.compile and decodes and best:
-                    fastest = max(best, key=lambda variant: best[variant][0])
                     say(f"  compiling, with the type and the threads of {fastest}")
                     best |= self.best(server, (fastest.replace("eager", "compiled"),), [best[fastest][1]], decodes)
                 self.describe(server, best)
@@ -344,7 +393,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--no-compile", dest="compile", action="store_false", help="transformers eager only")
     add("--settings", type=Path, metavar="FILE", help="of llama.cpp and ik_llama.cpp, as --tune writes them")
     add("--tune", type=Path, metavar="FILE", help="look for their fastest settings, write them to FILE, measure nothing")
-    add("--json", type=Path, metavar="FILE")
+    add("--results", type=Path, metavar="FILE.json", help="everything measured; cases that it has already are kept")
     add("--markdown", type=Path, metavar="FILE", help="the tables; between the marks of a page that has them")
     add("--chart", type=Path, metavar="FILE.svg")
     options = parser.parse_args(argv)
@@ -354,7 +403,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     needed = [options.sluice, options.torch, options.openvino, options.settings, options.demo / "config.json"]
     for program in filter(None, (options.llama_bench, options.ik_llama_bench)):
         needed += [program, *([program.with_name("llama-batched-bench")] if "rows" in options.cases else [])]
-    needed += [file.absolute().parent for file in (options.json, options.markdown, options.chart, options.tune) if file]
+    needed += [file.absolute().parent for file in (options.results, options.markdown, options.chart, options.tune) if file]
     for path in filter(None, needed):
         if not path.exists():
             parser.error(f"there is no {path}")
@@ -364,9 +413,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def write(options: argparse.Namespace, session: Session, processors: Watch) -> str:
+def write(options: argparse.Namespace, session: Session) -> str:
     """What there is after a case survives what comes."""
-    report = session.report(processors)
+    report = session.report()
     date = datetime.date.today().isoformat()
     picture = None
     if options.chart:
@@ -376,8 +425,8 @@ def write(options: argparse.Namespace, session: Session, processors: Watch) -> s
         page = options.markdown.absolute().parent if options.markdown else Path.cwd()
         picture = os.path.relpath(options.chart.absolute(), page)
     text = markdown(report, session.found, date, picture)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.results:
+        options.results.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.markdown:
         put_into(options.markdown, text)
     return text
@@ -391,16 +440,16 @@ def main(argv: list[str] | None = None) -> int:
             session.tune(case)
         write_settings(options.tune, session.peers)
         return 0
-    processors, failed = Watch(), False
-    text = ""
+    if options.results and options.results.exists():
+        session.resume(json.loads(options.results.read_text(encoding="utf-8")))
+    failed = False
     for case in options.cases:
         try:
             session.run(case)
         except Broken as problem:
             say(f"  {problem}")
             failed = True
-        text = write(options, session, processors)
-    print(text)
+    print(write(options, session))
     return 1 if failed else 0
 
 

@@ -1,6 +1,7 @@
 """What else the machine did while a run went on: time that its host stole, and what others' processes used."""
 
 import os
+import time
 
 from comparing.programs import Server
 
@@ -16,7 +17,11 @@ class Watch:
 
     def __init__(self, servers: list[Server] = []):
         self.servers = list(servers)
+        self.start = time.monotonic()
         self.before, self.own_before = machine_ticks(), self.own()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
 
     def own(self) -> float:
         return sum(os.times()[:4]) + sum(server.cpu_seconds() for server in self.servers)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -37,7 +38,8 @@ def run(command: list, env: dict[str, str] | None = None) -> str:
         why = next((line for line in lines if "ASSERT" in line or "error" in line), lines[-1] if lines else "")
         code = done.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise Broken(f"{Path(words[0]).name}: {how}: {why[:200]}", said)
+        without_folders = re.sub(r"/\S*/", "", why)
+        raise Broken(f"{Path(words[0]).name}: {how}: {without_folders[:200]}", said)
     return said
 
 

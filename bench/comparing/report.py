@@ -24,6 +24,13 @@ class Measured:
     discarded: dict[str, int] = field(default_factory=dict)  # program → runs that others disturbed
     problems: dict[str, str] = field(default_factory=dict)  # program → why it has no more runs
 
+    @staticmethod
+    def from_json(fields: dict) -> "Measured":
+        """Its own fields, as JSON keeps them: rounds as strings."""
+        rounds = {name: {program: {int(n): value for n, value in runs.items()} for program, runs in fields[name].items()}
+                  for name in ("rates", "details")}
+        return Measured(**rounds, discarded=fields["discarded"], problems=fields["problems"])
+
     def add(self, program: str, number: int, rate: float) -> None:
         self.rates.setdefault(program, {})[number] = rate
 
