@@ -12,6 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TIME_LIMIT = 600  # s, of one run
+WEIGHT_OPS = ("mix_in", "mix_out", "mlp_in", "mlp_out")
 ROWS_PROMPT = 2  # tokens before the timed ones, as in `sluice bench`
 
 
@@ -72,7 +73,19 @@ class Sluice:
         return {result["rows"]: result for result in results}
 
     def prefill(self, model: Path, tokens: int, reps: int = 1) -> dict:
-        return self.bench(model, "-p", tokens, "-n", 0, "--rows", 1, "--reps", reps)[0]
+        result = self.bench(model, "-p", tokens, "-n", 0, "--rows", 1, "--reps", reps)[0]
+        if result["rows"] == tokens:  # one step
+            result["gemms_of_peak"] = self.gemms_of_peak(model, result)
+        return result
+
+    def gemms_of_peak(self, model: Path, result: dict) -> float:
+        """What the products with a layer's weights reach of the machine's peak while they run: worker 0's time stands for all."""
+        program = json.loads(run([self.program, "inspect", model, "--program", "--rows", 0, "--prompt", result["rows"], "--json"]))
+        flops = sum(op["flops"] for op in program["ops"] if op["op"] in WEIGHT_OPS)
+        seconds = result["ms_per_step"] / 1e3 * sum(result["op_share"][op] for op in WEIGHT_OPS)
+        report = self.reports[-1]
+        unit = "bf16" if "bf16" in report["machine"]["isa"] else "fp32"
+        return flops / seconds / (1e12 * report["probe"]["matrix_tflops"][unit])
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,9 @@ def decode_targets(case: str, measured: Measured) -> list[Target]:
 
 def prefill_targets(case: str, measured: Measured, has_amx: bool) -> list[Target]:
     result = [at_least(f"{case}: of the floor", measured.of_floor(), 0.80, "%")]
+    gemms = [d["gemms_of_peak"] for d in measured.details[OURS].values() if "gemms_of_peak" in d]
+    if gemms:
+        result.append(at_least(f"{case}, products with weights alone: of the peak", gemms, 0.50 if has_amx else 0.85, "%"))
     peers = [p for p in measured.rates if p != OURS and measured.ratios(p)]
     if peers:
         fastest = max(peers, key=lambda p: statistics.median(measured.values(p)))
