@@ -16,7 +16,7 @@ ReservedMemory::ReservedMemory(std::size_t n) : size_(n) {
       ::mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED)
     throw Error("can't reserve " + std::to_string(n) + " bytes: " + std::strerror(errno), "memory",
-                "use a smaller context (-c) or fewer sequences");
+                "raise the limit (ulimit -v), or use a smaller model or a smaller context (-c)");
   data_ = static_cast<std::byte*>(address);
 }
 

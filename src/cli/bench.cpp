@@ -74,10 +74,16 @@ void check_fit(const BenchSubject& subject, std::size_t n_slots, std::size_t con
   std::size_t needed = kProgram + probe_bytes + packed_bytes(subject.model(), is_screened);
   if (subject.random) needed += subject.random->bytes();
   needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
-  const auto available = free_memory().memory;
-  if (available && needed > *available)
-    throw Error(fmt::format("needs {}, {} free", bytes_text(needed), bytes_text(*available)), "memory",
-                "use a smaller model, or fewer rows (--rows)");
+  check_bytes(needed, "use a smaller model, or fewer rows (--rows)");
+}
+
+// A quarter of what this process may still take, whatever limits it, is more than enough for a probe.
+std::size_t probe_limit() {
+  constexpr std::size_t kShareOfFree = 4;
+  const FreeMemory free = free_memory();
+  std::size_t least = free.memory.value_or(std::size_t{4} << 30U);
+  for (const auto& limit : {free.data, free.address_space}) least = std::min(least, limit.value_or(least));
+  return least / kShareOfFree;
 }
 
 // A case while it is measured.
@@ -263,9 +269,7 @@ BenchReport bench_on_cpu(const BenchOptions& options, const BenchPlan& plan, Ben
                          StepTrace& trace) {
   const model::Model& model = subject.model();
   const std::size_t context = choose_bench_context(options.common, model.config, plan.cases);
-  constexpr std::size_t kShareOfFree = 4;
-  const std::size_t probe_bytes =
-      cpu::memory_buffer_bytes(free_memory().memory.value_or(std::size_t{4} << 30U) / kShareOfFree);
+  const std::size_t probe_bytes = cpu::memory_buffer_bytes(probe_limit());
   const cpu::CpuOptions how = cpu_options(options.common);
   check_fit(subject, plan.n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
 

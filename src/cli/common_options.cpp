@@ -38,7 +38,8 @@ void add_options_without_model(CLI::App& command, CommonOptions& options) {
       ->type_name(fmt::format("{}", fmt::join(built_in_devices(), "|")))
       ->group(group);
   add_whole(command, "-t,--threads", options.threads, 1, kMaxThreads,
-            "threads to compute with (default: all processors; the oracle uses one)")
+            "threads to compute with, at most one for each usable processor (default: that many; the oracle "
+            "uses one)")
       ->group(group);
   command.add_flag("--no-pin", options.no_pin, "let the system move the threads from core to core")
       ->group(group);

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "cli/exit.h"
+#include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/model_path.h"
 #include "cli/typed_options.h"
@@ -166,6 +167,7 @@ std::string program_report(const ProgramOptions& options, const CommonOptions& c
   const cpu::CpuOptions how = cpu_options(common);
   step.shape.is_screened = cpu::has_screened_head(model.config, how) &&
                            step.shape.output_rows.size() <= cpu::most_screened_outputs(how);
+  const EndOnInterrupt at_once;  // a proof may take seconds
   const program::Program program = program::build(model.config, step.shape, cpu::tiling_for(n_workers));
   if (options.dot) return program::dot_of(program);
   const program::Report report = program::report_of(program, model.weights, step.lengths);

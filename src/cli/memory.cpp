@@ -119,8 +119,10 @@ MemoryNeed cpu_need(const model::ModelConfig& config, const MemoryPlan& plan, co
       times(times(rows, config.hidden_size + projection + widest + config.intermediate_size), kFp32);
   constexpr std::size_t kRowsOfGroup = 128;
   const std::size_t worker = times(kRowsOfGroup, times(2 * widest, kFp32));
-  const std::size_t splits = plan.context / program::kKvSplit + 1;
-  const std::size_t partial = times(times(splits, config.query_dim()), 2 * kFp32);
+  // A Program has splits for the next power of two; a prompt's last piece may be a short span.
+  const std::size_t splits = 2 * (plan.context / program::kKvSplit + 1);
+  const std::size_t partial =
+      times(times(splits, program::kMaxShortSpan), times(config.n_heads, (config.head_dim + 2) * kFp32));
   const std::size_t logits = times(plan.rows + 2, times(config.vocab_size, kFp32));
   std::size_t need = times(sequence.kv_per_token, plan.context);
   for (const std::size_t part :

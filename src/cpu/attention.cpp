@@ -214,13 +214,10 @@ void Tasks::make_query(const Op& op, std::uint32_t row, std::size_t head, float*
 }
 
 float* Tasks::partial_of(std::uint32_t row, std::size_t split, std::size_t head) {
-  return a_.partial.data() + ((row * max_splits() + split) * config_.n_heads + head) * (config_.head_dim + 2);
-}
-
-std::size_t Tasks::max_splits() const {
-  std::size_t most = 1;
-  for (const auto& span : program_.shape.spans) most = std::max<std::size_t>(most, span.kv_splits);
-  return most;
+  const std::uint32_t span = program_.span_of_row(row);
+  const std::size_t n_splits = program_.shape.spans[span].kv_splits;
+  const std::size_t at = d_.partial_at[span] + (row - program_.first_row[span]) * n_splits + split;
+  return a_.partial.data() + (at * config_.n_heads + head) * (config_.head_dim + 2);
 }
 
 void Tasks::finish_head(std::uint32_t row, std::size_t head, float* out, float sum) {

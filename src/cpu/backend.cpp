@@ -98,9 +98,10 @@ class CpuBackend final : public Backend {
     if (step.spans.empty()) return result;
     const bool screens = may_screen(step) && head_policy_.screens();
     const program::Program& program = program_of(step, screens);
+    const std::size_t runs_before = workers_.n_runs();
     executor_.run(program, step, result);
     if (screens) learn_of_screening();
-    ++statistics_.dispatches;
+    statistics_.dispatches += workers_.n_runs() - runs_before;
     statistics_.tasks += program.tasks.size();
     for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
     return result;

@@ -104,14 +104,19 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
   Activations& activations = data_.activations;
   const std::size_t rows = step.tokens.size();
   const std::size_t outputs = step.outputs.size();
-  std::size_t splits = 1;
-  for (const auto& span : program.shape.spans) splits = std::max<std::size_t>(splits, span.kv_splits);
   at_least(activations.residual, rows * config.hidden_size);
   at_least(activations.projection, rows * activations.projection_width);
   at_least(activations.mixed, rows * activations.mixed_width);
   at_least(activations.gated, rows * config.intermediate_size);
   at_least(activations.rotary, rows * config.rotary_dim);
-  if (splits > 1) at_least(activations.partial, rows * splits * config.n_heads * (config.head_dim + 2));
+  // Only spans that are split have partial sums: a long prompt beside a row of a long context would come to gigabytes.
+  std::size_t n_partial = 0;
+  data_.partial_at.clear();
+  for (const auto& span : program.shape.spans) {
+    data_.partial_at.push_back(n_partial);
+    if (span.kv_splits > 1) n_partial += std::size_t{span.n_rows} * span.kv_splits;
+  }
+  at_least(activations.partial, n_partial * config.n_heads * (config.head_dim + 2));
   const bool chooses = std::any_of(step.outputs.begin(), step.outputs.end(),
                                    [](const program::Output& output) { return output.choice.has_value(); });
   if (chooses) at_least(activations.logits, outputs * config.vocab_size);

@@ -34,7 +34,7 @@ struct Activations {
   Floats projection;  // [rows, projection_width]
   Floats mixed;       // [rows, mixed_width]
   Floats gated;       // [rows, intermediate]
-  Floats partial;     // [rows, KV splits, n_heads, head_dim + 2]  weighted V, maximum, sum
+  Floats partial;     // [rows and KV splits of split spans, n_heads, head_dim + 2]  weighted V, maximum, sum
   Floats rotary;      // [rows, rotary_dim]  cosines, then sines
   Floats logits;      // [outputs, vocab]  edited
   Floats tile_best;   // [outputs, tiles of the head]
@@ -96,7 +96,8 @@ struct StepData {
   const program::Program* program = nullptr;
   const program::Step* step = nullptr;
   program::StepResult* result = nullptr;
-  std::vector<std::size_t> logits_at;              // [outputs]  where in result->logits, or kNowhere
+  std::vector<std::size_t> logits_at;   // [outputs]  where in result->logits, or kNowhere
+  std::vector<std::size_t> partial_at;  // [spans]  where in activations.partial, in [n_heads, head_dim + 2]
   std::vector<std::uint32_t> head_tile_ends;       // [tiles of the head]
   std::atomic<std::size_t> panels_recomputed = 0;  // of the head, by tasks so far
 };
@@ -186,7 +187,6 @@ class Tasks {
   void finish(const program::Task& task, std::uint32_t begin, const Queries& queries);
   void make_query(const program::Op& op, std::uint32_t row, std::size_t head, float* to);
   float* partial_of(std::uint32_t row, std::size_t split, std::size_t head);
-  std::size_t max_splits() const;
   void finish_head(std::uint32_t row, std::size_t head, float* out, float sum);
   void merge(const program::Task& task);
 

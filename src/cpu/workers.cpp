@@ -44,6 +44,7 @@ void Workers::stop() {
 }
 
 void Workers::run(const std::function<void(std::size_t)>& job) {
+  ++n_runs_;
   if (threads_.empty()) {
     job(0);
     return;

@@ -32,6 +32,7 @@ class Workers {
   std::size_t size() const { return threads_.size() + 1; }
   Patience patience();  // for waits inside a job
   bool are_too_many() const { return size() > placement_.n_processors; }
+  std::size_t n_runs() const { return n_runs_; }  // calls of `run` so far
 
   // Calls job(0) here and job(1), ... on the others; returns when all are done. What happened before the call is seen by
   // every job, what jobs did is seen after it. `job` must not throw. One call at a time, from any thread.
@@ -49,6 +50,7 @@ class Workers {
   Patience patience_;
   std::atomic<std::int64_t> crowded_until_ = 0;            // 0: not
   const std::function<void(std::size_t)>* job_ = nullptr;  // nothing: stop
+  std::size_t n_runs_ = 0;
   std::vector<std::thread> threads_;
   Placement placement_;
   Counter done_;  // workers that have finished the job

@@ -43,6 +43,7 @@ class Accesses {
       case OpKind::kEmbed:
         read(Buffer::kTokens, {0, 1});
         write(Buffer::kResidual, hidden);
+        write(Buffer::kRotary, rotary());
         return;
       case OpKind::kMixIn:
         read(Buffer::kResidual, hidden);
@@ -105,12 +106,14 @@ class Accesses {
   }
 
   ProjectionLayout layout() const { return projection_layout(config_, op_.layer_kind); }
+  Columns rotary() const { return {0, narrow(config_.rotary_dim)}; }
 
   void kv_append() {
     const ProjectionLayout layout = this->layout();
     const std::uint32_t head = task_.part;
     read(Buffer::kProjection, head_columns(layout.k, head, config_.head_dim));
     read(Buffer::kProjection, head_columns(layout.v, head, config_.head_dim));
+    read(Buffer::kRotary, rotary());
     write(Buffer::kKeyValue, {head, head + 1});
   }
 
@@ -157,6 +160,7 @@ class Accesses {
     const std::uint32_t span = program_.span_of_row(program_.rows[group().begin]);
     const std::uint32_t n_splits = program_.shape.spans[span].kv_splits;
     read(Buffer::kProjection, query_heads(layout.q));
+    read(Buffer::kRotary, rotary());
     const std::uint32_t last = program_.rows[group().end - 1];
     access_.reads.push_back(
         {Buffer::kKeyValue, op_.layer, program_.first_row[span], last + 1, task_.part, task_.part + 1});
@@ -209,6 +213,8 @@ std::string_view name_of(Buffer buffer) {
       return "tokens";
     case Buffer::kResidual:
       return "residual";
+    case Buffer::kRotary:
+      return "rotary";
     case Buffer::kProjection:
       return "projection";
     case Buffer::kMixed:

@@ -16,6 +16,7 @@ namespace sluice::program {
 enum class Buffer : std::uint8_t {
   kTokens,      // [rows, 1]
   kResidual,    // [rows, hidden]
+  kRotary,      // [rows, rotary_dim]  cosines and sines of the row's position
   kProjection,  // [rows, ProjectionLayout::width]
   kMixed,       // [rows, value_dim or query_dim]
   kGated,       // [rows, intermediate]  SiLU(gate)·up

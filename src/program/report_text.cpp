@@ -25,7 +25,7 @@ std::string_view name_of(LayerKind kind) {
 
 std::string row(std::string_view name, std::size_t tasks, std::size_t counters, std::size_t waits,
                 const OpCost& cost) {
-  return fmt::format("{:<14}{:>8}{:>10}{:>9}{:>13}{:>12}{:>12}{:>16}\n", name, tasks, counters, waits,
+  return fmt::format("{:<14} {:>7} {:>9} {:>8} {:>12} {:>11} {:>11} {:>15}\n", name, tasks, counters, waits,
                      cost.weight_bytes, cost.state_bytes, cost.kv_bytes, cost.flops);
 }
 

@@ -92,6 +92,7 @@ class Expected {
     switch (op.kind) {
       case OpKind::kEmbed:
         all_rows(Buffer::kResidual, {0, narrow(config.hidden_size)}, out);
+        all_rows(Buffer::kRotary, {0, narrow(config.rotary_dim)}, out);
         break;
       case OpKind::kMixIn:
         if (op.layer_kind == LayerKind::kAttention && is_last) {

@@ -57,6 +57,17 @@ class Interrupt(CliTest):
                 # All of it takes several seconds of computing.
                 self.assertLess(usage.ru_utime + usage.ru_stime - begun, 0.5)
 
+    def test_while_a_program_is_proven(self):
+        process = self.start("inspect", "--program", "--shape", "qwen3.5-0.8b", "--rows", 64, "--prompt", 4096, "--device", "cpu")
+        self.wait_until(process, lambda: cpu_seconds(process.pid) > 0.25)
+        begun = cpu_seconds(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, status, usage = os.wait4(process.pid, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), INTERRUPTED)
+        process.returncode = INTERRUPTED
+        self.assertEqual(process.communicate(), (b"", b""))
+        self.assertLess(usage.ru_utime + usage.ru_stime - begun, 0.5)  # all of it takes several seconds
+
     def test_while_nobody_reads(self):
         """Standard output and standard error, full, in either mode."""
         for blocking in (True, False):

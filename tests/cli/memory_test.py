@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import FAILED, SLUICE, CliTest, config_json, environment, status_of, tensor_shapes, write_known_model
+from harness import FAILED, GOLDEN, SLUICE, CliTest, config_json, environment, status_of, tensor_shapes, write_known_model
 
 MB = 1 << 20
 SANITIZED = re.search(rb"__[atm]san_init", pathlib.Path(SLUICE).read_bytes()) is not None
@@ -140,6 +140,13 @@ class Memory(CliTest):
             self.assertLess(needed, self.allowed(4096) + 32 * MB)
         self.assertLess(time.monotonic() - begun, 20)
         self.assertFalse((self.folder / "x.npy").exists())
+
+    def test_bench_keeps_to_the_limits_too(self):
+        def restrict():
+            resource.setrlimit(resource.RLIMIT_AS, (100 * MB, 100 * MB))
+
+        self.fails(FAILED, "bench", GOLDEN / "tiny", "-p", 4, "-n", 2, "--rows", 1, "--reps", 1, "--device", "cpu", "-t", 2,
+                   preexec_fn=restrict, says="limit on address space, ulimit -v")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,11 @@ TEST_F(CpuBackendBits, AreThoseOfTheTableThatWasAskedFor) {
     EXPECT_EQ(backend->isa(), kernels->name);
     TableDevice device(model_.model(), *kernels, 1, 3, kContext);
     for (const program::Step& step : steps) {
+      const std::size_t dispatches = backend->statistics().dispatches;
+      const std::size_t runs = backend->workers().n_runs();
       const program::StepResult got = backend->run(step);
+      EXPECT_EQ(backend->workers().n_runs() - runs, 1U) << "a step is one dispatch";
+      EXPECT_EQ(backend->statistics().dispatches - dispatches, 1U);
       const program::StepResult want = device.run(step);
       ASSERT_TRUE(got.logits == want.logits) << kernels->name;
       ASSERT_EQ(got.tokens, want.tokens);

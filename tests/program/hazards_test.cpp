@@ -32,10 +32,10 @@ constexpr std::uint32_t kSteps = 3;
 // Ops of layer 0, one task each, which wait for what they are told: `waits[i]` are tasks of this step, `across[i]` of the one
 // before.
 Program by_hand(const std::vector<OpKind>& kinds, const std::vector<std::vector<std::uint32_t>>& waits,
-                const std::vector<std::vector<std::uint32_t>>& across) {
+                const std::vector<std::vector<std::uint32_t>>& across, const std::string& layers = "DD") {
   Tiling tiling;
   tiling.bytes_per_tile = 1U << 20U;
-  const Program built = build(make_config("DD", 16, 1, 1, 16, 1, 1, 16), make_shape({{1, 1}}, {0}), tiling);
+  const Program built = build(make_config(layers, 16, 1, 1, 16, 1, 1, 16), make_shape({{1, 1}}, {0}), tiling);
   Program program = built;
   program.ops.clear();
   program.tasks.clear();
@@ -61,6 +61,7 @@ Program by_hand(const std::vector<OpKind>& kinds, const std::vector<std::vector<
 constexpr OpKind kEmbed = OpKind::kEmbed;
 constexpr OpKind kMixIn = OpKind::kMixIn;
 constexpr OpKind kMix = OpKind::kMix;
+constexpr OpKind kKvAppend = OpKind::kKvAppend;
 
 auto hazard(const std::string& first, const std::string& how, const std::string& second,
             const std::string& then) {
@@ -95,6 +96,15 @@ TEST(Hazards, OfEachKindAreNoticedFromStepToStep) {
               hazard("mix_in", "reads residual", "embed", "writes"));
   EXPECT_THAT(verify(by_hand(ops, waits, {{1}, {}, {}})),
               hazard("mix of", "reads projection", "mix_in", "writes"));
+}
+
+// The rotation that embed leaves for attention is overwritten a step later.
+TEST(Hazards, OfTheRotationAreNoticed) {
+  const std::vector<OpKind> ops = {kEmbed, kMixIn, kKvAppend};
+  const std::vector<std::vector<std::uint32_t>> waits = {{}, {0}, {1}};
+  EXPECT_EQ(verify(by_hand(ops, waits, {{2}, {}, {}}, "AD")), "");
+  EXPECT_THAT(verify(by_hand(ops, waits, {{1}, {2}, {}}, "AD")),
+              hazard("kv_append", "reads rotary", "embed", "writes"));
 }
 
 // Every element that a task touches, by brute force: one by one.
