@@ -421,7 +421,8 @@ def write(options: argparse.Namespace, session: Session) -> str:
     if options.chart:
         box = report["machine"]
         options.chart.write_text(chart(session.found, "Decoding and reading prompts, as shares of what the machine allows",
-                                       f"{box['cpu']}, {report['threads']} threads, {date}; medians and ranges"), encoding="utf-8")
+                                       f"{box['cpu']}, {report['threads']} threads, {date}; medians and ranges",
+                                       [version.replace("`", "") for version in report["versions"]]), encoding="utf-8")
         page = options.markdown.absolute().parent if options.markdown else Path.cwd()
         picture = os.path.relpath(options.chart.absolute(), page)
     text = markdown(report, session.found, date, picture)

@@ -1,11 +1,14 @@
-"""The comparison as a picture: of each case, every program's share of what the machine allows (the floor), median and range."""
+"""The comparison as a picture: of each case, every program's share of what the machine allows (the floor), median and range, and
+the bandwidth meanwhile; below it the programs' versions and flags."""
 
 import statistics
+import textwrap
 from xml.sax.saxutils import escape
 
-from comparing.report import FULL_HEAD, OURS, Measured, number
+from comparing.report import FULL_HEAD, OURS, Measured, number, spread
 
 WIDTH, LEFT, RIGHT, ROW = 960, 250, 190, 20
+LINE = 130  # characters of a note
 COLOURS = ("#3b7dc4", "#7fb0e6", "#e09a1f", "#6b9e3f", "#8a6fc0", "#c774b1", "#2aa198", "#8c6d46", "#7d8794")
 STYLE = ("text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fill:#1b1f24}.big{font-size:17px;font-weight:600}"
          ".bold{font-weight:600}.dim{fill:#59636e}.end{text-anchor:end}.mid{text-anchor:middle}.page{fill:#fff}"
@@ -14,7 +17,7 @@ STYLE = ("text{font-family:system-ui,'DejaVu Sans',sans-serif;font-size:12px;fil
          ".range{stroke:#e6edf3}}")
 
 
-def chart(found: dict[str, Measured], title: str, subtitle: str) -> str:
+def chart(found: dict[str, Measured], title: str, subtitle: str, notes: list[str]) -> str:
     found = {case: m for case, m in found.items() if m.details.get(OURS)}
     programs = list(dict.fromkeys([OURS, FULL_HEAD, *(p for m in found.values() for p in m.rates)]))
     colours = dict(zip(programs, COLOURS * 3))
@@ -30,6 +33,7 @@ def chart(found: dict[str, Measured], title: str, subtitle: str) -> str:
     top = y - 10
     for case, m in found.items():
         text(24, y + 14, "bold", case)
+        text(LEFT, y + 14, "dim", f"memory meanwhile: {spread(m.bandwidth())} GB/s")
         y += 22
         for program in (p for p in programs if m.of_floor(p)):
             shares = m.of_floor(program)
@@ -47,6 +51,9 @@ def chart(found: dict[str, Measured], title: str, subtitle: str) -> str:
         x = LEFT + percent / 100 * scale
         grid.append(f'<path class="line" d="M{x:.1f} {top}V{y}" stroke-width="{2 if percent == 100 else 1}"/>')
         text(x, top - 4, "mid dim", f"{percent} %" if percent != 100 else "floor: 100 %")
+    for line in (part for note in notes for part in textwrap.wrap(note, LINE, subsequent_indent="    ")):
+        y += 16
+        text(24, y + 8, "dim", line)
     return (f'<?xml version="1.0" encoding="UTF-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 12}" '
             f'viewBox="0 0 {WIDTH} {y + 12}" role="img">\n<title>{escape(title)}</title>\n<style>{STYLE}</style>\n'
             f'<rect class="page" width="100%" height="100%"/>\n' + "\n".join([*grid, *body]) + "\n</svg>\n")

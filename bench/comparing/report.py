@@ -15,6 +15,13 @@ FULL_HEAD = "Sluice, full head"  # where the screened one is the default
 IK = "ik_llama.cpp"
 
 
+def floor_of_all_weights(result: dict) -> float:
+    """Tokens per second, of one of `sluice bench`'s results: what reading all weights allows, whatever its head read of them; of the
+    cache's floor where they fit into it."""
+    cache = "cache_" if "cache_floor_tok_s" in result else ""
+    return result.get(f"{cache}full_head_floor_tok_s", result[f"{cache}floor_tok_s"])
+
+
 @dataclass
 class Measured:
     """A case's runs that nobody disturbed, in tokens per second."""
@@ -42,15 +49,11 @@ class Measured:
         first, second = self.rates.get(ours, {}), self.rates.get(program, {})
         return [rate / second[number] for number, rate in first.items() if number in second]
 
-    def floors(self) -> dict[int, float]:
-        """Tokens per second that the machine allowed, by round; of the cache's floor where the weights fit into it."""
-        return {number: d.get("cache_floor_tok_s", d["floor_tok_s"]) for number, d in self.details.get(OURS, {}).items()}
-
     def of_floor(self, program: str = OURS) -> list[float]:
         """Of the floor of all weights as they are stored; of ours, of what it really has to read."""
         if program in self.details:
             return [d.get("cache_floor_fraction", d["floor_fraction"]) for d in self.details[program].values()]
-        floors = {number: d.get("cache_floor_tok_s", d["floor_tok_s"])
+        floors = {number: floor_of_all_weights(d)
                   for number, d in (self.details.get(FULL_HEAD) or self.details.get(OURS, {})).items()}
         return [rate / floors[number] for number, rate in self.rates.get(program, {}).items() if number in floors]
 

@@ -56,8 +56,6 @@ void check(const BenchOptions& options) {
                 "use --device cpu");
   if (on_gpu && options.trace.any())
     throw UsageError("steps of a GPU can't be traced", "--trace, --timeline", "use --device cpu");
-  if (on_gpu && options.common.head == "screened")
-    throw UsageError("a GPU computes all logits", "--head", "use --head full, or --device cpu");
   if (options.power_limits && !(on_gpu && options.common.device != "emulated"))
     throw UsageError("only a GPU's power can be limited", "--power-limits", "use --device cuda");
   if (options.shape && options.common.model)
@@ -90,8 +88,7 @@ std::size_t probe_limit() {
 struct Measured {
   BenchSteps steps;
   BenchResult result;
-  cpu::Trace* trace = nullptr;  // of the first repetition, if wished for
-  StepCost full_cost;
+  cpu::Trace* trace = nullptr;            // of the first repetition, if wished for
   std::optional<StepCost> screened_cost;  // without what is recomputed; nothing: its steps are never screened
   std::size_t dispatches = 0;
   std::size_t tasks = 0;
@@ -123,10 +120,11 @@ class Bench {
       measured.steps = make_steps(what, model_.config, seed);
       measured.result.what = what;
       const std::vector<const program::Step*> to_cost = steps_to_cost(measured.steps, what);
-      measured.full_cost = mean_cost(model_, to_cost, false);
-      for (const program::Step& step : measured.steps.timed)
-        measured.screenable_steps += backend_.may_screen(step) ? 1 : 0;
-      if (measured.screenable_steps > 0) measured.screened_cost = mean_cost(model_, to_cost, true);
+      measured.result.full_cost = mean_cost(model_, to_cost);
+      const auto may_screen = [this](const program::Step& step) { return backend_.may_screen(step); };
+      measured.screenable_steps =
+          static_cast<std::size_t>(std::ranges::count_if(measured.steps.timed, may_screen));
+      if (measured.screenable_steps > 0) measured.screened_cost = mean_cost(model_, to_cost, may_screen);
       // Not counted: the first one makes Programs and buffers, so it may as well be the one whose ops are timed.
       measured.result.op_share = time_ops(measured);
       measured.trace =
@@ -242,11 +240,11 @@ class Bench {
     const auto steps = static_cast<double>(reps * result.what.steps);
     result.dispatches_per_step = static_cast<double>(measured.dispatches) / steps;
     result.tasks_per_step = static_cast<double>(measured.tasks) / steps;
-    result.cost = measured.full_cost;
+    result.cost = result.full_cost;
     if (measured.screened_cost) {
       const auto could_be = static_cast<double>(reps * measured.screenable_steps);
       result.screened_share = static_cast<double>(measured.screened_steps) / could_be;
-      result.cost = between(measured.full_cost, *measured.screened_cost, *result.screened_share);
+      result.cost = between(result.full_cost, *measured.screened_cost, *result.screened_share);
       result.head_rows_recomputed = static_cast<double>(measured.rows_recomputed) / steps;
       result.cost.bytes += static_cast<double>(measured.bytes_recomputed) / steps;
     }

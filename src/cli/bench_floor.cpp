@@ -12,7 +12,7 @@ namespace {
 
 program::StepShape shape_of(const program::Step& step, bool screened) {
   program::StepShape shape;
-  shape.is_screened = screened && !step.outputs.empty();
+  shape.is_screened = screened;
   for (const program::Span& span : step.spans) {
     const auto rows = static_cast<std::uint32_t>(span.n_rows);
     shape.spans.push_back({rows, program::kv_splits_of(rows, span.position + span.n_rows)});
@@ -49,13 +49,14 @@ StepCost between(const StepCost& from, const StepCost& to, double share) {
   return cost;
 }
 
-StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps, bool screened) {
+StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps,
+                   const std::function<bool(const program::Step&)>& is_screened) {
   SLUICE_CHECK(!steps.empty());
   StepCost mean;
   const auto n = static_cast<double>(steps.size());
   for (const program::Step* step : steps) {
     const program::Program program =
-        program::build(model.config, shape_of(*step, screened), program::Tiling());
+        program::build(model.config, shape_of(*step, is_screened && is_screened(*step)), program::Tiling());
     std::vector<std::size_t> lengths;
     for (const program::Span& span : step->spans) lengths.push_back(span.position + span.n_rows);
     for (const program::Op& op : program.ops) {

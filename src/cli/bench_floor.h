@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -30,9 +31,10 @@ struct StepCost {
 // `share` of the way from one to the other.
 StepCost between(const StepCost& from, const StepCost& to, double share);
 
-// The mean over `steps`, with or without a screened head. Bytes and FLOPs of steps that differ only in their positions grow in equal parts, so for a run of
-// decode steps the first and the last do.
-StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps, bool screened);
+// The mean over `steps`. Those of which `is_screened` is true have a screened head; without it none. Bytes and FLOPs of steps that differ only
+// in their positions grow in equal parts, so for a run of decode steps the first and the last do.
+StepCost mean_cost(const model::Model& model, const std::vector<const program::Step*>& steps,
+                   const std::function<bool(const program::Step&)>& is_screened = {});
 
 struct MachinePeaks {
   double bytes_per_second = 0;

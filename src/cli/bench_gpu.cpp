@@ -30,7 +30,7 @@ StepCost cost_on_gpu(const model::Model& model, const std::vector<program::Step>
   std::vector<const program::Step*> all;
   for (const program::Step& step : steps) all.push_back(&step);
   if (kind == BenchKind::kDecode) all = {&steps.front(), &steps.back()};
-  StepCost cost = mean_cost(model, all, false);
+  StepCost cost = mean_cost(model, all);
   const double flops = cost.all_flops();
   cost.flops = {};
   cost.flops[kBf16] = flops;

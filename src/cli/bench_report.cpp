@@ -24,11 +24,16 @@ double tokens_per_step(const BenchCase& what) {
   return static_cast<double>(what.tokens()) / static_cast<double>(what.steps);
 }
 
-double floor_tok_s(const BenchReport& report, const ReadFigure& reading, const BenchResult& result) {
-  if (result.peaks) return tokens_per_step(result.what) / floor_seconds(result.cost, *result.peaks);
+double floor_tok_s(const BenchReport& report, const ReadFigure& reading, const BenchResult& result,
+                   const StepCost& cost) {
+  if (result.peaks) return tokens_per_step(result.what) / floor_seconds(cost, *result.peaks);
   const MachinePeaks peaks{.bytes_per_second = reading.bytes_per_second,
                            .flops_per_second = report.flops_per_second};
-  return tokens_per_step(result.what) / floor_seconds(result.cost, peaks);
+  return tokens_per_step(result.what) / floor_seconds(cost, peaks);
+}
+
+double floor_tok_s(const BenchReport& report, const ReadFigure& reading, const BenchResult& result) {
+  return floor_tok_s(report, reading, result, result.cost);
 }
 
 struct Spread {
@@ -68,7 +73,12 @@ Json result_json(const BenchReport& report, const BenchResult& result) {
                {"tasks_per_step", result.tasks_per_step},
                {"head_rows_recomputed", result.head_rows_recomputed},
                {"op_share", shares}};
-  if (result.screened_share) json["screened_share"] = *result.screened_share;
+  if (result.screened_share) {
+    json["screened_share"] = *result.screened_share;
+    json["full_head_floor_tok_s"] = floor_tok_s(report, report.memory, result, result.full_cost);
+    if (report.cache)
+      json["cache_full_head_floor_tok_s"] = floor_tok_s(report, *report.cache, result, result.full_cost);
+  }
   if (report.cache) {
     const double cache_floor = floor_tok_s(report, *report.cache, result);
     json["cache_floor_tok_s"] = cache_floor;

@@ -19,6 +19,7 @@ struct BenchResult {
   BenchCase what;
   std::vector<double> tok_s;  // of each repetition
   StepCost cost;
+  StepCost full_cost;  // with a full head in all steps: the same, if none was screened
   double dispatches_per_step = 0;
   double tasks_per_step = 0;
   std::optional<double> screened_share;  // of steps whose head was screened; nothing: none could be

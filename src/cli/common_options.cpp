@@ -75,6 +75,9 @@ void check_device(const CommonOptions& options) {
   if (options.head && *options.head != "full" && *options.head != "screened")
     throw UsageError(fmt::format("\"{}\" is not a way to compute the head", *options.head), "--head",
                      "use full or screened");
+  if (options.head && *options.head == "screened" && options.device != "cpu")
+    throw UsageError(fmt::format("device {} computes all logits", options.device), "--head",
+                     "use --head full, or --device cpu");
 }
 
 std::uint64_t choose_seed(const CommonOptions& options) {

@@ -201,13 +201,18 @@ std::string report_text(const Report& report) {
   line("  KV", fmt::format("{} B a token (bf16; the oracle keeps fp32)", report.sequence.kv_per_token));
   text += fmt::format("\na decode step at context {}\n", report.context);
   line("  weights", fmt::format("{} B read", report.cost.weight_bytes));
-  if (report.screened_bytes)
-    line("  screened head",
-         fmt::format("{} B read and some rows recomputed instead of {} B of these (--head full)",
-                     *report.screened_bytes, report.model->weights.head.data.size()));
   line("  state", fmt::format("{} B read and written", report.cost.state_bytes));
   line("  KV", fmt::format("{} B read", report.cost.kv_bytes));
   line("  together", fmt::format("{} B ({})", report.cost.bytes(), bytes_text(report.cost.bytes())));
+  if (report.screened_bytes) {
+    const std::size_t head = report.model->weights.head.data.size();
+    const std::size_t bytes = report.cost.bytes() - head + *report.screened_bytes;
+    line(
+        "  screened head",
+        fmt::format("{} B ({}): {} B in the place of {} B of weights, and the rows that it recomputes (bench "
+                    "counts them)",
+                    bytes, bytes_text(bytes), *report.screened_bytes, head));
+  }
   line("  FLOPs", fmt::format("{} ({})", report.cost.flops, count_text(report.cost.flops, "FLOP")));
   return text;
 }

@@ -10,7 +10,6 @@
 #include <fmt/format.h>
 
 #include "cpu/statistics.h"
-#include "program/task_bytes.h"
 
 namespace sluice::cli {
 namespace {
@@ -42,7 +41,7 @@ constexpr std::array kColours = {
     "#6b9e3f",  // mlp_in
     "#8a6fc0",  // mlp_out
     "#7d8794",  // head
-    "#a3adb8",  // screen
+    "#7d8794",  // screen: in the place of head
     "#5b8a8a",  // select
     "#b06a5c",  // recompute
     "#4c5560",  // sample
@@ -158,7 +157,7 @@ class Picture {
       shares.waiting += it.begin - it.waited_from;
       shares.rest -= it.end - it.waited_from;
     }
-    const std::vector<std::size_t> bytes = program::bytes_of_tasks(program_, weights, step_.lengths);
+    const std::vector<std::size_t> bytes = cpu::bytes_moved(step_, weights);
     for (std::uint32_t task = 0; task < bytes.size(); ++task) shares.bytes[kind_of(task)] += bytes[task];
     return shares;
   }

@@ -10,7 +10,6 @@
 #include <fmt/ranges.h>
 
 #include "base/json.h"
-#include "program/task_bytes.h"
 
 namespace sluice::cli {
 namespace {
@@ -46,9 +45,8 @@ std::size_t worker_thread(std::size_t process, std::size_t worker) {
 }
 
 std::string name_of_op(const Op& op) {
-  const bool has_layer = op.kind != OpKind::kEmbed && op.kind != OpKind::kHead && op.kind != OpKind::kSample;
-  return has_layer ? fmt::format("{} {}", program::name_of(op.kind), op.layer)
-                   : std::string(program::name_of(op.kind));
+  return program::is_of_layer(op.kind) ? fmt::format("{} {}", program::name_of(op.kind), op.layer)
+                                       : std::string(program::name_of(op.kind));
 }
 
 std::span<const program::Wait> waits_of(const Program& program, const Task& task) {
@@ -64,7 +62,7 @@ class StepWriter {
         number_(number),
         step_(step),
         program_(*step.program),
-        bytes_(program::bytes_of_tasks(program_, weights, step.lengths)),
+        bytes_(cpu::bytes_moved(step, weights)),
         producers_(program_.counters.size()) {
     for (const Task& task : program_.tasks) {
       std::vector<std::uint32_t>& ops = producers_[task.signal];
@@ -102,9 +100,10 @@ class StepWriter {
     const Op& op = program_.ops[task.op];
     std::string arguments =
         fmt::format(R"("task":{},"op":"{}","bytes":{})", it.task, name_of_op(op), bytes_[it.task]);
-    if (name_of_op(op) != program::name_of(op.kind))
+    if (program::is_of_layer(op.kind))
       arguments += fmt::format(R"(,"layer":{},"layer_kind":"{}")", op.layer,
                                op.layer_kind == model::LayerKind::kDeltaNet ? "DeltaNet" : "attention");
+    if (op.kind == OpKind::kRecompute) arguments += fmt::format(R"(,"panels":{})", it.panels);
     std::vector<std::uint32_t> counters;
     for (const program::Wait& wait : waits_of(program_, task))
       if (!wait.previous_step) counters.push_back(wait.counter);

@@ -2,7 +2,8 @@
 //
 //   a process  a series of steps (a case of `bench`), whose clock starts with its first step
 //   a thread   a worker; one more, "steps", has a slice for each step
-//   a slice    a task: its op's name; layer, bytes, the counters that it waits for and the one that it bumps in its arguments
+//   a slice    a task: its op's name; layer, bytes, the counters that it waits for and the one that it bumps in its arguments,
+//              of `recompute` the panels of 16 rows of the head, too
 //              "wait": the worker had its task, and the task's inputs were not there yet; what it waited for
 #pragma once
 

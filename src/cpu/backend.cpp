@@ -100,7 +100,7 @@ class CpuBackend final : public Backend {
     const program::Program& program = program_of(step, screens);
     const std::size_t runs_before = workers_.n_runs();
     executor_.run(program, step, result);
-    if (screens) learn_of_screening();
+    if (screens) learn_of_screening(step.outputs.size());
     statistics_.dispatches += workers_.n_runs() - runs_before;
     statistics_.tasks += program.tasks.size();
     for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
@@ -108,13 +108,13 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  void learn_of_screening() {
+  void learn_of_screening(std::size_t n_rows) {
     const std::size_t panels = executor_.panels_recomputed();
     const std::size_t bytes = panels * head_bytes() / program::screen_panels(model_.config.vocab_size);
     ++statistics_.screened_steps;
     statistics_.rows_recomputed += std::min(panels * kLanes, model_.config.vocab_size);
     statistics_.bytes_recomputed += bytes;
-    head_policy_.learn(bytes_of(OpKind::kScreen), bytes, head_bytes());
+    head_policy_.learn(bytes_of(OpKind::kScreen), bytes, head_bytes(), n_rows);
   }
 
   std::size_t head_bytes() const { return bytes_of(OpKind::kHead); }

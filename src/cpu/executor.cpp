@@ -125,7 +125,7 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
     at_least(activations.floors, panels);
     at_least(activations.ceilings, panels);
     at_least(activations.selected, panels);
-    data_.panels_recomputed.store(0, std::memory_order_relaxed);
+    for (Scratch& scratch : scratch_) scratch.panels_recomputed = 0;
   }
   at_least(activations.tile_best, outputs * data_.weights->of(OpKind::kHead, 0).tiles.size());
   reserve_scratch(program);
@@ -139,6 +139,12 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
   std::size_t n_returned = 0;
   for (std::size_t i = 0; i < outputs; ++i)
     if (step.outputs[i].return_logits) data_.logits_at[i] = n_returned++ * config.vocab_size;
+}
+
+std::size_t Executor::panels_recomputed() const {
+  std::size_t panels = 0;
+  for (const Scratch& scratch : scratch_) panels += scratch.panels_recomputed;
+  return panels;
 }
 
 void Executor::run(const Program& program, const program::Step& step, program::StepResult& result) {
@@ -168,6 +174,7 @@ void Executor::work(std::size_t worker) {
   Tasks tasks(data_, scratch_[worker]);
   const Program& program = *data_.program;
   const bool looks_ahead = !workers_.are_too_many();
+  const Scratch& scratch = scratch_[worker];
   WorkerTrace* const trace = is_traced_ ? &trace_->of(worker) : nullptr;
   auto take = [this, is_shared_out = is_shared_out(program), stride = narrow(workers_.size()),
                next = narrow(worker)]() mutable {
@@ -182,6 +189,7 @@ void Executor::work(std::size_t worker) {
       if (index < program.tasks.size()) fetch_start(tasks.fetchable(program.tasks[index]));
     }
     wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
+    const std::size_t panels_before = scratch.panels_recomputed;
     if (trace != nullptr) trace->begins(static_cast<std::size_t>(&task - program.tasks.data()));
     if (worker != 0 || times_ == nullptr) {
       run_task(tasks, task);
@@ -190,7 +198,7 @@ void Executor::work(std::size_t worker) {
       run_task(tasks, task);
       times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
     }
-    if (trace != nullptr) trace->ends();
+    if (trace != nullptr) trace->ends(scratch.panels_recomputed - panels_before);
     ++done;
     if (!looks_ahead) index = take();
     // The counter can't be full before the next task, either, if that signals it, too: one word for both.

@@ -36,7 +36,7 @@ class Executor {
                     std::span<const std::uint32_t> order, program::StepResult& result);
 
   // In the last step, whose head was screened: panels that it recomputed.
-  std::size_t panels_recomputed() const { return data_.panels_recomputed.load(std::memory_order_relaxed); }
+  std::size_t panels_recomputed() const;
 
   // From now on `run` adds the times of worker 0 to `times`; nothing: it takes none.
   void time_ops(Statistics* times) { times_ = times; }

@@ -90,7 +90,10 @@ void ScreenOperand::set(std::span<const float> x) {
     most = std::max(most, magnitude);
     norm += magnitude * magnitude;
   }
-  if (!is_finite) {  // nothing is known
+  constexpr double kUnit = 0x1p-24;
+  const auto n = static_cast<double>(x.size());
+  const double roundings = (n + 12) * kUnit;
+  if (!is_finite || roundings >= 1) {  // nothing is known
     row_.reach = std::numeric_limits<float>::quiet_NaN();
     return;
   }
@@ -118,11 +121,8 @@ void ScreenOperand::set(std::span<const float> x) {
   }
   row_.offset = static_cast<std::uint32_t>(128 * sum);
 
-  constexpr double kUnit = 0x1p-24;
   constexpr double kSlack = 1 + 0x1p-16;
-  const auto n = static_cast<double>(x.size());
   const double reach = std::sqrt(norm) + std::sqrt(error);
-  const double roundings = (n + 12) * kUnit;
   const double gamma = roundings / (1 - roundings);
   row_.reach = up_to_float(kSlack * reach);
   row_.blur = up_to_float(kSlack * (std::sqrt(error) + gamma * reach + 0x1p-126 * std::sqrt(n)));

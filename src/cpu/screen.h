@@ -28,8 +28,8 @@
 // X, Y and τ are computed in fp64, ρ and ω rounded up to bf16; the bound's own fp32 arithmetic (at most 6 roundings) is covered by
 // 1 + 2^-16 in X, Y and τ.
 //
-// Overflow: partial sums of the full head and t s are below (1 + γ) ω X. Where that isn't below 2^126, or is NaN, the bounds are
-// -infinity and +infinity. In all other cases the logit is finite.
+// Overflow: partial sums of the full head and t s are below (1 + γ) ω X. Where that isn't below 2^126, or is NaN, or
+// (K + 12) u isn't below 1, the bounds are -infinity and +infinity. In all other cases the logit is finite.
 //
 // Layout. Sixteen rows are a panel: t [16] fp32, ρ [16] bf16, ω [16] bf16, then c + 128 as bytes, [K / 4][16][4] with K
 // rounded up to a multiple of four by zeros (128): 16 K + 128 bytes.

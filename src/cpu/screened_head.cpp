@@ -139,7 +139,7 @@ void Tasks::recompute(const Op& op, const Task& task) {
     n_recomputed += end - begin;
     begin = end;
   }
-  if (n_recomputed != 0) d_.panels_recomputed.fetch_add(n_recomputed, std::memory_order_relaxed);
+  s_.panels_recomputed += n_recomputed;
 }
 
 }  // namespace sluice::cpu

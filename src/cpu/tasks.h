@@ -2,7 +2,6 @@
 // what program::regions_of says.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -66,7 +65,8 @@ struct Scratch {
   std::vector<ScreenRow> screen_rows;   // the same
   std::uint64_t operands_step = 0;
   std::uint32_t operands_rows = 0;
-  std::vector<float> lower, upper;  // [rows of a group, columns of a tile]
+  std::vector<float> lower, upper;    // [rows of a group, columns of a tile]
+  std::size_t panels_recomputed = 0;  // of the head, in this step so far
   // Attention over a long span.
   std::vector<std::uint32_t> limits;  // [queries]  positions that each sees, ascending
   PackedBlock packed_keys;            // of a block of positions, as weights (kernels.h)
@@ -96,10 +96,9 @@ struct StepData {
   const program::Program* program = nullptr;
   const program::Step* step = nullptr;
   program::StepResult* result = nullptr;
-  std::vector<std::size_t> logits_at;   // [outputs]  where in result->logits, or kNowhere
-  std::vector<std::size_t> partial_at;  // [spans]  where in activations.partial, in [n_heads, head_dim + 2]
-  std::vector<std::uint32_t> head_tile_ends;       // [tiles of the head]
-  std::atomic<std::size_t> panels_recomputed = 0;  // of the head, by tasks so far
+  std::vector<std::size_t> logits_at;         // [outputs]  where in result->logits, or kNowhere
+  std::vector<std::size_t> partial_at;        // [spans]  where in activations.partial, in [n_heads, head_dim + 2]
+  std::vector<std::uint32_t> head_tile_ends;  // [tiles of the head]
 };
 
 // What a task will read that no earlier task of the step writes, so that it may be fetched before its inputs are there:

@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 #include "cpu/counters.h"
+#include "program/screening.h"
+#include "program/task_bytes.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -42,6 +44,13 @@ std::uint64_t ticks_now(Reading how) {
 #endif
   static_cast<void>(how);
   return static_cast<std::uint64_t>(nanoseconds_now());
+}
+
+std::vector<std::size_t> bytes_moved(const StepTimes& step, const model::Weights& weights) {
+  std::vector<std::size_t> bytes = program::bytes_of_tasks(*step.program, weights, step.lengths);
+  const std::size_t n_panels = program::screen_panels(weights.head.rows);
+  for (const TaskTimes& it : step.tasks) bytes[it.task] += weights.head.data.size() * it.panels / n_panels;
+  return bytes;
 }
 
 const program::Program& Trace::copy_of(const program::Program& program) {
@@ -104,7 +113,8 @@ StepTimes Trace::step(std::size_t kept) const {
                              .task = it.task,
                              .waited_from = nanoseconds(it.waited_from),
                              .begin = nanoseconds(it.begin),
-                             .end = nanoseconds(it.end)});
+                             .end = nanoseconds(it.end),
+                             .panels = it.panels});
   return times;
 }
 

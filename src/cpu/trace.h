@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/weights.h"
 #include "program/backend.h"
 #include "program/program.h"
 
@@ -29,6 +30,7 @@ struct TaskTicks {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   std::uint32_t task = 0;
+  std::uint32_t panels = 0;  // of the head that it recomputed
 };
 
 // One worker's notes of a step.
@@ -46,7 +48,10 @@ class WorkerTrace {
     next_->waited_from = from == 0 ? next_->begin : from;
   }
   // Early is good enough: the bump that follows, an atomic operation, can't overtake it.
-  void ends() { (next_++)->end = ticks_now(Reading::kEarly); }
+  void ends(std::size_t panels_recomputed) {
+    next_->panels = static_cast<std::uint32_t>(panels_recomputed);
+    (next_++)->end = ticks_now(Reading::kEarly);
+  }
 
   const TaskTicks* next() const { return next_; }
 
@@ -62,6 +67,7 @@ struct TaskTimes {
   double waited_from = 0;
   double begin = 0;
   double end = 0;
+  std::uint32_t panels = 0;  // of a screened head that it recomputed
 };
 
 struct StepTimes {
@@ -71,6 +77,9 @@ struct StepTimes {
   double end = 0;                             // and when all workers were done
   std::vector<TaskTimes> tasks;               // worker by worker, each in its order
 };
+
+// [tasks]  What each has to move (program/task_bytes.h), and what it recomputed of a screened head, which only the step tells.
+std::vector<std::size_t> bytes_moved(const StepTimes& step, const model::Weights& weights);
 
 class Trace {
  public:

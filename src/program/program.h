@@ -118,7 +118,7 @@ ProjectionLayout projection_layout(const model::ModelConfig& config, model::Laye
 
 struct Op {
   OpKind kind = OpKind::kEmbed;
-  std::uint32_t layer = 0;  // 0 for embed, head and sample
+  std::uint32_t layer = 0;  // 0 for what is of no layer
   model::LayerKind layer_kind = model::LayerKind::kDeltaNet;
   std::uint32_t first_task = 0;  // tasks of an op stand together
   std::uint32_t n_tasks = 0;

@@ -79,7 +79,8 @@ class Bench(CliTest):
         what is recomputed."""
         options = (*quick(p=0, n=20, rows="1,5"), "--json")
         full = self.good_json("bench", *options)["results"]
-        screened = self.good_json("bench", *options, "--head", "screened")["results"]
+        report = self.good_json("bench", *options, "--head", "screened")
+        screened, read_gb_s = report["results"], report["probe"]["read_gb_s"]
         self.assertEqual([result["head"] for result in full], ["full"] * 2)
         config = self.good_json("inspect", "--json")["config"]
         vocab, hidden = config["vocab_size"], config["hidden_size"]
@@ -89,10 +90,29 @@ class Bench(CliTest):
         saved = vocab * (2 * hidden - (hidden + 8) - 2 * hidden * result["head_rows_recomputed"] / vocab)
         self.assertTrue(math.isclose(full[0]["bytes_per_step"] - result["bytes_per_step"], saved))
         self.assertEqual(result["flops_per_step"], full[0]["flops_per_step"])
+        # The floor of all weights: no less time than they take.
+        self.assertLessEqual(result["full_head_floor_tok_s"] * full[0]["bytes_per_step"], 1e9 * read_gb_s * (1 + 1e-9))
+        self.assertEqual("cache_full_head_floor_tok_s" in result, "cache_floor_tok_s" in result)
+        self.assertNotIn("full_head_floor_tok_s", full[0])
         self.assertGreater(result["op_share"]["screen"], 0)
         self.assertEqual((result["op_share"]["head"], full[0]["op_share"]["screen"]), (0, 0))
         text = self.good("bench", *quick(p=0, rows=1), "--head", "screened").decode()
         self.assertIn("rows recomputed", text)
+
+    def test_a_screened_head_of_some_steps(self):
+        """Sequences beside a prompt of two steps, as many as can be screened: the second step chooses a token more, so it can't."""
+        options = (*quick(p=600, n=1, rows=4 if self.rounds_to_bf16() else 8), "--json")
+        full = self.good_json("bench", *options)["results"][-1]
+        screened = self.good_json("bench", *options, "--head", "screened")["results"][-1]
+        self.assertEqual((full["kind"], screened["kind"]), ("mixed", "mixed"))
+        self.assertEqual(screened["head"], "screened")
+        config = self.good_json("inspect", "--json")["config"]
+        vocab, hidden = config["vocab_size"], config["hidden_size"]
+        saved = screened["screened_share"] * vocab * (2 * hidden - (hidden + 8)) / 2 - 2 * hidden * screened["head_rows_recomputed"]
+        self.assertTrue(math.isclose(full["bytes_per_step"] - screened["bytes_per_step"], saved))
+
+    def rounds_to_bf16(self):
+        return "bf16" in self.good_json("bench", self.tiny, *quick(p=0, n=1, rows=1), "--json")["machine"]["isa"]
 
     def test_loading_beside_reading(self):
         load = self.good_json("bench", self.tiny, *quick(), "--json")["load"]

@@ -106,6 +106,17 @@ class Inspect(CliTest):
         for part in ("24: 6 × DDDA", "18874368 B (fp32)", "12288 B a token", "at context 1000", "12288000 B read"):
             self.assertIn(part, text)
 
+    def test_a_screened_head(self):
+        """The default for 248,320 rows, where there are kernels that it is worth it for. A copy of a byte a weight and 8 a row."""
+        model, hidden, vocab = self.write("0.8B"), 1024, 248320
+        for head in ("screened", "full"):
+            step = self.good_json("inspect", model, "--json", "--head", head)["decode_step"]
+            self.assertEqual(step["head_bytes"], 2 * hidden * vocab)
+            self.assertEqual(step["screened_head_bytes"], (hidden + 8) * vocab if head == "screened" else None)
+            text = self.good("inspect", model, "--head", head).decode()
+            together = step["bytes"] - (2 * hidden - hidden - 8) * vocab
+            self.assertEqual(f"screened head   {together} B (1.3" in text, head == "screened", text)
+
     def test_json_of_every_golden_checkpoint(self):
         for file in sorted(GOLDEN.glob("*/config.json")):
             folder = file.parent

@@ -77,6 +77,28 @@ class Trace(CliTest):
         names = {e["name"] for slices in rows.values() for _, _, e in slices if e["cat"] == "task"}
         self.assertEqual(names - {"kv_append", "mix_merge"}, {"embed", "mix_in", "mix", "mix_out", "mlp_in", "mlp_out", "head", "sample"})
 
+    def test_a_screened_head(self):
+        """Its three ops are of no layer, and what it recomputed is among the bytes."""
+        path, picture = self.folder / "trace.json", self.folder / "step.svg"
+        result = self.good_json(*bench("--json", "--head", "screened", "--trace", path, "--timeline", picture))["results"][0]
+        _, rows = self.read(path)
+        steps = self.check_steps(rows, 1, 2)
+        mean = sum(e["args"]["bytes"] for _, _, e in steps.values()) / len(steps)
+        self.assertAlmostEqual(mean / result["bytes_per_step"], 1, places=6)
+        tasks = [e for worker in range(2) for _, _, e in rows[1, f"worker {worker}"] if e["cat"] == "task"]
+        for op in ("screen", "select", "recompute"):
+            found = [e["args"] for e in tasks if e["name"] == op]
+            self.assertTrue(found, op)
+            for arguments in found:
+                self.assertEqual((arguments["op"], "layer" in arguments), (op, False))
+        panels = sum(e["args"]["panels"] for e in tasks if e["name"] == "recompute")
+        self.assertAlmostEqual(16 * panels / len(steps), result["head_rows_recomputed"])
+        self.assertGreater(panels, 0)
+        texts = [element.text for element in xml.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}text")]
+        table = texts[texts.index("moves"):]
+        moved = table[table.index("recompute") + 4]  # share, time, tasks, bytes
+        self.assertRegex(moved, r"^[1-9][\d.]* kB$")
+
     def test_one_worker_waits_for_nobody(self):
         path = self.folder / "trace.json"
         self.good("bench", DEMO, "-p", 0, "-n", 4, "--rows", 1, "--reps", 1, "-t", 1, "--trace", path)

@@ -55,6 +55,8 @@ class Usage(CliTest):
             ["run", model, "-p", "x", "--repeat-penalty", "0"], ["run", model, "-p", "x", "--thinking", "maybe"],
             ["run", model, "-p", "x", "--raw", "--system", "y"], ["run", model, "-p", "x", "--stop", ""],
             ["run", model, "-p", "x", "--stop", "\udcff"], ["run", model, "-p", "x", "--stop", "a", "--stop", "\udcc3x"],
+            ["run", model, "-p", "x", "--head", "half"], ["run", model, "-p", "x", "--device", "oracle", "--head", "screened"],
+            ["inspect", model, "--device", "oracle", "--head", "screened"],
             ["run", model, "-p", "x", "-c", "0"], ["run", model, "-p", "x", "-t", "0"],
             ["run", model, "-p", "x", "--seed", "-1"], ["run", model, "-p", "x", "--seed", "18446744073709551616"],
             ["run", model, "-p", "x", "--seed", ""], ["run", model, "-p", "x", "-c", 1 << 40],

@@ -289,6 +289,17 @@ TEST(Screen, BoundsAreAsTightAsEightBitsAllow) {
   }
 }
 
+// So many roundings that γ is no bound. Models may be that wide (model/config_checks.h).
+TEST(Screen, NothingIsKnownOfTheWidestRows) {
+  constexpr std::size_t kWidest = std::size_t{1} << 24U;
+  ScreenOperand operand;
+  operand.set(std::vector<float>(kWidest, 1.0F));
+  EXPECT_TRUE(std::isnan(operand.row().reach));
+  operand.set(std::vector<float>(kWidest - 13, 1.0F));
+  EXPECT_GT(operand.row().reach, 4095.0F);
+  EXPECT_GT(operand.row().blur, operand.row().reach);
+}
+
 TEST(Screen, AllTablesGiveTheSameBits) {
   Random random(test::seed_of_test());
   for (int round = 0; round < (kIsSanitized ? 5 : 30); ++round) {

@@ -356,30 +356,67 @@ TEST_F(ScreenedBackend, IsLeftWhereItDoesNotPay) {
   EXPECT_EQ(screened_of(500, greedy()), 3U);  // after 64, 128, 256
 }
 
-TEST(HeadPolicy, CostsLittleWhereScreeningNeverPays) {
-  HeadPolicy policy;
-  double cost = 0;
-  double most = 0;
-  for (int step = 1; step <= 2000; ++step) {
-    const bool screens = policy.screens();
-    cost += screens ? 1.51 : 1.0;
-    if (screens) policy.learn(51, 100, 100);
-    if (step >= 6) most = std::max(most, cost / step);
+// A tenth of the panels, of steps with a row and with four.
+TEST_F(ScreenedBackend, IsLeftEarlierWithSeveralRows) {
+  program::Choice choice = greedy();
+  choice.sampling = {.temperature = 1.0F, .top_k = 8};
+  make(HeadMode::kScreened);
+  EXPECT_EQ(screened_of(3, choice), 3U);
+  Step four;
+  for (std::size_t slot = 1; slot < 5; ++slot) {
+    four.spans.push_back({slot, 0, slot - 1, 1});
+    four.tokens.push_back(static_cast<std::int32_t>(slot));
+    four.outputs.push_back({slot - 1, false, choice});
   }
-  EXPECT_LT(most, 1.10);  // of the full head, from the sixth step on
-  EXPECT_LT(cost / 2000, 1.005);
+  EXPECT_TRUE(backend_->may_screen(four));
+  backend_->run(four);
+  EXPECT_EQ(backend_->statistics().screened_steps, 4U);
+  EXPECT_EQ(screened_of(16, choice), 0U);
+  EXPECT_EQ(screened_of(1, choice), 1U);
+}
+
+TEST(HeadPolicy, CostsLittleWhereScreeningNeverPays) {
+  struct Worst {
+    double cost;  // of a step that recomputes everything, in full heads
+    std::size_t n_rows;
+    int from_step;
+  };
+  for (const Worst& worst : {Worst{1.51, 1, 6}, Worst{1.9, 8, 9}}) {
+    HeadPolicy policy;
+    double cost = 0;
+    double most = 0;
+    for (int step = 1; step <= 2000; ++step) {
+      const bool screens = policy.screens();
+      cost += screens ? worst.cost : 1.0;
+      if (screens) policy.learn(51, 100, 100, worst.n_rows);
+      if (step >= worst.from_step) most = std::max(most, cost / step);
+    }
+    EXPECT_LE(most, 1.1 + 1e-9) << worst.n_rows;
+    EXPECT_LT(cost / 2000, 1.01) << worst.n_rows;
+  }
+}
+
+// As much as pays for one row doesn't for several, which share the full head's bytes.
+TEST(HeadPolicy, LeavesItEarlierForSeveralRows) {
+  for (const std::size_t n_rows : {1U, 2U, 8U}) {
+    HeadPolicy policy;
+    policy.learn(51, 12, 100, n_rows);
+    EXPECT_TRUE(policy.screens());
+    policy.learn(51, 20, 100, n_rows);
+    EXPECT_EQ(policy.screens(), n_rows == 1);
+  }
 }
 
 TEST(HeadPolicy, ComesBackWhereItPaysAgain) {
   HeadPolicy policy;
   for (int i = 0; i < 3; ++i) {
     while (!policy.screens()) continue;
-    policy.learn(51, 100, 100);
+    policy.learn(51, 100, 100, 1);
   }
   while (!policy.screens()) continue;
-  policy.learn(51, 1, 100);
+  policy.learn(51, 1, 100, 1);
   EXPECT_TRUE(policy.screens());
-  policy.learn(51, 100, 100);
+  policy.learn(51, 100, 100, 1);
   int pause = 0;
   while (!policy.screens()) ++pause;
   EXPECT_EQ(pause, 16);
