@@ -77,7 +77,7 @@ class Compare(unittest.TestCase):
         (self.folder / "rates").write_text(json.dumps(rates))
         command = [sys.executable, "-B", SOURCE / "bench" / "compare.py", "--sluice", self.sluice, "--llama-bench", self.llama,
                    "--ik-llama-bench", self.ik, "--models", self.folder / "models", "--cases", "decode", "--pairs", "2", "--threads", "2",
-                   "--disturbed", "1", "--json", self.folder / "out.json", "--markdown", self.folder / "page.md",
+                   "--disturbed", "1", "--results", self.folder / "out.json", "--markdown", self.folder / "page.md",
                    "--chart", self.folder / "chart.svg", *more]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False,
                               env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
@@ -140,6 +140,28 @@ class Compare(unittest.TestCase):
         self.assertEqual(report["results"]["decode 0.8b"]["problems"], {"llama.cpp": "llama-bench: exit code 3: error: out of luck"})
         self.assertIn("- decode 0.8b, llama.cpp: llama-bench: exit code 3: error: out of luck", page)
         self.assertIn("| llama.cpp | 10.0 *broke* | 2.00 × |", page)
+
+    def test_what_was_measured_is_kept(self):
+        rates = {"ours": [20, 28], "full": [18, 20], "llama": [10, 15], "ik": [20, 10]}
+        page, first, _ = self.compare(rates)
+        (self.folder / "models" / "2b-1").mkdir()
+        (self.folder / "models" / "2b-1" / "made").touch()
+        longer, report, _ = self.compare(rates, "--shapes", "0.8b,2b")
+        runs = (self.folder / "order").read_text().splitlines()
+        self.assertEqual(["2b" in run for run in runs], [False] * 8 + [True] * 8)
+        self.assertEqual(report["results"]["decode 0.8b"], first["results"]["decode 0.8b"])
+        self.assertEqual(len(report["probes"]), 8)
+        self.assertGreater(report["machine"]["seconds"], first["machine"]["seconds"])
+        table = page[page.index("### decode 0.8b"):page.index("### How the targets stand")]
+        self.assertIn(table, longer)
+        self.assertIn("### decode 2b", longer)
+        # Not beside those of another build.
+        self.sluice.write_text(self.sluice.read_text().replace("sluice 9.9", "sluice 10"))
+        done = subprocess.run([sys.executable, "-B", SOURCE / "bench" / "compare.py", "--sluice", self.sluice, "--cases", "decode",
+                               "--models", self.folder / "models", "--threads", "2", "--results", self.folder / "out.json"],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("sluice is sluice 9.9 (commit abc), here sluice 10 (commit abc)", done.stderr)
 
     def test_its_own_failure_is_one(self):
         _, _, said = self.compare({"ours": [20, None], "full": [18, 18], "llama": [10, 10], "ik": [20, 20]}, expect=1)
