@@ -175,6 +175,38 @@ TEST_F(CpuBackendBits, DoNotDependOnNeighbours) {
   }
 }
 
+// So many short spans that their rows fill groups as large as a long span's, and a long span beside them: each has the bits
+// that it has alone, whose group is small. How many of a span's rows have an output changes nothing either.
+TEST_F(CpuBackendBits, DoNotDependOnHowManyRowsAreComputedTogether) {
+  constexpr std::size_t kShort = 10;
+  constexpr std::size_t kLong = 24;
+  program::Step together;
+  const auto add = [&](std::size_t n) {
+    together.spans.push_back({together.spans.size(), 0, together.tokens.size(), n});
+    const std::vector<std::int32_t> tokens = random_tokens(random_, n, vocab_);
+    together.tokens.insert(together.tokens.end(), tokens.begin(), tokens.end());
+  };
+  for (std::size_t i = 0; i < kShort; ++i) add(pick(random_, 1, 3));
+  add(kLong);
+  for (std::size_t row = 0; row < together.tokens.size(); ++row)
+    together.outputs.push_back({row, true, std::nullopt});
+  for (const Kernels* kernels : all_tables()) {
+    TableDevice one(model_.model(), *kernels, 2, kShort + 1, kLong);
+    TableDevice other(model_.model(), *kernels, 2, kShort + 1, kLong);
+    const std::vector<float> want = one.run(together).logits;
+    for (const program::Span& span : together.spans) {
+      const auto begin = together.tokens.begin() + static_cast<std::ptrdiff_t>(span.first_row);
+      const std::size_t last = span.n_rows - 1;
+      const program::Step alone{{begin, begin + static_cast<std::ptrdiff_t>(span.n_rows)},
+                                {{span.slot, 0, 0, span.n_rows}},
+                                {{last, true, std::nullopt}}};
+      const std::span<const float> row = std::span(want).subspan((span.first_row + last) * vocab_, vocab_);
+      ASSERT_TRUE(std::ranges::equal(other.run(alone).logits, row))
+          << kernels->name << ", a span of " << span.n_rows;
+    }
+  }
+}
+
 // Steps of all kinds, each row against the oracle's ops with the device's roundings (limits as layers_test.cpp derives
 // them, and the delta rule's roundings of long spans).
 TEST_F(CpuBackendBits, AreCloseToTheOracle) {
