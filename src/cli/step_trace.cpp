@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Tasks that are kept, of all series together: 8 MB of records, some 50 MB of JSON, 49 decode steps of a model of 0.8 B.
+// Tasks that are kept, of all series together: 8 MB of records, some 60 MB of JSON, 49 decode steps of a model of 0.8 B.
 constexpr std::size_t kTasks = std::size_t{1} << 18U;
 
 void check(const std::string& file, const char* option, const std::vector<fs::path>& inputs) {

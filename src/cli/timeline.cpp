@@ -254,9 +254,10 @@ class Picture {
                                 op.layer_kind == model::LayerKind::kDeltaNet ? "DeltaNet" : "attention");
       constexpr double kCharacter = 6.6;
       const double width = kCharacter * static_cast<double>(name.size()) + 10;
-      const double x = std::min(x_of(begins[i], from), kWidth - kRight - width);
+      const double at = x_of(begins[i], from);
+      const double x = at + width <= kWidth - kRight ? at : at - width;  // beside its tick
       if (x < free) continue;
-      body_ += fmt::format("<path class=\"tick\" d=\"M{:.1f} {:.1f}v8\"/>\n", x_of(begins[i], from), y - 7);
+      body_ += fmt::format("<path class=\"tick\" d=\"M{:.1f} {:.1f}v8\"/>\n", at, y - 7);
       text(x + 4, y, "bold", name);
       free = x + width;
     }

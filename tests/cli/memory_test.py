@@ -126,6 +126,25 @@ class Memory(CliTest):
         steady, _ = self.watch("run", self.model, "--raw", "-p", "a", "-t", 2, "-c", positions)
         self.assertLessEqual(steady, self.allowed(4096))
 
+    def test_a_head_is_screened_only_if_the_copy_fits(self):
+        """Large enough to be screened unless something speaks against it: 2^25 weights, whose copy takes 34 MB."""
+        model = write_known_model(self.folder / "wide", hidden_size=8192, vocab_size=4096)
+
+        def run(limit, *more, code=0):
+            result = self.sluice("run", model, "--raw", "-p", "a", "-n", 3, "-t", 2, "-c", 64, *more,
+                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+            self.assertEqual(result.returncode, code, result.stderr)
+            return result
+
+        def needed(result):
+            return 1e6 * float(re.search(rb"needs (\d+) MB", result.stderr)[1])
+
+        full = needed(run(40 * MB, code=FAILED))
+        limit = int(full) + 16 * MB  # some of it is used by then
+        screened = needed(run(limit, "--head", "screened", code=FAILED))
+        self.assertAlmostEqual(screened - full, 4096 * (8192 + 8), delta=4e6)
+        self.assertEqual(run(limit).stdout, b"bcd\n")
+
     def test_what_does_not_fit_is_refused_before_it_is_taken(self):
         limit = 200 * MB  # less than the packed weights
 

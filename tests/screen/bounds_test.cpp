@@ -115,7 +115,8 @@ constexpr const char* kRows[] = {"gaussian",
                                  "subnormal",
                                  "overflows",
                                  "near to its neighbour",
-                                 "whole numbers"};
+                                 "whole numbers",
+                                 "whole numbers, tiny"};
 
 std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n,
                             const std::vector<float>& basis) {
@@ -156,6 +157,9 @@ std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n,
       case 11:
         w = std::round(w * 30);
         break;
+      case 12:  // as they are in 8 bits; their sums with the activations of this name are subnormal, which some tables flush
+        w = 0x1p-118F * (k == 0 ? 127.0F : k == 1 ? 0.0F : std::clamp(std::round(w * 30), -127.0F, 127.0F));
+        break;
       default:
         break;
     }
@@ -163,9 +167,10 @@ std::vector<float> make_row(Random& random, std::size_t kind, std::size_t n,
   return row;
 }
 
-constexpr const char* kActivations[] = {"gaussian",  "signs",    "constant",     "one outlier",
-                                        "huge",      "tiny",     "zero",         "between levels",
-                                        "subnormal", "infinite", "not a number", "whole numbers"};
+constexpr const char* kActivations[] = {
+    "gaussian",     "signs",         "constant",           "one outlier", "huge",
+    "tiny",         "zero",          "between levels",     "subnormal",   "infinite",
+    "not a number", "whole numbers", "whole numbers, tiny"};
 
 std::vector<float> make_activations(Random& random, std::size_t kind, std::size_t n) {
   std::vector<float> x = gaussian(random, n, 1.0F);
@@ -205,6 +210,9 @@ std::vector<float> make_activations(Random& random, std::size_t kind, std::size_
         break;
       case 11:
         x[k] = std::round(x[k] * 40);
+        break;
+      case 12:
+        x[k] = 0x1p-22F * (k == 0 ? 0.0F : k == 1 ? static_cast<float>(levels) : std::round(x[k] * 40));
         break;
       default:
         break;

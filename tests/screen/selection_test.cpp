@@ -190,6 +190,25 @@ TEST(Screening, KeepsFewPanelsOfAPeakedDistribution) {
   EXPECT_LE(n_kept, 3U);
 }
 
+// They are not masked: where there is nothing else, one of them is chosen.
+TEST(Screening, KeepsLogitsThatOnlyTheTemperatureMakesInfinite) {
+  constexpr std::size_t kColumns = 40;
+  const Bounds bounds{std::vector<float>(kColumns, -2e36F), std::vector<float>(kColumns, -1e36F),
+                      std::vector<float>(kColumns, -5e35F)};
+  for (const Sampling& how : {Sampling{.temperature = 1e-5F}, Sampling{.temperature = 1e-5F, .top_k = 1},
+                              Sampling{.temperature = 1e-5F, .min_p = 0.5F}}) {
+    Choice choice;
+    choice.n_tokens = kColumns;
+    choice.sampling = how;
+    const auto rule = screen_rule(choice, kColumns);
+    ASSERT_TRUE(rule);
+    std::size_t n_kept = 0;
+    EXPECT_EQ(chosen_by_screening(bounds, choice, *rule, 2, n_kept),
+              sample(bounds.logits, kColumns, how, choice.draw))
+        << static_cast<int>(*rule);
+  }
+}
+
 // Choices that need every logit are told so.
 TEST(Screening, WhatNeedsAllLogits) {
   Choice choice;
