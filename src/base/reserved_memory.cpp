@@ -10,13 +10,13 @@
 
 namespace sluice {
 
-ReservedMemory::ReservedMemory(std::size_t n) : size_(n) {
+ReservedMemory::ReservedMemory(std::size_t n, std::string_view what_to_do) : size_(n) {
   if (n == 0) return;
   void* address =
       ::mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED)
     throw Error("can't reserve " + std::to_string(n) + " bytes: " + std::strerror(errno), "memory",
-                "raise the limit (ulimit -v), or use a smaller model or a smaller context (-c)");
+                what_to_do);
   data_ = static_cast<std::byte*>(address);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 #include <utility>
 
 namespace sluice {
@@ -9,7 +10,9 @@ namespace sluice {
 class ReservedMemory {
  public:
   // Throws Error if the address space can't be had. `n` may be 0.
-  explicit ReservedMemory(std::size_t n);
+  explicit ReservedMemory(std::size_t n,
+                          std::string_view what_to_do =
+                              "raise the limit (ulimit -v), or use a smaller model or a smaller context (-c)");
   ~ReservedMemory();
   ReservedMemory(ReservedMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -22,6 +25,7 @@ class ReservedMemory {
   ReservedMemory& operator=(const ReservedMemory&) = delete;
 
   std::byte* data() { return data_; }
+  const std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }
 
   // Gives the memory back to the system; it reads as zero again.

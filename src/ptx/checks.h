@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ptx/gpu.h"
+#include "ptx/lanes.h"
 #include "ptx/memory.h"
 #include "ptx/module.h"
 
@@ -29,8 +30,6 @@ enum class Order : std::uint8_t {
 };
 enum class Scope : std::uint8_t { kNone, kBlock, kCluster, kGpu, kSystem };
 enum class AccessKind : std::uint8_t { kLoad, kLoadNonCoherent, kStore, kAtomic, kReduction };
-
-inline constexpr std::uint32_t kLanes = 32;
 
 // Who executes: a convergent group of lanes of one warp. Lanes of a warp that have diverged are groups of their own; a lane
 // never changes its warp. The same object stays with the group from call to call.
@@ -129,6 +128,11 @@ struct LaunchShape {
   std::span<const Allocation> allocations;  // sorted by address
 };
 
+// For messages: "1 block", "2 blocks".
+std::string counted(std::uint64_t n, std::string_view thing);
+// Where an instruction comes from: "file.cu:12", for a function that was inlined "file.cu:12, inlined at file.cu:40", and
+// "PTX line 88" without -lineinfo.
+std::string source_text(const Code& code, std::uint32_t pc);
 // The place of a group's current instruction, for messages: "kernel k, file.cu:12 (PTX line 88), block 0, warp 1, lane 2".
 std::string place_text(const LaunchShape& shape, std::uint32_t pc, std::uint32_t block, std::uint32_t warp,
                        std::uint32_t lane);

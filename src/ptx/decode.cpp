@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "ptx/opcodes.h"
+#include "ptx/specials.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
@@ -44,47 +45,6 @@ void directed(const Operation& op, const Rows& rows, std::uint32_t mask) {
   std::fesetround(FE_TONEAREST);
 }
 
-constexpr std::pair<std::string_view, run::Special> kSpecials[] = {
-    {"%tid.x", run::Special::kTidX},
-    {"%tid.y", run::Special::kTidY},
-    {"%tid.z", run::Special::kTidZ},
-    {"%ntid.x", run::Special::kNtidX},
-    {"%ntid.y", run::Special::kNtidY},
-    {"%ntid.z", run::Special::kNtidZ},
-    {"%ctaid.x", run::Special::kCtaidX},
-    {"%ctaid.y", run::Special::kCtaidY},
-    {"%ctaid.z", run::Special::kCtaidZ},
-    {"%nctaid.x", run::Special::kNctaidX},
-    {"%nctaid.y", run::Special::kNctaidY},
-    {"%nctaid.z", run::Special::kNctaidZ},
-    {"%laneid", run::Special::kLaneid},
-    {"%warpid", run::Special::kWarpid},
-    {"%nwarpid", run::Special::kNwarpid},
-    {"%smid", run::Special::kSmid},
-    {"%nsmid", run::Special::kNsmid},
-    {"%gridid", run::Special::kGridid},
-    {"%clock", run::Special::kClock},
-    {"%clock_hi", run::Special::kClockHigh},
-    {"%clock64", run::Special::kClock64},
-    {"%globaltimer", run::Special::kGlobaltimer},
-    {"%globaltimer_lo", run::Special::kGlobaltimerLow},
-    {"%globaltimer_hi", run::Special::kGlobaltimerHigh},
-    {"%lanemask_eq", run::Special::kLanemaskEq},
-    {"%lanemask_le", run::Special::kLanemaskLe},
-    {"%lanemask_lt", run::Special::kLanemaskLt},
-    {"%lanemask_ge", run::Special::kLanemaskGe},
-    {"%lanemask_gt", run::Special::kLanemaskGt},
-    {"%dynamic_smem_size", run::Special::kDynamicShared},
-    {"%total_smem_size", run::Special::kTotalShared},
-    {"%envreg1", run::Special::kGridBarrierHigh},
-    {"%envreg2", run::Special::kGridBarrierLow},
-};
-
-std::uint32_t width_of(run::Special special) {
-  using enum run::Special;
-  return special == kClock64 || special == kGlobaltimer || special == kGridid ? 8 : 4;
-}
-
 }  // namespace
 
 // --- Registers and operands ---
@@ -108,7 +68,7 @@ FunctionDecoder::FunctionDecoder(Program& program, std::uint32_t function, const
 
 void FunctionDecoder::fail(std::string_view what) const {
   throw Error(
-      fmt::format("{}: {}", now_ != nullptr ? now_->opcode : function_.name, what),
+      fmt::format("{}: {}", now_ != nullptr ? now_->opcode : function_.name, as_written(what)),
       fmt::format("{}:{}", program_.module.name, now_ != nullptr ? now_->ptx_line : function_.ptx_line));
 }
 
@@ -153,6 +113,13 @@ Row FunctionDecoder::immediate(const Operand& operand, Type type) {
   return program_.constant(bits, row_width(type));
 }
 
+// A predicate's.
+Row FunctionDecoder::opposite(Row predicate) {
+  const Row result = fresh(Type::kPred).row;
+  emit_form("xor.pred", result, {predicate, program_.constant(~std::uint64_t{0}, 0)});
+  return result;
+}
+
 std::optional<std::uint64_t> FunctionDecoder::symbol(const std::string& name) const {
   const auto local = names_.find(name);
   if (local != names_.end()) return local->second.address;
@@ -167,17 +134,28 @@ bool FunctionDecoder::is_dynamic_shared(const std::string& name) const {
 }
 
 Row FunctionDecoder::dynamic_shared(std::int64_t offset, std::uint8_t width) {
-  const Type type = width == 8 ? Type::kB64 : Type::kB32;
-  Operation op{.warp = &run::special};
-  op.rows[0] = fresh(type).row;
-  op.width = width;
-  op.variant = static_cast<std::uint8_t>(run::Special::kDynamicBase);
-  emit(op, 1);
-  if (offset == 0) return op.rows[0];
-  const Row sum = fresh(type).row;
+  const Row base = *special(kDynamicBase, width);
+  if (offset == 0) return base;
+  const Row sum = fresh(width == 8 ? Type::kB64 : Type::kB32).row;
   emit_form(width == 8 ? "add.u64" : "add.u32", sum,
-            {op.rows[0], program_.constant(static_cast<std::uint64_t>(offset), width)});
+            {base, program_.constant(static_cast<std::uint64_t>(offset), width)});
   return sum;
+}
+
+// A special register's value in so many bytes; nothing if there is none of that name.
+std::optional<Row> FunctionDecoder::special(std::string_view name, std::uint8_t width) {
+  const std::span<const Special> all = specials();
+  const auto entry = std::ranges::find(all, name, &Special::name);
+  if (entry == all.end()) return std::nullopt;
+  if (name != kDynamicBase && words_[0] != "mov" && words_[0] != "cvt")
+    fail("only mov and cvt read special registers");
+  if (width < entry->bytes) fail(fmt::format("{} needs {} bits", name, 8 * entry->bytes));
+  Operation op{.warp = &run::special};
+  op.rows[0] = fresh(width == 8 ? Type::kB64 : Type::kB32).row;
+  op.width = width;
+  op.variant = static_cast<std::uint8_t>(entry - all.begin());
+  emit(op, 1);
+  return op.rows[0];
 }
 
 // The row of a value. `loose`: the register may be wider than the type, as for ld, st and cvt.
@@ -201,9 +179,7 @@ Row FunctionDecoder::source(const Operand& operand, Type type, bool loose) {
     Row row = found->row;
     if (operand.negated) {
       if (type != Type::kPred) fail("'!' before what is no predicate");
-      const Row opposite = fresh(Type::kPred).row;
-      emit_form("xor.pred", opposite, {row, program_.constant(~std::uint64_t{0}, 0)});
-      row = opposite;
+      row = opposite(row);
     }
     // The low bits are the value: a hidden operation takes them.
     for (std::uint8_t have = width; type != Type::kPred && have > row_width(type); have /= 2) {
@@ -213,21 +189,7 @@ Row FunctionDecoder::source(const Operand& operand, Type type, bool loose) {
     }
     return row;
   }
-  for (const auto& [name, special] : kSpecials) {
-    if (operand.name != name) continue;
-    if (words_[0] != "mov" && words_[0] != "cvt") fail("only mov and cvt read special registers");
-    const std::uint32_t width = width_of(special);
-    const std::uint32_t wanted = row_width(type);
-    if (wanted < width && special != run::Special::kGridid)
-      fail(fmt::format("{} needs {} bits", name, 8 * width));
-    const Row row = fresh(wanted == 8 ? Type::kB64 : Type::kB32).row;
-    Operation op{.warp = &run::special};
-    op.rows[0] = row;
-    op.width = static_cast<std::uint8_t>(wanted);
-    op.variant = static_cast<std::uint8_t>(special);
-    emit(op, 1);
-    return row;
-  }
+  if (const std::optional<Row> value = special(operand.name, row_width(type))) return *value;
   if (is_dynamic_shared(operand.name) && (size_of(type) == 8 || size_of(type) == 4)) {
     return dynamic_shared(operand.integer, row_width(type));
   }
@@ -326,7 +288,7 @@ const Operand& FunctionDecoder::operand(std::size_t i) const {
 
 void FunctionDecoder::expect_operands(std::size_t n) const {
   if (now_->operands.size() != n)
-    fail(fmt::format("expected {} operands, found {}", n, now_->operands.size()));
+    fail(fmt::format("expected {}, found {}", counted(n, "operand"), now_->operands.size()));
 }
 
 // --- Instructions ---
@@ -661,9 +623,9 @@ Row FunctionDecoder::compare(std::string_view comparison, Type type, bool flush,
   const bool real = is_float(type);
   bool negated = false;
   std::string name(comparison);
-  for (const auto& [unordered, opposite] : kOpposites) {
+  for (const auto& [unordered, ordered] : kOpposites) {
     if (!real || name != unordered) continue;
-    name = opposite;
+    name = ordered;
     negated = true;
     break;
   }
@@ -683,15 +645,11 @@ Row FunctionDecoder::compare(std::string_view comparison, Type type, bool flush,
   if (bits_type && name != "eq" && name != "ne") unsupported();
   const Row result = fresh(Type::kPred).row;
   emit_form(fmt::format("setp.{}.{}{}", name, flush ? "ftz." : "", type_name), result, {a, b});
-  if (!negated) return result;
-  const Row opposite = fresh(Type::kPred).row;
-  emit_form("xor.pred", opposite, {result, program_.constant(~std::uint64_t{0}, 0)});
-  return opposite;
+  return negated ? opposite(result) : result;
 }
 
 // p = t BOOL c; q = !t BOOL c.
 void FunctionDecoder::store_comparison(const Operand& to, Row result, const std::string& combine, Row c) {
-  const Row all = program_.constant(~std::uint64_t{0}, 0);
   const auto finish = [&](const Operand& place, Row t) {
     const Row row = destination(place, Type::kPred);
     if (combine.empty())
@@ -699,15 +657,11 @@ void FunctionDecoder::store_comparison(const Operand& to, Row result, const std:
     else
       emit_form(combine + ".pred", row, {t, c});
   };
-  Row opposite = kTrue;
-  if (!to.second.empty()) {
-    opposite = fresh(Type::kPred).row;
-    emit_form("xor.pred", opposite, {result, all});
-  }
+  const Row complement = to.second.empty() ? kTrue : opposite(result);
   Operand first = to;
   first.second.clear();
   if (first.name != "_") finish(first, result);
-  if (!to.second.empty() && to.second != "_") finish({.kind = Kind::kName, .name = to.second}, opposite);
+  if (!to.second.empty() && to.second != "_") finish({.kind = Kind::kName, .name = to.second}, complement);
 }
 
 // Of f16x2 and bf16x2: p by the low halves, q by the high ones.
@@ -879,7 +833,7 @@ void FunctionDecoder::mma() {
     const Operand& list = operand(part);
     const std::size_t n = list.kind == Kind::kVector ? list.elements.size() : 1;
     if (n != entry.registers[part])
-      fail(fmt::format("operand {} needs {} registers", part + 1, entry.registers[part]));
+      fail(fmt::format("operand {} needs {}", part + 1, counted(entry.registers[part], "register")));
     for (std::size_t i = 0; i < n; ++i) {
       const Operand& one = list.kind == Kind::kVector ? list.elements[i] : list;
       rows.push_back(part == 0 ? destination(one, entry.destination)

@@ -57,8 +57,10 @@ class FunctionDecoder {
   const Register& target(const Operand& operand);
   std::optional<std::uint64_t> symbol(const std::string& name) const;
   bool is_dynamic_shared(const std::string& name) const;
+  std::optional<Row> special(std::string_view name, std::uint8_t width);
   Row dynamic_shared(std::int64_t offset, std::uint8_t width);
   Row immediate(const Operand& operand, Type type);
+  Row opposite(Row predicate);
   Row source(const Operand& operand, Type type, bool loose = false);
   Row destination(const Operand& operand, Type type);
   // The row of an address and what to add to it; `wide`: it has 64 bits.

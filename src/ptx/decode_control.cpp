@@ -204,7 +204,8 @@ std::uint32_t FunctionDecoder::frame_offset(const Operand& operand, std::uint64_
     fail(fmt::format("'{}' is no parameter of this scope", printable(operand.name, 60)));
   }
   if (found->second.size != size)
-    fail(fmt::format("{} has {} bytes, the function takes {}", operand.name, found->second.size, size));
+    fail(fmt::format("{} has {}, the function takes {}", operand.name, counted(found->second.size, "byte"),
+                     size));
   return static_cast<std::uint32_t>(found->second.address);
 }
 
@@ -245,8 +246,8 @@ void FunctionDecoder::call() {
   }
   if (at != operands.size()) fail("too many operands");
   if (results.size() != returns->size() || arguments.size() != parameters->size()) {
-    fail(fmt::format("{} results and {} arguments for a function of {} and {}", results.size(),
-                     arguments.size(), returns->size(), parameters->size()));
+    fail(fmt::format("{} and {} for a function of {} and {}", counted(results.size(), "result"),
+                     counted(arguments.size(), "argument"), returns->size(), parameters->size()));
   }
   CallSite site;
   for (std::size_t i = 0; i < results.size(); ++i) {

@@ -128,7 +128,7 @@ void FunctionDecoder::load_store() {
   const Operand& data = operand(loads ? 0 : 1);
   std::vector<Operand> single = {data};
   const std::vector<Operand>& parts = data.kind == Kind::kVector ? data.elements : single;
-  if (parts.size() != count) fail(fmt::format("needs {} registers", count));
+  if (parts.size() != count) fail(fmt::format("needs {}", counted(count, "register")));
   std::vector<Row> rows;
   op.width = register_width(*type);
   for (const Operand& part : parts) {
@@ -308,7 +308,7 @@ void FunctionDecoder::matrix_move() {
   op.element = program_.module.target <= 75 ? 1 : 0;  // all lanes' addresses must be valid
   const std::vector<Operand>& parts = operand(0).elements;
   if (operand(0).kind != Kind::kVector || parts.size() != op.count)
-    fail(fmt::format("needs {} registers", op.count));
+    fail(fmt::format("needs {}", counted(op.count, "register")));
   std::vector<Row> rows;
   for (const Operand& part : parts) rows.push_back(destination(part, Type::kB32));
   emit(op, 0, std::move(rows), op.count);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -14,6 +15,18 @@ namespace {
 constexpr std::uint64_t kResidentBytes = std::uint64_t{2} << 30U;
 constexpr std::uint64_t kPatience =
     1U << 17U;  // warp instructions without any change before a livelock is looked for
+
+template <typename Action>
+class AtExit {
+ public:
+  explicit AtExit(Action action) : action_(std::move(action)) {}
+  ~AtExit() { action_(); }
+  AtExit(const AtExit&) = delete;
+  AtExit& operator=(const AtExit&) = delete;
+
+ private:
+  Action action_;
+};
 
 }  // namespace
 
@@ -196,9 +209,8 @@ void Executor::exit(Lanes& lanes, std::uint32_t mask) {
     fail(lanes, FindingKind::kCopyInFlight,
          fmt::format(
              "exit while the cp.async of {} is in flight: no cp.async.wait_all or wait_group came after it",
-             place_text(shape, copy->pc, lanes.block, lanes.warp,
-                        static_cast<std::uint32_t>(std::countr_zero(copy->mask & mask)))),
-         static_cast<std::uint32_t>(std::countr_zero(copy->mask & mask)));
+             place_text(shape, copy->pc, lanes.block, lanes.warp, first_lane(copy->mask & mask))),
+         first_lane(copy->mask & mask));
   }
   if (observer != nullptr) observer->exit(lanes, mask);
   ++changes;
@@ -270,6 +282,11 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
   const Rows rows = lanes.of->rows;
   std::uint64_t executed = 0;
   std::uint64_t threads = 0;
+  // Also when a fault ends the launch.
+  const AtExit count([&] {
+    counters_.warp_instructions += executed;
+    counters_.thread_instructions += threads;
+  });
   const bool watched = observer != nullptr;
   bool goes_on = true;
   while (goes_on && executed < budget) {
@@ -298,8 +315,6 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
     }
     if (watched) lines_[pc].cycles += lanes.time - before;
   }
-  counters_.warp_instructions += executed;
-  counters_.thread_instructions += threads;
   clock_ += static_cast<double>(executed) / static_cast<double>(std::max<std::size_t>(ready_.size(), 1));
 }
 
@@ -351,7 +366,7 @@ void Executor::run(LaunchResult& result) {
         const Lanes& some = *ready_[0]->groups[0];
         fail(some, FindingKind::kLimit,
              fmt::format("stopped after {} warp instructions", options.max_warp_instructions),
-             static_cast<std::uint32_t>(std::countr_zero(some.mask)));
+             first_lane(some.mask));
       }
     }
     if (ended_ != shape.blocks) report_deadlock();

@@ -41,23 +41,40 @@ std::string_view name_of(FindingKind kind) {
 
 namespace {
 
-std::string file_of(const LaunchShape& shape, const CodeLine& line) {
-  const auto found = shape.code->module->files.find(line.source.file);
-  return line.source.file == 0 || found == shape.code->module->files.end() ? std::string()
-                                                                           : printable(found->second);
+constexpr std::size_t kMaxInlined = 16;  // calls that a message names
+
+std::string file_of(const Module& module, const SourceLine& source) {
+  const auto found = module.files.find(source.file);
+  return source.file == 0 || found == module.files.end() ? std::string() : printable(found->second);
 }
 
 }  // namespace
 
+std::string counted(std::uint64_t n, std::string_view thing) {
+  return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s");
+}
+
+std::string source_text(const Code& code, std::uint32_t pc) {
+  const CodeLine& line = code.lines[pc];
+  const std::string file = file_of(*code.module, line.source);
+  if (file.empty()) return fmt::format("PTX line {}", line.ptx_line);
+  std::string text = fmt::format("{}:{}", file, line.source.line);
+  std::uint32_t call = line.source.call;
+  for (std::size_t i = 0; i < kMaxInlined && call != 0; ++i) {
+    const SourceLine& caller = code.module->calls[call - 1];
+    text += fmt::format(", inlined at {}:{}", file_of(*code.module, caller), caller.line);
+    call = caller.call;
+  }
+  return text;
+}
+
 std::string place_text(const LaunchShape& shape, std::uint32_t pc, std::uint32_t block, std::uint32_t warp,
                        std::uint32_t lane) {
   const CodeLine& line = shape.code->lines[pc];
-  const std::string file = file_of(shape, line);
-  const std::string where = file.empty()
-                                ? fmt::format("PTX line {}", line.ptx_line)
-                                : fmt::format("{}:{} (PTX line {})", file, line.source.line, line.ptx_line);
-  return fmt::format("kernel {}, {}, block {}, warp {}, lane {}", printable(shape.kernel), where, block, warp,
-                     lane);
+  const bool known = !file_of(*shape.code->module, line.source).empty();
+  return fmt::format("kernel {}, {}{}, block {}, warp {}, lane {}", printable(shape.kernel),
+                     source_text(*shape.code, pc), known ? fmt::format(" (PTX line {})", line.ptx_line) : "",
+                     block, warp, lane);
 }
 
 Finding finding_at(const LaunchShape& shape, FindingKind kind, std::string_view what, std::uint32_t pc,
@@ -67,7 +84,7 @@ Finding finding_at(const LaunchShape& shape, FindingKind kind, std::string_view 
   finding.kind = kind;
   finding.message = fmt::format("{}: {}", what, place_text(shape, pc, block, warp, lane));
   finding.pc = pc;
-  finding.file = file_of(shape, line);
+  finding.file = file_of(*shape.code->module, line.source);
   finding.line = line.source.line;
   finding.ptx_line = line.ptx_line;
   finding.block = block;

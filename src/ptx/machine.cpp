@@ -11,62 +11,12 @@
 namespace sluice::ptx {
 namespace {
 
-[[noreturn]] void refuse(const Kernel& kernel, std::string_view what, std::string_view to_do = {}) {
-  throw Error(fmt::format("kernel {} can't be launched: {}", kernel.name, what), "", to_do);
-}
-
 std::uint64_t product(const std::array<std::uint32_t, 3>& shape) {
   return std::uint64_t{shape[0]} * shape[1] * shape[2];
 }
 
-void check_shape(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& options) {
-  constexpr std::array<std::uint32_t, 3> kMaxBlock = {1024, 1024, 64};
-  constexpr std::array<std::uint32_t, 3> kMaxGrid = {2147483647, 65535, 65535};
-  for (std::size_t i = 0; i < 3; ++i) {
-    if (options.block[i] == 0 || options.block[i] > kMaxBlock[i]) {
-      refuse(kernel, fmt::format("block {} x {} x {}", options.block[0], options.block[1], options.block[2]),
-             "at most 1024 x 1024 x 64");
-    }
-    if (options.grid[i] == 0 || options.grid[i] > kMaxGrid[i]) {
-      refuse(kernel, fmt::format("grid {} x {} x {}", options.grid[0], options.grid[1], options.grid[2]),
-             "at most 2147483647 x 65535 x 65535");
-    }
-    if (kernel.required_threads[0] != 0 && options.block[i] != kernel.required_threads[i]) {
-      refuse(kernel, fmt::format("it requires blocks of {} x {} x {}", kernel.required_threads[0],
-                                 kernel.required_threads[1], kernel.required_threads[2]));
-    }
-  }
-  const std::uint64_t threads = product(options.block);
-  if (threads > gpu.max_threads_per_block)
-    refuse(kernel, fmt::format("{} threads in a block", threads),
-           fmt::format("{} are the most", gpu.max_threads_per_block));
-  if (kernel.max_threads[0] != 0 && threads > product(kernel.max_threads)) {
-    refuse(kernel,
-           fmt::format("{} threads in a block, it is compiled for {}", threads, product(kernel.max_threads)));
-  }
-  // Blocks, warps and threads have numbers of 32 bits here.
-  if (product(options.grid) * ((threads + kLanes - 1) / kLanes) > 0xffffffffULL / kLanes)
-    refuse(kernel, "more than 2^32 threads");
-  const std::uint64_t shared = std::uint64_t{kernel.static_shared} + options.dynamic_shared;
-  if (kernel.static_shared > gpu.shared_per_block)
-    refuse(kernel, fmt::format("{} bytes of static shared memory", kernel.static_shared),
-           fmt::format("{} are the most", gpu.shared_per_block));
-  const std::uint32_t optin =
-      std::max(options.max_dynamic_shared, gpu.shared_per_block - kernel.static_shared);
-  if (options.dynamic_shared > optin || shared > gpu.shared_per_block_optin) {
-    refuse(kernel, fmt::format("{} bytes of shared memory", shared),
-           fmt::format("{} are the most without opt-in, {} with it", gpu.shared_per_block,
-                       gpu.shared_per_block_optin));
-  }
-  if (options.cooperative) {
-    const std::uint64_t fit = std::uint64_t{blocks_per_sm(kernel, gpu, static_cast<std::uint32_t>(threads),
-                                                          options.dynamic_shared)} *
-                              gpu.sms;
-    if (product(options.grid) > fit) {
-      refuse(kernel, fmt::format("{} blocks in a cooperative launch", product(options.grid)),
-             fmt::format("{} of them fit on {}", fit, gpu.name));
-    }
-  }
+std::string text_of(const std::array<std::uint32_t, 3>& shape) {
+  return fmt::format("{} x {} x {}", shape[0], shape[1], shape[2]);
 }
 
 // Memory of the launch alone.
@@ -124,12 +74,64 @@ std::uint32_t blocks_per_sm(const Kernel& kernel, const Gpu& gpu, std::uint32_t 
   return static_cast<std::uint32_t>(blocks);
 }
 
+LaunchError::LaunchError(Reason why, const Kernel& kernel, std::string_view what, std::string_view what_to_do)
+    : Error(fmt::format("kernel {} can't be launched: {}", kernel.name, what), "", what_to_do), reason(why) {}
+
+void check_launch(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& options) {
+  using enum LaunchError::Reason;
+  constexpr std::array<std::uint32_t, 3> kMaxBlock = {1024, 1024, 64};
+  constexpr std::array<std::uint32_t, 3> kMaxGrid = {2147483647, 65535, 65535};
+  const auto refuse_if = [&](bool wrong, std::string_view what, std::string_view to_do = {},
+                             LaunchError::Reason reason = kInvalid) {
+    if (wrong) throw LaunchError(reason, kernel, what, to_do);
+  };
+  for (std::size_t i = 0; i < 3; ++i) {
+    refuse_if(options.block[i] == 0 || options.block[i] > kMaxBlock[i],
+              fmt::format("block {}", text_of(options.block)),
+              fmt::format("from 1 x 1 x 1 to {} threads", text_of(kMaxBlock)));
+    refuse_if(options.grid[i] == 0 || options.grid[i] > kMaxGrid[i],
+              fmt::format("grid {}", text_of(options.grid)),
+              fmt::format("from 1 x 1 x 1 to {} blocks", text_of(kMaxGrid)));
+  }
+  refuse_if(kernel.required_threads[0] != 0 && options.block != kernel.required_threads,
+            fmt::format("it was compiled for blocks of {} threads", text_of(kernel.required_threads)));
+  const std::uint64_t threads = product(options.block);
+  const std::string block = fmt::format("{} in a block", counted(threads, "thread"));
+  refuse_if(threads > gpu.max_threads_per_block, block,
+            fmt::format("{} are the most", gpu.max_threads_per_block));
+  refuse_if(kernel.max_threads[0] != 0 && threads > product(kernel.max_threads), block,
+            fmt::format("it was compiled for at most {}", product(kernel.max_threads)));
+  const std::uint64_t blocks = product(options.grid);
+  // Blocks, warps and threads have numbers of 32 bits here.
+  refuse_if(blocks * ((threads + kLanes - 1) / kLanes) > 0xffffffffULL / kLanes, "more than 2^32 threads");
+  refuse_if(kernel.static_shared > gpu.shared_per_block,
+            fmt::format("{} of static shared memory", counted(kernel.static_shared, "byte")),
+            fmt::format("{} are the most", gpu.shared_per_block));
+  const std::uint32_t dynamic = options.max_dynamic_shared != 0 ? options.max_dynamic_shared
+                                                                : gpu.shared_per_block - kernel.static_shared;
+  const std::uint64_t shared = std::uint64_t{kernel.static_shared} + options.dynamic_shared;
+  refuse_if(
+      options.dynamic_shared > dynamic || shared > gpu.shared_per_block_optin,
+      fmt::format("{} of shared memory, {} of them dynamic", counted(shared, "byte"), options.dynamic_shared),
+      fmt::format("{} without opt-in, {} with it (cuFuncSetAttribute, "
+                  "CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) are the most",
+                  gpu.shared_per_block, gpu.shared_per_block_optin));
+  const std::uint64_t resident =
+      blocks_per_sm(kernel, gpu, static_cast<std::uint32_t>(threads), options.dynamic_shared);
+  refuse_if(resident == 0, "not one block fits on an SM", {}, kBlockTooLarge);
+  refuse_if(options.cooperative && blocks > resident * gpu.sms,
+            fmt::format("{} in a cooperative launch", counted(blocks, "block")),
+            fmt::format("{}, {} on each SM, fit on {} at once", resident * gpu.sms, resident, gpu.name),
+            kGridTooLarge);
+}
+
 LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
                     std::span<const std::byte> parameters, const LaunchOptions& options, Observer* observer) {
-  check_shape(kernel, gpu, options);
+  check_launch(kernel, gpu, options);
   if (parameters.size() < kernel.parameter_bytes) {
-    refuse(kernel,
-           fmt::format("{} bytes of parameters, it takes {}", parameters.size(), kernel.parameter_bytes));
+    throw LaunchError(LaunchError::Reason::kInvalid, kernel,
+                      fmt::format("{} of parameters, it takes {}", counted(parameters.size(), "byte"),
+                                  kernel.parameter_bytes));
   }
   LaunchShape shape;
   shape.kernel = kernel.name;
@@ -161,6 +163,10 @@ LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
                     grid_barrier ? grid_barrier->address() : 0);
   executor.run(result);
   if (observer != nullptr) observer->finish(result.findings, result.report);
+  if (!result.completed) {  // nothing came to its end
+    result.report.critical_path.clear();
+    result.report.cycles = 0;
+  }
   return result;
 }
 

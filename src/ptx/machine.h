@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "ptx/checks.h"
 #include "ptx/gpu.h"
 #include "ptx/memory.h"
@@ -81,8 +82,16 @@ struct LaunchResult {
   LaunchReport report;
 };
 
-// Runs a kernel to its end. `parameters` are its .param bytes at the offsets of Kernel::parameters. Throws Error if the
-// launch itself is wrong (a limit of the GPU or kernel, the size of the parameters); faults of the kernel are findings.
+// A launch that breaks a limit of the kernel or the GPU.
+struct LaunchError : Error {
+  enum class Reason : std::uint8_t { kInvalid, kBlockTooLarge, kGridTooLarge };
+  LaunchError(Reason why, const Kernel& kernel, std::string_view what, std::string_view what_to_do = {});
+  Reason reason;  // kBlockTooLarge: for an SM; kGridTooLarge: a cooperative launch's, for the GPU
+};
+void check_launch(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& options);
+
+// Runs a kernel to its end. `parameters` are its .param bytes at the offsets of Kernel::parameters. Throws LaunchError if the
+// launch itself is wrong (as check_launch does, and for the size of the parameters); faults of the kernel are findings.
 // With `options.checks` and no observer given it makes the standard one (make_observer).
 LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
                     std::span<const std::byte> parameters, const LaunchOptions& options,

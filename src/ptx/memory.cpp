@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "ptx/checks.h"
 
 namespace sluice::ptx {
 namespace {
@@ -19,7 +20,9 @@ std::uint64_t room_for(std::uint64_t size) {
 
 }  // namespace
 
-Memory::Memory(std::uint64_t capacity) : capacity_(capacity), arena_(capacity + capacity / 4 + 2 * kAlign) {
+Memory::Memory(std::uint64_t capacity)
+    : capacity_(capacity),
+      arena_(capacity + capacity / 4 + 2 * kAlign, "choose a GPU with less memory: tiny has 1 GiB") {
   const auto begin = reinterpret_cast<std::uint64_t>(arena_.data());
   const std::uint64_t aligned = (begin + kAlign - 1) / kAlign * kAlign + kAlign;
   holes_[aligned] = begin + arena_.size() - aligned;
@@ -30,8 +33,9 @@ std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::str
   const auto fits = [&](const auto& hole) { return hole.second >= room_for(size); };
   const auto hole = std::ranges::find_if(holes_, fits);
   if (size > capacity_ - used_ || hole == holes_.end()) {
-    throw Error(fmt::format("no room for {} bytes: {} of the GPU's {} are in use", size, used_, capacity_),
-                "", "free memory, or choose a GPU with more");
+    throw Error(
+        fmt::format("no room for {}: {} of the GPU's {} are in use", counted(size, "byte"), used_, capacity_),
+        "", "free memory, or choose a GPU with more");
   }
   const std::uint64_t address = hole->first;
   const std::uint64_t left = hole->second - room_for(size);
@@ -49,8 +53,7 @@ void Memory::free(std::uint64_t address) {
   if (found == allocations_.end()) throw Error(fmt::format("no allocation begins at {:#x}", address));
   const std::uint64_t size = found->second.size;
   allocations_.erase(found);
-  const auto arena = reinterpret_cast<std::uint64_t>(arena_.data());
-  if (address < arena || address >= arena + arena_.size()) return;  // the caller's own
+  if (!is_device(address)) return;  // the caller's own
   used_ -= size;
   auto hole = holes_.emplace(address, room_for(size)).first;
   const auto after = std::next(hole);
@@ -77,6 +80,11 @@ void Memory::add_host(void* data, std::uint64_t size, std::string name) {
   allocations_[address] = {address, size, AllocationKind::kHost, std::move(name)};
 }
 
+bool Memory::is_device(std::uint64_t address) const {
+  const auto arena = reinterpret_cast<std::uint64_t>(arena_.data());
+  return address >= arena && address - arena < arena_.size();
+}
+
 std::optional<Allocation> Memory::find(std::uint64_t address) const {
   const std::scoped_lock lock(mutex_);
   auto found = allocations_.upper_bound(address);
@@ -89,7 +97,7 @@ std::optional<Allocation> Memory::find(std::uint64_t address) const {
 std::span<std::byte> Memory::bytes(std::uint64_t address, std::uint64_t size) const {
   const std::optional<Allocation> allocation = find(address);
   if (!allocation || size > allocation->end() - address) {
-    throw Error(fmt::format("{} bytes at {:#x} are not within one allocation", size, address));
+    throw Error(fmt::format("{} at {:#x}: not within one allocation", counted(size, "byte"), address));
   }
   return {reinterpret_cast<std::byte*>(address), size};
 }

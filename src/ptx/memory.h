@@ -56,6 +56,9 @@ class Memory {
   // Sorted by address: what a launch sees.
   std::vector<Allocation> allocations() const;
 
+  // Whether an address is the device's own, allocated or not.
+  bool is_device(std::uint64_t address) const;
+
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t used() const;
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -48,7 +49,8 @@ std::optional<Type> type_named(std::string_view name);
 struct SourceLine {
   std::uint32_t file = 0;  // key of Module::files
   std::uint32_t line = 0;
-  bool operator==(const SourceLine&) const = default;
+  std::uint32_t call = 0;  // that its function was inlined for: number in Module::calls, from 1; 0: none
+  auto operator<=>(const SourceLine&) const = default;
 };
 
 // NOLINTBEGIN(readability-redundant-member-init): so that naming only some members of one is no warning
@@ -147,10 +149,14 @@ struct Module {
   std::vector<Variable> variables;  // .global, .const, .shared
   std::vector<Function> functions;
   std::map<std::uint32_t, std::string> files;  // of .file
+  std::vector<SourceLine> calls;               // of inlined functions; a call may be inlined in its turn
 
   const Function* find_function(std::string_view function) const;
   const Variable* find_variable(std::string_view variable) const;
 };
+
+// A message with names as the text has them: those that a nested scope declares are unique by an @number.
+std::string as_written(std::string_view text);
 
 // Throws Error with `name` and the line of the first thing that is no PTX.
 Module parse(std::string_view text, std::string_view name);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
 #include <ranges>
 #include <unordered_map>
 #include <unordered_set>
@@ -42,9 +43,12 @@ class Parser {
   Module parse();
 
  private:
+  using Position = std::array<std::uint64_t, 3>;  // in the source: file, line, column
+
   void header();
   void top_level();
   void file();
+  void pragma();
   void section();
   void function(bool entry, bool external);
   void tuning(Function& function);
@@ -53,6 +57,7 @@ class Parser {
   void directive(Function& function);
   void registers(Function& function);
   void location();
+  Position position();
   void instruction(Function& function, Instruction result);
   void end_scope(Function& function);
   void labelled(Function& function, const std::string& name);
@@ -74,6 +79,8 @@ class Parser {
   Lexer lexer_;
   Module module_;
   SourceLine source_;
+  std::map<Position, std::uint32_t> call_of_;  // the call of the last .loc there, in this function
+  std::map<SourceLine, std::uint32_t> calls_;  // numbers in module_.calls
   std::vector<NameScope> scopes_;
   std::unordered_set<std::string> labels_, ranges_;  // of the function
   std::size_t renamed_ = 0;
@@ -135,13 +142,13 @@ void Parser::top_level() {
     return;
   }
   if (lexer_.accept(".pragma")) {
-    lexer_.expect(Kind::kText, "the text of the pragma");
-    lexer_.expect(";");
+    pragma();
     return;
   }
   const std::optional<Space> space = space_named(lexer_.now().text);
   if (!space || *space == Space::kLocal || *space == Space::kParam) {
-    lexer_.fail(fmt::format("'{}' doesn't belong at the top level", printable(lexer_.now().text, 40)));
+    lexer_.fail(fmt::format("'{}' is not known, or not supported, outside of functions",
+                            printable(lexer_.now().text, 40)));
   }
   lexer_.take();
   do {
@@ -158,6 +165,12 @@ void Parser::file() {
   const auto index = static_cast<std::uint32_t>(lexer_.expect_integer());
   module_.files[index] = lexer_.expect(Kind::kText, "the name of a file").text;
   while (lexer_.accept(",")) lexer_.expect_integer();
+}
+
+// For NVIDIA's compiler: skipped.
+void Parser::pragma() {
+  lexer_.expect(Kind::kText, "the text of the pragma");
+  lexer_.expect(";");
 }
 
 // Debug information: skipped.
@@ -183,7 +196,7 @@ Variable Parser::variable(Space space) {
     if (word == "align") {
       const std::uint64_t value = lexer_.expect_integer();
       if (value == 0 || (value & (value - 1)) != 0 || value > 4096)
-        lexer_.fail("an alignment must be a power of 2");
+        lexer_.fail(fmt::format("an alignment of {}: it must be a power of 2, at most 4096", value));
       if (!pointer) align = static_cast<std::uint32_t>(value);  // after .ptr it is what the pointer points to
     } else if (word == "v2" || word == "v4") {
       vector = word == "v2" ? 2 : 4;
@@ -315,8 +328,7 @@ void Parser::tuning(Function& function) {
     } else if (word == ".minnctapersm" || word == ".maxnreg" || word == ".maxnctapersm") {
       lexer_.expect_integer();
     } else if (word == ".pragma") {
-      lexer_.expect(Kind::kText, "the text of the pragma");
-      lexer_.expect(";");
+      pragma();
     } else if (word != ".noreturn") {
       lexer_.fail(fmt::format("'{}' is not supported on a function", printable(word, 40)));
     }
@@ -328,6 +340,7 @@ void Parser::body(Function& function) {
   labels_.clear();
   ranges_.clear();
   source_ = {};
+  call_of_.clear();
   lexer_.expect("{");
   scopes_.emplace_back();
   while (!scopes_.empty()) {
@@ -390,8 +403,7 @@ void Parser::directive(Function& function) {
     return;
   }
   if (lexer_.accept(".pragma")) {
-    lexer_.expect(Kind::kText, "the text of the pragma");
-    lexer_.expect(";");
+    pragma();
     return;
   }
   const std::optional<Space> space = space_named(lexer_.now().text);
@@ -434,22 +446,38 @@ void Parser::registers(Function& function) {
   lexer_.expect(";");
 }
 
-// .loc file line column[, function_name label[+n], inlined_at file line column]
+Parser::Position Parser::position() {
+  Position result{};
+  for (std::uint64_t& part : result) part = lexer_.expect_integer();
+  return result;
+}
+
+// .loc file line column[, function_name label[+n], inlined_at file line column]. Where a function was inlined, a .loc before
+// this one has the call's place, and where that was inlined in its turn.
 void Parser::location() {
-  source_.file = static_cast<std::uint32_t>(lexer_.expect_integer());
-  source_.line = static_cast<std::uint32_t>(lexer_.expect_integer());
-  lexer_.expect_integer();
+  const auto source_line = [](const Position& at, std::uint32_t call) {
+    return SourceLine{static_cast<std::uint32_t>(at[0]), static_cast<std::uint32_t>(at[1]), call};
+  };
+  const Position own = position();
+  std::uint32_t call = 0;
   while (lexer_.accept(",")) {
     const Token word = lexer_.expect(Kind::kWord, "function_name or inlined_at");
     if (word.text == "function_name") {
       lexer_.expect(Kind::kWord, "a label");
       if (lexer_.accept("+")) lexer_.expect_integer();
     } else if (word.text == "inlined_at") {
-      for (int i = 0; i < 3; ++i) lexer_.expect_integer();
+      const Position at = position();
+      const auto outer = call_of_.find(at);
+      const SourceLine caller = source_line(at, outer == call_of_.end() ? 0 : outer->second);
+      const auto [known, added] = calls_.try_emplace(caller, module_.calls.size() + 1);
+      if (added) module_.calls.push_back(caller);
+      call = known->second;
     } else {
       lexer_.fail(fmt::format("'{}' is not known in .loc", printable(word.text, 40)));
     }
   }
+  source_ = source_line(own, call);
+  call_of_[own] = call;
 }
 
 // name: .branchtargets a, b; or name: .callprototype (ret) _ (params); or a label.
@@ -559,7 +587,7 @@ std::int64_t Parser::offset() {
 
 // --- Names ---
 
-// The unique form of a name that the innermost scope declares.
+// The unique form of a name that the innermost scope declares; as_written() undoes it.
 std::string Parser::declare(const std::string& name) {
   const bool outermost = scopes_.size() == 1;
   std::string unique = outermost ? name : fmt::format("{}@{}", name, ++renamed_);
@@ -586,6 +614,19 @@ std::string Parser::resolve(std::string_view name) const {
 
 Module parse(std::string_view text, std::string_view name) {
   return Parser(text, name).parse();
+}
+
+std::string as_written(std::string_view text) {
+  std::string result;
+  for (std::size_t at = 0; at < text.size();) {
+    if (text[at] != '@') {
+      result += text[at++];
+      continue;
+    }
+    at = std::min(text.find_first_not_of("0123456789", at + 1), text.size());
+    if (at + 1 < text.size() && text[at] == '.' && text[at + 1] >= '0' && text[at + 1] <= '9') ++at;
+  }
+  return result;
 }
 
 const Function* Module::find_function(std::string_view function) const {

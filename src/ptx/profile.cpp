@@ -18,7 +18,7 @@ std::uint32_t lane_count(std::uint32_t mask) {
 
 // Whether the lanes' accesses lie side by side, without gaps.
 bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
-  const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const auto first = first_lane(mask);
   const std::uint32_t count = lane_count(mask);
   if (mask >> first != (count == kLanes ? ~0U : (1U << count) - 1U)) return false;
   bool result = true;
@@ -28,9 +28,9 @@ bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* a
 }
 
 bool one_address(std::uint32_t mask, const std::uint64_t* addresses) {
-  const std::uint64_t address = addresses[std::countr_zero(mask)];
+  const std::uint64_t address = addresses[first_lane(mask)];
   bool result = true;
-  for_each_lane(mask, [&](std::uint32_t lane) { result &= addresses[lane] == address; });
+  each_lane(mask, [&](std::uint32_t lane) { result &= addresses[lane] == address; });
   return result;
 }
 
@@ -48,21 +48,21 @@ std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
 
 std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
   if (mask == 0) return 0;
-  const std::uint64_t first = addresses[std::countr_zero(mask)];
+  const std::uint64_t first = addresses[first_lane(mask)];
   if (side_by_side(mask, size, addresses)) {
     const std::uint64_t last = first + lanes_bytes(mask, size) - 1;
     return static_cast<std::uint32_t>(last / kSectorBytes - first / kSectorBytes + 1);
   }
   std::array<std::uint64_t, kLanes> sectors{};
   std::size_t used = 0;
-  for_each_lane(mask, [&](std::uint32_t lane) { sectors[used++] = addresses[lane] / kSectorBytes; });
+  each_lane(mask, [&](std::uint32_t lane) { sectors[used++] = addresses[lane] / kSectorBytes; });
   return distinct({sectors.data(), used});
 }
 
 std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
   if (mask == 0) return 0;
   if (one_address(mask, addresses)) return 1;
-  if (side_by_side(mask, size, addresses) && addresses[std::countr_zero(mask)] % kWavefrontBytes == 0) {
+  if (side_by_side(mask, size, addresses) && addresses[first_lane(mask)] % kWavefrontBytes == 0) {
     return (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes;
   }
   const std::uint32_t words = std::max(size / 4, 1U);
@@ -105,7 +105,7 @@ void Profile::access(const Group& group, const Access& access) {
   if (atomic) counters_.atomics += static_cast<std::uint64_t>(std::popcount(access.mask));
   if (access.kind == AccessKind::kLoad && access.order != Order::kWeak) {
     Poll& last = last_strong_load_[group.warp_in_grid];
-    const std::uint64_t address = access.addresses[std::countr_zero(access.mask)];
+    const std::uint64_t address = access.addresses[first_lane(access.mask)];
     if (last.address == address && last.pc == group.pc) ++counters_.waits;
     last = {address, group.pc};
   }
@@ -113,7 +113,7 @@ void Profile::access(const Group& group, const Access& access) {
 
 void Profile::copy(const AsyncCopy& copy) {
   std::uint32_t reading = 0;
-  for_each_lane(copy.mask, [&](std::uint32_t lane) {
+  each_lane(copy.mask, [&](std::uint32_t lane) {
     if (copy.source_size[lane] != 0) reading |= 1U << lane;
   });
   if (reading != 0) global(reading, copy.size, copy.source, true, false);
@@ -128,7 +128,7 @@ void Profile::global(std::uint32_t mask, std::uint32_t size, const std::uint64_t
   counters_.global_sectors_ideal +=
       std::min(sectors, (lanes_bytes(mask, size) + kSectorBytes - 1) / kSectorBytes);
   const std::uint64_t bytes = one_address(mask, addresses) ? size : lanes_bytes(mask, size);
-  if (Counters::Traffic* traffic = traffic_of(addresses[std::countr_zero(mask)])) {
+  if (Counters::Traffic* traffic = traffic_of(addresses[first_lane(mask)])) {
     if (reads) traffic->read += bytes;
     if (writes) traffic->written += bytes;
   }

@@ -17,7 +17,7 @@ void RaceDetector::copy_issued(const Group& group, const AsyncCopy& copy) {
   pending.pc = group.pc;
   pending.size = copy.size;
   pending.mask = copy.mask;
-  for_each_lane(copy.mask, [&](std::uint32_t lane) {
+  each_lane(copy.mask, [&](std::uint32_t lane) {
     pending.source[lane] = copy.source[lane];
     pending.destination[lane] = copy.destination[lane];
     pending.source_size[lane] = copy.source_size[lane];
@@ -54,11 +54,11 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
                   [&](std::span<const Touched> touched) { read_in_flight(reader, touched); });
   };
   std::uint32_t whole = 0;
-  for_each_lane(mask, [&](std::uint32_t lane) {
+  each_lane(mask, [&](std::uint32_t lane) {
     if (copy.source_size[lane] == copy.size) whole |= 1U << lane;
   });
   read_source(whole, copy.size);
-  for_each_lane(mask & ~whole, [&](std::uint32_t lane) {  // of any size, so byte by byte
+  each_lane(mask & ~whole, [&](std::uint32_t lane) {  // of any size, so byte by byte
     const std::uint64_t begin = copy.source[lane];
     for (std::uint32_t i = 0; i < copy.source_size[lane]; ++i) {
       copy.source[lane] = begin + i;

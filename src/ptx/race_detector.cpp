@@ -32,7 +32,7 @@ std::string_view verb_of(const Access& access) {
 RaceDetector::RaceDetector(const LaunchShape& shape)
     : shape_(shape), threads_(shape), shared_(shape.blocks), exited_(shape.blocks) {
   if (shape.blocks * shape.warps > kMaxWarps) {
-    throw Error("a launch of " + std::to_string(shape.blocks * shape.warps) + " warps", shape.kernel,
+    throw Error("a launch of " + counted(shape.blocks * shape.warps, "warp"), shape.kernel,
                 "the race detector can tell " + std::to_string(kMaxWarps) +
                     " apart: launch fewer, or switch the checks off");
   }
@@ -92,8 +92,7 @@ void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& seg
         cell.write.time != 0 || (cell.strong != 0 && actor.shadow.strong(cell).last_write != 0);
     if (!written && shared) uninitialised(actor, lanes);
     if (written && actor.non_coherent) {
-      report(FindingKind::kNonCoherentRead, actor.pc,
-             actor.warp.warp_in_grid * kLanes + static_cast<std::uint32_t>(std::countr_zero(lanes)),
+      report(FindingKind::kNonCoherentRead, actor.pc, actor.warp.warp_in_grid * kLanes + first_lane(lanes),
              cell.write.pc, kNonCoherent);
     }
     check_last_write(actor, cell, lanes);
@@ -111,11 +110,10 @@ void RaceDetector::write(const Actor& actor, Page& page, const Segment& segment)
     check_last_write(actor, cell, lanes);
     check_cell_reads(actor, cell, lanes);
     if (cell.strong != 0) check_strong(actor, cell, lanes, true);
-    const std::uint32_t lane = static_cast<std::uint32_t>(std::countr_zero(lanes));
+    const std::uint32_t lane = first_lane(lanes);
     const Stamp stamp{actor.warp.warp_in_grid * kLanes + lane, actor.time, actor.pc};
-    if (!std::has_single_bit(lanes)) {
-      race(actor, static_cast<std::uint32_t>(std::countr_zero(lanes & (lanes - 1))), actor.verb, stamp,
-           "two lanes write one place at once");
+    if (!is_one_lane(lanes)) {
+      race(actor, first_lane(lanes & (lanes - 1)), actor.verb, stamp, "two lanes write one place at once");
     }
     actor.shadow.drop_reads(cell);
     if (cell.strong != 0) actor.shadow.strong(cell).forget();
@@ -132,8 +130,8 @@ void RaceDetector::check_last_write(const Actor& actor, const Cell& cell, std::u
       actor.knowledge.unknowing(actor.warp.warp_in_grid, lanes, cell.write.thread, cell.write.time);
   if (unknowing == 0) return;
   const bool in_flight = cell.write.time == kInFlight;
-  race(actor, static_cast<std::uint32_t>(std::countr_zero(unknowing)), in_flight ? "cp.async" : "plain store",
-       cell.write, in_flight ? "a copy writes at any time until it is waited for" : "nothing orders them");
+  race(actor, first_lane(unknowing), in_flight ? "cp.async" : "plain store", cell.write,
+       in_flight ? "a copy writes at any time until it is waited for" : "nothing orders them");
 }
 
 // A plain access against those with an order.
@@ -144,16 +142,16 @@ void RaceDetector::check_strong(const Actor& actor, const Cell& cell, std::uint3
     const bool other_writes = access.write != 0;
     if ((!writes && !other_writes) || actor.knowledge.all_know(actor.warp.warp_in_grid, other, access.time))
       return;
-    for_each_lane(access.mask, [&](std::uint32_t other_lane) {
+    each_lane(access.mask, [&](std::uint32_t other_lane) {
       const Stamp stamp{other * kLanes + other_lane, access.time, access.pc};
       std::uint32_t unknowing =
           actor.knowledge.unknowing(actor.warp.warp_in_grid, lanes, stamp.thread, stamp.time);
-      for_each_lane(unknowing, [&](std::uint32_t lane) {
+      each_lane(unknowing, [&](std::uint32_t lane) {
         if (other_writes && has_seen(actor, set, access.write, lane)) unknowing &= ~(1U << lane);
       });
       if (unknowing == 0) return;
-      race(actor, static_cast<std::uint32_t>(std::countr_zero(unknowing)),
-           other_writes ? "store or atomic" : "load", stamp, "nothing orders them, and one of them is plain");
+      race(actor, first_lane(unknowing), other_writes ? "store or atomic" : "load", stamp,
+           "nothing orders them, and one of them is plain");
     });
   });
 }

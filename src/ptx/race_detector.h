@@ -2,9 +2,8 @@
 //
 // Two accesses that overlap, one of them a write, race unless causality orders them or they are morally strong: both with an
 // order, of the same bytes, and with scopes that include each other. Lanes are threads like any others: what orders them is
-// bar.warp.sync, bar/barrier, and releases that an acquire reads from, directly, through fences or through a chain of atomic
-// operations. Shuffles, votes and running in step order nothing. One thing of the model is left out: that one fence.sc came
-// before another orders nothing here, since in another run it could come after.
+// bar.warp.sync, bar/barrier, releases that an acquire reads from, directly, through fences or through a chain of atomic
+// operations, and the order in which fence.sc operations run. Shuffles, votes and running in step order nothing.
 //
 // It judges one run, and finds what that run's order doesn't rule out; other seeds make other runs.
 #pragma once

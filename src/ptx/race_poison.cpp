@@ -24,7 +24,7 @@ const std::byte* at(std::uint64_t address) {
 // Data may hold a poisoned byte or word by chance, but hardly a sector of them.
 void RaceDetector::check_poison(const Group& group, const Access& access) {
   std::uint64_t last_sector = ~std::uint64_t{0};
-  for_each_lane(access.mask, [&](std::uint32_t lane) {
+  each_lane(access.mask, [&](std::uint32_t lane) {
     const std::uint64_t address = access.addresses[lane];
     const std::uint64_t sector = address / kSectorBytes;
     if (sector == last_sector) return;
@@ -49,8 +49,7 @@ void RaceDetector::check_poison(const Group& group, const Access& access) {
 }
 
 void RaceDetector::uninitialised(const Actor& actor, std::uint32_t lanes) {
-  report(FindingKind::kUninitialised, actor.pc,
-         actor.warp.warp_in_grid * kLanes + static_cast<std::uint32_t>(std::countr_zero(lanes)), 0,
+  report(FindingKind::kUninitialised, actor.pc, actor.warp.warp_in_grid * kLanes + first_lane(lanes), 0,
          std::string(actor.verb) + " of shared memory that nothing has written");
 }
 

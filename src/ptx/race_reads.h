@@ -12,6 +12,11 @@
 
 namespace sluice::ptx {
 
+// Of lanes that aren't none; std::has_single_bit counts bits by a call where the processor's own way can't be assumed.
+inline bool is_one_lane(std::uint32_t lanes) {
+  return (lanes & (lanes - 1)) == 0;
+}
+
 // Cells of a page, one bit each.
 struct CellBits {
   std::array<std::uint64_t, 2> words{};
@@ -65,7 +70,7 @@ class ScatteredReads {
     }
     // False if there is no room for one more set of lanes.
     bool set(std::uint32_t cell, std::uint32_t mask, std::uint32_t time, std::uint32_t pc) {
-      if (std::has_single_bit(mask)) {
+      if (is_one_lane(mask)) {
         lanes[cell] = static_cast<std::uint8_t>(std::countr_zero(mask));
       } else if (!set_many(cell, mask)) {
         return false;

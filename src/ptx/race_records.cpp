@@ -65,12 +65,14 @@ void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touche
     record_in_cells(actor, page, at.segment, actor.time, actor.pc, actor.non_coherent);
 }
 
-// Keeps one record for each warp and quarter of a page. What an older one says beyond the new one goes into cells.
+// Keeps one record for each warp and quarter of a page. What an older one says beyond the new one goes into cells, or the new
+// one does if that is less.
 void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& segment) {
   const std::uint32_t key = actor.warp.warp_in_grid << 2U | segment.lo >> 7U;
   const auto [record, added] = page.find_or_add(key);
-  const bool same_lanes = record->mask == segment.mask && record->shift == segment.shift &&
-                          record->rotation == segment.rotation && record->non_coherent == actor.non_coherent;
+  const bool same_pattern = record->shift == segment.shift && record->rotation == segment.rotation &&
+                            record->non_coherent == actor.non_coherent;
+  const bool same_lanes = same_pattern && record->mask == segment.mask;
   if (!added && record->hi != record->lo) {
     if (same_lanes && record->time == actor.time && segment.lo <= record->hi && record->lo <= segment.hi) {
       record->lo = static_cast<std::uint16_t>(std::min<std::uint32_t>(record->lo, segment.lo));
@@ -78,11 +80,26 @@ void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& s
       record->pc = actor.pc;
       return;
     }
-    const bool covered = segment.lo <= record->lo && segment.hi >= record->hi &&
-                         (same_lanes || record->time <= actor.knowledge.synced) &&
-                         record->non_coherent == actor.non_coherent;
-    if (!covered) {
-      record_in_cells(actor, page, record->segment(), record->time, record->pc, record->non_coherent);
+    // A lane's read stands for its earlier one, and for any of the warp that it knows of.
+    const bool superseded = (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
+                             record->time <= actor.knowledge.synced) &&
+                            record->non_coherent == actor.non_coherent;
+    Segment before = record->segment();
+    Segment after = before;
+    if (superseded) {
+      before.hi = std::min(before.hi, segment.lo);
+      after.lo = std::max(after.lo, segment.hi);
+    } else {
+      after.lo = after.hi;
+    }
+    const auto bytes = [](const Segment& part) { return part.hi > part.lo ? part.hi - part.lo : 0; };
+    if (bytes(before) + bytes(after) > segment.hi - segment.lo) {
+      record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
+      return;
+    }
+    for (const Segment& part : {before, after}) {
+      if (bytes(part) != 0)
+        record_in_cells(actor, page, part, record->time, record->pc, record->non_coherent);
     }
   }
   *record = {segment.mask,
@@ -137,8 +154,8 @@ void RaceDetector::add_read(const Actor& actor, Cell& cell, std::uint32_t lanes,
   if (cell.read.thread != Cell::kMany) {
     const bool superseded =
         cell.read.time == 0 || actor.knowledge.unknowing(warp, lanes, cell.read.thread, cell.read.time) == 0;
-    if (superseded && std::has_single_bit(lanes)) {
-      cell.read = {warp * kLanes + static_cast<std::uint32_t>(std::countr_zero(lanes)), time, pc};
+    if (superseded && is_one_lane(lanes)) {
+      cell.read = {warp * kLanes + first_lane(lanes), time, pc};
       return;
     }
     if (superseded) cell.read = {};
@@ -195,19 +212,17 @@ template <typename LanesAt>
 void RaceDetector::check_record(const Actor& actor, const Segment& segment, std::uint32_t lo,
                                 std::uint32_t hi, const Reads& reads, LanesAt lanes_at) {
   if (reads.non_coherent) {
-    report(FindingKind::kNonCoherentRead, reads.pc,
-           reads.warp * kLanes + static_cast<std::uint32_t>(std::countr_zero(lanes_at(lo))), actor.pc,
+    report(FindingKind::kNonCoherentRead, reads.pc, reads.warp * kLanes + first_lane(lanes_at(lo)), actor.pc,
            kNonCoherent);
   }
   if (actor.knowledge.all_know(actor.warp.warp_in_grid, reads.warp, reads.time)) return;
   for (std::uint32_t byte = lo; byte < hi; ++byte) {
-    for_each_lane(lanes_at(byte), [&](std::uint32_t lane) {
+    each_lane(lanes_at(byte), [&](std::uint32_t lane) {
       const Stamp stamp{reads.warp * kLanes + lane, reads.time, reads.pc};
       const std::uint32_t unknowing = actor.knowledge.unknowing(
           actor.warp.warp_in_grid, segment.lanes_at(byte), stamp.thread, stamp.time);
       if (unknowing == 0) return;
-      race(actor, static_cast<std::uint32_t>(std::countr_zero(unknowing)), "load", stamp,
-           "nothing orders them");
+      race(actor, first_lane(unknowing), "load", stamp, "nothing orders them");
     });
   }
 }
@@ -222,8 +237,7 @@ void RaceDetector::check_cell_reads(const Actor& actor, const Cell& cell, std::u
   const auto check = [&](const Stamp& stamp) {
     const std::uint32_t unknowing = actor.knowledge.unknowing(warp, lanes, stamp.thread, stamp.time);
     if (unknowing == 0) return;
-    race(actor, static_cast<std::uint32_t>(std::countr_zero(unknowing)), "load", stamp,
-         "nothing orders them");
+    race(actor, first_lane(unknowing), "load", stamp, "nothing orders them");
   };
   if (cell.read.thread != Cell::kMany) {
     if (cell.read.time != 0) check(cell.read);
@@ -231,8 +245,8 @@ void RaceDetector::check_cell_reads(const Actor& actor, const Cell& cell, std::u
   }
   actor.shadow.reads(cell).for_each([&](std::uint32_t reader, const LaneAccess& access) {
     if (actor.knowledge.all_know(warp, reader, access.time)) return;
-    for_each_lane(access.mask,
-                  [&](std::uint32_t lane) { check({reader * kLanes + lane, access.time, access.pc}); });
+    each_lane(access.mask,
+              [&](std::uint32_t lane) { check({reader * kLanes + lane, access.time, access.pc}); });
   });
 }
 

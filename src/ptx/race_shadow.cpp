@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "ptx/lanes.h"
+
 namespace sluice::ptx {
 
 std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
@@ -26,7 +28,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
                                          const std::uint64_t* addresses) {
   if (mask == 0) return {};
   std::size_t used = 0;
-  const auto first = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const auto first = first_lane(mask);
   const std::uint32_t count = mask == ~0U ? 32 : static_cast<std::uint32_t>(std::popcount(mask));
   const std::uint64_t begin = addresses[first];
   bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
@@ -54,7 +56,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
   const auto shift = static_cast<std::uint8_t>(std::countr_zero(size));
   std::uint32_t last_lane = 0;
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    const auto lane = static_cast<std::uint32_t>(std::countr_zero(rest));
+    const auto lane = first_lane(rest);
     const std::uint64_t address = addresses[lane];
     const auto lo = static_cast<std::uint32_t>(address % kPageBytes);
     if (used != 0) {
@@ -62,7 +64,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
       const bool one = before.shift == Segment::kEveryLane;
       const bool same_address = one && address == addresses[last_lane];
       const bool next = lo != 0 && lane == last_lane + 1 && address == addresses[last_lane] + size &&
-                        (!one || std::has_single_bit(before.mask));
+                        (!one || is_one_lane(before.mask));
       if (same_address || next) {
         if (next && one) {
           before.shift = shift;
@@ -81,7 +83,14 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
     touched.whole = false;
     last_lane = lane;
   }
-  touched_[0].whole = used == 1;
+  if (used == 1) {
+    Segment& only = touched_[0].segment;
+    touched_[0].whole = true;
+    if (is_one_lane(only.mask)) {  // one lane, as its part of what the whole warp would touch
+      only.shift = shift;
+      only.rotation = static_cast<std::uint8_t>((last_lane - (only.lo >> shift)) & 31U);
+    }
+  }
   group_by_page(used);
   return {touched_.data(), used};
 }

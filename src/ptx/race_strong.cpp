@@ -22,7 +22,7 @@ void RaceDetector::strong(const Access& access, const Actor& actor) {
               (access.scope == Scope::kBlock || access.scope == Scope::kCluster);
   op.size = access.element != 0 ? access.element : access.size;
   const std::uint32_t elements = access.size / op.size;
-  for_each_lane(access.mask, [&](std::uint32_t lane) {
+  each_lane(access.mask, [&](std::uint32_t lane) {
     StrongOp of_lane = op;
     of_lane.lane = lane;
     if ((access.failed >> lane & 1U) != 0) of_lane.writes = of_lane.releases = false;
@@ -105,7 +105,7 @@ void RaceDetector::check_against_strong(const Actor& actor, StrongSet& set, cons
     const bool partial = (key >> 2U & 0x7fU) != shape;
     const bool apart = ((key & 1U) != 0 || op.narrow) && !same_block(actor.warp, key >> 9U);
     if (!partial && !apart) return;
-    for_each_lane(access.mask, [&](std::uint32_t lane) {
+    each_lane(access.mask, [&](std::uint32_t lane) {
       const Stamp stamp{(key >> 9U) * kLanes + lane, access.time, access.pc};
       if (actor.knowledge.unknowing(actor.warp.warp_in_grid, 1U << op.lane, stamp.thread, stamp.time) == 0)
         return;

@@ -14,7 +14,7 @@ std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std:
   std::uint32_t common = lanes & ~differing;
   if (common != 0 && known->knows(thread, other_time)) common = 0;
   std::uint32_t others = lanes & differing;
-  for_each_lane(others, [&](std::uint32_t lane) {
+  each_lane(others, [&](std::uint32_t lane) {
     if (own[lane]->knows(thread, other_time)) others &= ~(1U << lane);
   });
   return common | others;
@@ -53,7 +53,8 @@ RaceThreads::RaceThreads(const LaunchShape& shape)
     : warps_(shape.warps),
       threads_(shape.threads),
       nothing_(std::make_shared<RaceClock>(shape.warps)),
-      blocks_(shape.blocks) {}
+      blocks_(shape.blocks),
+      sc_blocks_(shape.blocks) {}
 
 RaceWarp& RaceThreads::warp(const Group& group) {
   std::unique_ptr<RaceWarp[]>& block = blocks_[group.block];
@@ -85,13 +86,13 @@ void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mas
     if (joined_already != nullptr) *joined_already = known;
   };
   if ((mask & ~warp.differing) != 0) join(warp.known);
-  for_each_lane(mask & warp.differing, [&](std::uint32_t lane) { join(warp.own[lane]); });
+  each_lane(mask & warp.differing, [&](std::uint32_t lane) { join(warp.own[lane]); });
   if (mask == warp.lanes) {
     clock.learn_warp(warp.warp_in_grid, warp.time);
   } else {
     clock.learn_warp(warp.warp_in_grid, warp.synced);
-    for_each_lane(
-        mask, [&](std::uint32_t lane) { clock.learn_thread(warp.warp_in_grid * kLanes + lane, warp.time); });
+    each_lane(mask,
+              [&](std::uint32_t lane) { clock.learn_thread(warp.warp_in_grid * kLanes + lane, warp.time); });
   }
 }
 
@@ -103,7 +104,7 @@ void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
     if (mask == warp.lanes) {
       warp.replace_all(std::move(clock));
     } else {
-      for_each_lane(mask, [&](std::uint32_t lane) { warp.replace(lane, clock); });
+      each_lane(mask, [&](std::uint32_t lane) { warp.replace(lane, clock); });
     }
   }
   if (mask == warp.lanes) warp.synced = warp.time;
@@ -114,7 +115,7 @@ void RaceThreads::arrive(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   if (!barrier.joined || barrier.complete) {
-    barrier.last_joined = warp.of(static_cast<std::uint32_t>(std::countr_zero(group.mask)));
+    barrier.last_joined = warp.of(first_lane(group.mask));
     barrier.joined = std::make_shared<RaceClock>(*barrier.last_joined);
     barrier.complete = false;
   }
@@ -130,7 +131,7 @@ void RaceThreads::leave(const Group& group, std::uint32_t barrier_number) {
     warp.replace_all(barrier.joined);
     warp.synced = warp.known->warp_time(warp.warp_in_grid);
   } else {
-    for_each_lane(group.mask, [&](std::uint32_t lane) { warp.replace(lane, barrier.joined); });
+    each_lane(group.mask, [&](std::uint32_t lane) { warp.replace(lane, barrier.joined); });
   }
 }
 
@@ -139,7 +140,7 @@ void RaceThreads::fence(const Group& group, Order order, Scope scope) {
   const bool device = scope == Scope::kGpu || scope == Scope::kSystem;
   const bool acquires = order != Order::kRelease;
   const bool releases = order != Order::kAcquire;
-  for_each_lane(group.mask, [&](std::uint32_t lane) {
+  each_lane(group.mask, [&](std::uint32_t lane) {
     LaneFences& fences = warp.fence_of(lane);
     if (acquires) {
       for (const Observed& observed : fences.observed) {
@@ -148,16 +149,39 @@ void RaceThreads::fence(const Group& group, Order order, Scope scope) {
       }
       if (device) fences.observed.clear();
     }
-    if (releases) {
-      fences.block = {warp.of(lane), warp.time, warp.synced};
-      if (device) fences.device = fences.block;
-    }
   });
-  if (releases) ++warp.time;
+  if (order == Order::kSequential) fence_sc(warp, group.mask, device);
+  if (!releases) return;
+  each_lane(group.mask, [&](std::uint32_t lane) {
+    LaneFences& fences = warp.fence_of(lane);
+    fences.block = {warp.of(lane), warp.time, warp.synced};
+    if (device) fences.device = fences.block;
+  });
+  ++warp.time;
+}
+
+// The Fence-SC order relates every two fence.sc operations whose scopes include each other; the order in which they run is one
+// that the model allows. The lanes of one instruction stay unordered: nothing runs between them, so either order of two of them
+// is as good, and what races in one of them races.
+void RaceThreads::fence_sc(RaceWarp& warp, std::uint32_t mask, bool device) {
+  ClockRef before = sc_blocks_[warp.block];
+  if (device) join_ref(before, sc_device_);
+  if (mask == warp.lanes && warp.differing == 0) {
+    ClockRef all = warp.known;
+    join_ref(all, before);
+    warp.replace_all(std::move(all));
+  } else {
+    each_lane(mask, [&](std::uint32_t lane) { warp.learn(lane, before); });
+  }
+  auto clock = before ? std::make_shared<RaceClock>(*before) : std::make_shared<RaceClock>(warps_);
+  join_lanes(*clock, warp, mask, nullptr);
+  if (device) sc_device_ = clock;
+  sc_blocks_[warp.block] = std::move(clock);
 }
 
 void RaceThreads::block_exit(std::uint32_t block) {
   blocks_[block].reset();
+  sc_blocks_[block].reset();
   barriers_.erase(barriers_.lower_bound({block, 0}), barriers_.lower_bound({block + 1, 0}));
 }
 

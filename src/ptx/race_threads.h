@@ -103,17 +103,15 @@ class RaceThreads {
     bool complete = false;
   };
   static void join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already);
+  void fence_sc(RaceWarp& warp, std::uint32_t mask, bool device);
 
   std::uint32_t warps_, threads_;  // per block
   ClockRef nothing_;
   std::vector<std::unique_ptr<RaceWarp[]>> blocks_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, Barrier> barriers_;  // by block and number
+  // What came before the fence.sc operations so far: those whose scope is the device, and all of a block's.
+  ClockRef sc_device_;
+  std::vector<ClockRef> sc_blocks_;
 };
-
-// Calls visit(lane) for every set bit.
-template <typename Visit>
-void for_each_lane(std::uint32_t mask, Visit visit) {
-  for (; mask != 0; mask &= mask - 1) visit(static_cast<std::uint32_t>(std::countr_zero(mask)));
-}
 
 }  // namespace sluice::ptx

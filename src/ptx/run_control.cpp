@@ -1,4 +1,4 @@
-// Control flow of diverging lanes, special registers.
+// Control flow of diverging lanes.
 #include <bit>
 #include <cstring>
 
@@ -10,13 +10,6 @@
 namespace sluice::ptx::run {
 namespace {
 
-std::uint32_t first_lane(std::uint32_t mask) {
-  return static_cast<std::uint32_t>(std::countr_zero(mask));
-}
-bool has(std::uint32_t mask, std::uint32_t lane) {
-  return ((mask >> lane) & 1U) != 0;
-}
-
 // Sends each lane of the group to where `target` says; lanes that part become groups of their own.
 template <class F>
 void scatter(Lanes& lanes, F&& target) {
@@ -24,7 +17,7 @@ void scatter(Lanes& lanes, F&& target) {
   while (true) {
     const std::uint32_t to = target(first_lane(left));
     std::uint32_t same = 0;
-    for (std::uint32_t i = 0; i < kLanes; ++i) same |= has(left, i) && target(i) == to ? 1U << i : 0;
+    for (std::uint32_t i = 0; i < kLanes; ++i) same |= has_lane(left, i) && target(i) == to ? 1U << i : 0;
     if (same == left) {
       lanes.pc = to;
       return;
@@ -38,7 +31,7 @@ void copy_local(const Executor& executor, Warp& warp, std::uint32_t mask, std::u
                 std::uint32_t to, std::uint32_t size) {
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     std::byte* local = executor.local(warp) + std::size_t{i} * executor.kernel.local_bytes;
-    if (has(mask, i)) std::memcpy(local + to, local + from, size);
+    if (has_lane(mask, i)) std::memcpy(local + to, local + from, size);
   }
 }
 
@@ -71,7 +64,7 @@ bool branch_indexed(Executor& executor, Lanes& lanes, const Operation& op, std::
   const auto& table = executor.program.branch_tables[static_cast<std::size_t>(op.immediate)];
   const auto* index = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
   for (std::uint32_t i = 0; i < kLanes; ++i) {
-    if (!has(lanes.mask, i) || index[i] < table.size()) continue;
+    if (!has_lane(lanes.mask, i) || index[i] < table.size()) continue;
     executor.fail(lanes, FindingKind::kOther,
                   fmt::format("branch {} of a table of {}", index[i], table.size()), i);
   }
@@ -89,7 +82,7 @@ bool call(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
     return static_cast<std::uint32_t>(code[i] - kCodeWindow - 1);
   };
   for (std::uint32_t i = 0; i < kLanes; ++i) {
-    if (!has(lanes.mask, i)) continue;
+    if (!has_lane(lanes.mask, i)) continue;
     const std::uint64_t index = code[i] - kCodeWindow - 1;
     if (index >= program.frames.size() || program.frames[index].return_row == 0) {
       executor.fail(lanes, FindingKind::kOutOfBounds,
@@ -128,7 +121,7 @@ bool leave(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
   auto* back = warp.rows.at<std::uint32_t>(frame.return_row);
   std::uint32_t to[kLanes] = {};
   for (std::uint32_t i = 0; i < kLanes; ++i) {
-    if (!has(lanes.mask, i)) continue;
+    if (!has_lane(lanes.mask, i)) continue;
     to[i] = std::exchange(back[i], 0U);
     const CallSite& site = program.calls[static_cast<std::size_t>(program.operations[to[i] - 1].immediate)];
     for (std::size_t p = 0; p < site.results.size(); ++p) {
@@ -159,99 +152,6 @@ bool sleep(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
   }
   ++lanes.pc;
   return false;
-}
-
-bool special(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  const LaunchShape& shape = executor.shape;
-  const Warp& warp = *lanes.of;
-  const Block& block = *warp.block;
-  const auto kind = static_cast<Special>(op.variant);
-  const auto cycles = static_cast<std::uint64_t>(executor.now());
-  const auto nanoseconds = static_cast<std::uint64_t>(executor.now() * 1e3 / shape.gpu->clock_mhz);
-  const auto value = [&](std::uint32_t lane) -> std::uint64_t {
-    const std::uint32_t thread = warp.index * kLanes + lane;
-    switch (kind) {
-      case Special::kTidX:
-        return thread % shape.block[0];
-      case Special::kTidY:
-        return thread / shape.block[0] % shape.block[1];
-      case Special::kTidZ:
-        return thread / shape.block[0] / shape.block[1];
-      case Special::kNtidX:
-        return shape.block[0];
-      case Special::kNtidY:
-        return shape.block[1];
-      case Special::kNtidZ:
-        return shape.block[2];
-      case Special::kCtaidX:
-        return block.id[0];
-      case Special::kCtaidY:
-        return block.id[1];
-      case Special::kCtaidZ:
-        return block.id[2];
-      case Special::kNctaidX:
-        return shape.grid[0];
-      case Special::kNctaidY:
-        return shape.grid[1];
-      case Special::kNctaidZ:
-        return shape.grid[2];
-      case Special::kLaneid:
-        return lane;
-      case Special::kWarpid:
-        return warp.index;
-      case Special::kNwarpid:
-        return shape.warps;
-      case Special::kSmid:
-        return block.slot % shape.gpu->sms;
-      case Special::kNsmid:
-        return shape.gpu->sms;
-      case Special::kGridid:
-        return 1;
-      case Special::kClock:
-        return cycles & 0xffffffffU;
-      case Special::kClockHigh:
-        return cycles >> 32U;
-      case Special::kClock64:
-        return cycles;
-      case Special::kGlobaltimer:
-        return nanoseconds;
-      case Special::kGlobaltimerLow:
-        return nanoseconds & 0xffffffffU;
-      case Special::kGlobaltimerHigh:
-        return nanoseconds >> 32U;
-      case Special::kLanemaskEq:
-        return 1U << lane;
-      case Special::kLanemaskLe:
-        return (2ULL << lane) - 1;
-      case Special::kLanemaskLt:
-        return (1ULL << lane) - 1;
-      case Special::kLanemaskGe:
-        return 0xffffffffU << lane & 0xffffffffU;
-      case Special::kLanemaskGt:
-        return 0xfffffffeU << lane & 0xffffffffU;
-      case Special::kDynamicShared:
-        return executor.options.dynamic_shared;
-      case Special::kTotalShared:
-        return shape.shared_bytes;
-      case Special::kGridBarrierHigh:
-        return executor.grid_barrier >> 32U;
-      case Special::kGridBarrierLow:
-        return executor.grid_barrier & 0xffffffffU;
-      case Special::kDynamicBase:
-        return (std::uint64_t{executor.kernel.static_shared} + 15U) / 16 * 16;
-    }
-    return 0;
-  };
-  if (kind >= Special::kClock && kind <= Special::kGlobaltimerHigh) executor.clock_was_read = true;
-  for (std::uint32_t i = 0; i < kLanes; ++i) {
-    if (!has(mask, i)) continue;
-    if (op.width == 8)
-      warp.rows.at<std::uint64_t>(op.rows[0])[i] = value(i);
-    else
-      warp.rows.at<std::uint32_t>(op.rows[0])[i] = static_cast<std::uint32_t>(value(i));
-  }
-  ++lanes.pc;
-  return true;
 }
 
 }  // namespace sluice::ptx::run

@@ -39,19 +39,6 @@ std::uint64_t window_of(Space space) {
   }
 }
 
-std::uint32_t first_lane(std::uint32_t mask) {
-  return static_cast<std::uint32_t>(std::countr_zero(mask));
-}
-
-template <class F>
-void each_lane(std::uint32_t mask, F&& f) {
-  if (mask == ~0U) {
-    for (std::uint32_t i = 0; i < kLanes; ++i) f(i);
-    return;
-  }
-  for (; mask != 0; mask &= mask - 1) f(first_lane(mask));
-}
-
 // Calls f with an integer of `size` bytes.
 template <class F>
 void with_size(std::uint32_t size, F&& f) {
@@ -259,8 +246,8 @@ void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addre
     each_lane(mask, [&](std::uint32_t i) {
       if ((addresses[i] & (align - 1)) == 0) return;
       fail(lanes, FindingKind::kMisaligned,
-           fmt::format("access of {} bytes at {:#x} in {} memory is not aligned to {}", size, addresses[i],
-                       name_of(space), align),
+           fmt::format("access of {} at {:#x} in {} memory is not aligned to {}", counted(size, "byte"),
+                       addresses[i], name_of(space), align),
            i);
     });
   }
@@ -279,16 +266,16 @@ void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addre
       std::string where = "no allocation is near";
       if (allocation != nullptr) {
         const std::uint64_t begin = allocation->address;
-        where = fmt::format("{} of {} bytes begins {} bytes before it",
-                            allocation->name.empty() ? "the allocation" : allocation->name, allocation->size,
-                            addresses[i] - begin);
+        where = fmt::format("{} of {} begins {} before it",
+                            allocation->name.empty() ? "the allocation" : allocation->name,
+                            counted(allocation->size, "byte"), counted(addresses[i] - begin, "byte"));
         if (holds(allocation, addresses[i], addresses[i]) ||
             (writes && allocation->kind == AllocationKind::kConstant))
           where = allocation->name + " is constant";
       }
       fail(lanes, FindingKind::kOutOfBounds,
-           fmt::format("{} of {} bytes at {:#x} is out of bounds: {}", writes ? "write" : "read", size,
-                       addresses[i], where),
+           fmt::format("{} of {} at {:#x} is out of bounds: {}", writes ? "write" : "read",
+                       counted(size, "byte"), addresses[i], where),
            i);
     });
     return;
@@ -301,8 +288,8 @@ void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addre
   each_lane(mask, [&](std::uint32_t i) {
     if (addresses[i] < limit && limit - addresses[i] >= size && !(writes && space == Space::kParam)) return;
     fail(lanes, FindingKind::kOutOfBounds,
-         fmt::format("{} of {} bytes at {:#x} of {} memory is out of bounds: it has {} bytes",
-                     writes ? "write" : "read", size, addresses[i], name_of(space), limit),
+         fmt::format("{} of {} at {:#x} of {} memory is out of bounds: it has {}", writes ? "write" : "read",
+                     counted(size, "byte"), addresses[i], name_of(space), counted(limit, "byte")),
          i);
   });
 }
@@ -416,13 +403,23 @@ bool from_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std
 
 // --- Matrices ---
 
-bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+namespace {
+
+// False while the warp's other lanes are still on their way.
+bool whole_warp(Executor& executor, Lanes& lanes, std::uint32_t mask, std::string_view what) {
   Executor::keep_only(lanes, mask);
   if (!executor.meet(lanes, ~0U)) return false;
   if (lanes.mask != ~0U) {
-    executor.fail(lanes, FindingKind::kAbsentLane, "mma by a warp without all of its lanes",
+    executor.fail(lanes, FindingKind::kAbsentLane, fmt::format("{} by a warp without all of its lanes", what),
                   first_lane(~lanes.mask));
   }
+  return true;
+}
+
+}  // namespace
+
+bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  if (!whole_warp(executor, lanes, mask, "mma")) return false;
   op.inner(op, lanes.of->rows, ~0U);
   ++lanes.pc;
   return true;
@@ -430,12 +427,7 @@ bool multiply_matrices(Executor& executor, Lanes& lanes, const Operation& op, st
 
 // Lanes 8 m to 8 m + 7 give the rows of matrix m. Each lane gets two elements of each matrix.
 bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  Executor::keep_only(lanes, mask);
-  if (!executor.meet(lanes, ~0U)) return false;
-  if (lanes.mask != ~0U) {
-    executor.fail(lanes, FindingKind::kAbsentLane, "ldmatrix by a warp without all of its lanes",
-                  first_lane(~lanes.mask));
-  }
+  if (!whole_warp(executor, lanes, mask, "ldmatrix")) return false;
   const std::uint32_t givers = op.count == 4 ? ~0U : (1U << (8U * op.count)) - 1;
   if (op.element != 0) {  // the other lanes' addresses must be valid, too
     with_places(executor, lanes, op, ~0U, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,
@@ -469,12 +461,7 @@ bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 
 // The transpose of a matrix of 8 x 8 halves, two in each lane.
 bool move_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  Executor::keep_only(lanes, mask);
-  if (!executor.meet(lanes, ~0U)) return false;
-  if (lanes.mask != ~0U) {
-    executor.fail(lanes, FindingKind::kAbsentLane, "movmatrix by a warp without all of its lanes",
-                  first_lane(~lanes.mask));
-  }
+  if (!whole_warp(executor, lanes, mask, "movmatrix")) return false;
   std::uint16_t elements[8][8];
   std::memcpy(elements, lanes.of->rows.at<std::byte>(op.rows[1]), sizeof(elements));
   std::uint16_t transposed[8][8];

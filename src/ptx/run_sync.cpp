@@ -9,13 +9,6 @@
 namespace sluice::ptx::run {
 namespace {
 
-std::uint32_t first_lane(std::uint32_t mask) {
-  return static_cast<std::uint32_t>(std::countr_zero(mask));
-}
-bool has(std::uint32_t mask, std::uint32_t lane) {
-  return ((mask >> lane) & 1U) != 0;
-}
-
 // The lanes of `mask` whose value is that of the first of them. Values are words.
 std::uint32_t same_as_first(const std::uint32_t* words, std::uint32_t mask) {
   const std::uint32_t value = words[first_lane(mask)];
@@ -24,19 +17,25 @@ std::uint32_t same_as_first(const std::uint32_t* words, std::uint32_t mask) {
   return same & mask;
 }
 
-// Keeps in the group the lanes that execute this with one member mask, and waits for the other members. The others of the
-// group come here by themselves.
-bool meet_members(Executor& executor, Lanes& lanes, std::uint32_t mask, Row members_row) {
+// Keeps in the group the lanes that execute this with one member mask, which it returns. The others of the group come here by
+// themselves.
+std::uint32_t members_of(const Executor& executor, Lanes& lanes, std::uint32_t mask, Row members_row) {
   Executor::keep_only(lanes, mask);
   const auto* words = lanes.of->rows.at<const std::uint32_t>(members_row);
   const std::uint32_t same = same_as_first(words, lanes.mask);
   if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
   const std::uint32_t members = words[first_lane(lanes.mask)];
   if ((lanes.mask & ~members) != 0) {
-    const std::uint32_t lane = first_lane(lanes.mask & ~members);
     executor.fail(lanes, FindingKind::kAbsentLane,
-                  fmt::format("a lane that is not in its own member mask {:#x}", members), lane);
+                  fmt::format("a lane that is not in its own member mask {:#x}", members),
+                  first_lane(lanes.mask & ~members));
   }
+  return members;
+}
+
+// The same, and waits for the other members.
+bool meet_members(Executor& executor, Lanes& lanes, std::uint32_t mask, Row members_row) {
+  const std::uint32_t members = members_of(executor, lanes, mask, members_row);
   if ((members & ~lanes.of->existing) != 0 && members != ~0U) {
     executor.fail(lanes, FindingKind::kAbsentLane,
                   fmt::format("member mask {:#x} has lanes that the warp lacks", members),
@@ -55,7 +54,7 @@ bool done(Executor& executor, Lanes& lanes) {
 template <class T>
 void store(const Rows& rows, Row row, const T* from, std::uint32_t mask) {
   T* to = rows.at<T>(row);
-  for (std::uint32_t i = 0; i < kLanes; ++i) to[i] = has(mask, i) ? from[i] : to[i];
+  for (std::uint32_t i = 0; i < kLanes; ++i) to[i] = has_lane(mask, i) ? from[i] : to[i];
 }
 
 void store_predicate(const Rows& rows, Row row, std::uint32_t bits, std::uint32_t mask) {
@@ -103,7 +102,7 @@ bool shuffle(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
     }
     if (!inside) from = i;
     valid |= inside ? 1U << i : 0;
-    absent |= has(lanes.mask, from) ? 0 : 1U << i;
+    absent |= has_lane(lanes.mask, from) ? 0 : 1U << i;
     out[i] = a[from];
   }
   absent &= lanes.mask;
@@ -144,7 +143,7 @@ bool match(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
   std::uint32_t same[kLanes] = {};
   for (std::uint32_t i = 0; i < kLanes; ++i) {
     for (std::uint32_t j = 0; j < kLanes; ++j)
-      same[i] |= has(lanes.mask, j) && value(i) == value(j) ? 1U << j : 0;
+      same[i] |= has_lane(lanes.mask, j) && value(i) == value(j) ? 1U << j : 0;
   }
   if (static_cast<Match>(op.variant) == Match::kAll) {
     const bool all = same[first_lane(lanes.mask)] == lanes.mask;
@@ -161,7 +160,7 @@ bool reduce(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
   const auto* a = rows.at<const std::uint32_t>(op.rows[1]);
   std::uint32_t sum = a[first_lane(lanes.mask)];
   for (std::uint32_t i = first_lane(lanes.mask) + 1; i < kLanes; ++i) {
-    if (!has(lanes.mask, i)) continue;
+    if (!has_lane(lanes.mask, i)) continue;
     const auto x = static_cast<std::int32_t>(sum);
     const auto y = static_cast<std::int32_t>(a[i]);
     switch (static_cast<Reduce>(op.variant)) {
@@ -207,16 +206,7 @@ bool active_mask(Executor& /*executor*/, Lanes& lanes, const Operation& op, std:
 
 // bar.warp.sync: unlike the others, lanes may come to different ones of them.
 bool warp_barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  Executor::keep_only(lanes, mask);
-  const auto* words = lanes.of->rows.at<const std::uint32_t>(op.rows[1]);
-  const std::uint32_t same = same_as_first(words, lanes.mask);
-  if (same != lanes.mask) Executor::split(lanes, lanes.mask & ~same, lanes.pc);
-  const std::uint32_t members = words[first_lane(lanes.mask)];
-  if ((lanes.mask & ~members) != 0) {
-    executor.fail(lanes, FindingKind::kAbsentLane,
-                  fmt::format("a lane that is not in its own member mask {:#x}", members),
-                  first_lane(lanes.mask & ~members));
-  }
+  const std::uint32_t members = members_of(executor, lanes, mask, op.rows[1]);
   const auto waits_too = [&](const Lanes& other) {
     const Operation& its = executor.program.operations[other.pc];
     return &other == &lanes ||
@@ -280,8 +270,8 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
   const std::uint32_t expected = counted ? counts[lane] : 0;
   if (counted && (expected == 0 || expected % kLanes != 0 || expected > executor.shape.warps * kLanes)) {
     executor.fail(lanes, FindingKind::kOther,
-                  fmt::format("a barrier of {} threads: needs a multiple of 32, at most the block's {}",
-                              expected, executor.shape.warps * kLanes),
+                  fmt::format("a barrier of {}: needs a multiple of 32, at most the block's {}",
+                              ptx::counted(expected, "thread"), executor.shape.warps * kLanes),
                   lane);
   }
   if (barrier.arrived != 0 && (barrier.counted != counted || barrier.expected != expected)) {

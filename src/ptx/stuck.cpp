@@ -13,10 +13,6 @@
 namespace sluice::ptx {
 namespace {
 
-std::uint32_t first_lane(std::uint32_t mask) {
-  return static_cast<std::uint32_t>(std::countr_zero(mask));
-}
-
 constexpr std::uint64_t kMaxSteps = 1U << 16U;     // of a group whose state is watched for a repetition
 constexpr std::uint64_t kMaxPatience = 1U << 24U;  // warp instructions
 constexpr std::chrono::microseconds kHostPause{50};
@@ -62,7 +58,9 @@ void Executor::report_deadlock() {
     }
   }
   const Operation& op = program.operations[first->pc];
-  std::string what = fmt::format("deadlock: {} groups of lanes wait for ever, the first", waiting);
+  std::string what = waiting == 1
+                         ? "deadlock: a group of lanes waits for ever,"
+                         : fmt::format("deadlock: {} groups of lanes wait for ever, the first", waiting);
   if (op.warp == &run::barrier && first->state == Lanes::State::kInBarrier) {
     const std::uint32_t id = first->of->rows.at<const std::uint32_t>(op.rows[1])[first_lane(first->mask)];
     const Barrier& barrier = first->of->block->barriers[id];
@@ -142,7 +140,10 @@ void Executor::look_for_livelock() {
     std::this_thread::sleep_for(kHostPause);
   }
   fail(*some, FindingKind::kLivelock,
-       fmt::format("livelock: {} warps run on, and nothing will ever change; one of them", spinning.size()),
+       spinning.size() == 1
+           ? "livelock: a warp runs on, and nothing will ever change"
+           : fmt::format("livelock: {} warps run on, and nothing will ever change; one of them",
+                         spinning.size()),
        first_lane(some->mask));
 }
 

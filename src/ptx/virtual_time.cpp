@@ -80,7 +80,7 @@ void VirtualTime::access(Group& group, const Access& access) {
   wait_for_loads(group);
   const double latency = global ? model_.second : model_.shared;
   std::unordered_map<std::uint64_t, Location>& locations = global ? global_ : shared_;
-  const std::uint64_t address = access.addresses[std::countr_zero(access.mask)];
+  const std::uint64_t address = access.addresses[first_lane(access.mask)];
   const std::uint64_t key = global ? address : std::uint64_t{group.block} << 32U | address;
   if (loads || access.kind == AccessKind::kAtomic) {
     const auto found = locations.find(key);
@@ -97,7 +97,7 @@ void VirtualTime::access(Group& group, const Access& access) {
 
 void VirtualTime::strong_load(Group& group, const Access& access, double latency, Location* location) {
   Warp& warp = warps_[group.warp_in_grid];
-  const std::uint64_t address = access.addresses[std::countr_zero(access.mask)];
+  const std::uint64_t address = access.addresses[first_lane(access.mask)];
   const bool again = warp.poll_pc == group.pc && warp.poll_address == address;
   if (!again) {
     warp.poll_pc = group.pc;

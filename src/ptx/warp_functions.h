@@ -37,44 +37,8 @@ bool trap(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
 bool sleep(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 bool nothing(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 
-enum class Special : std::uint8_t {
-  kTidX,
-  kTidY,
-  kTidZ,
-  kNtidX,
-  kNtidY,
-  kNtidZ,
-  kCtaidX,
-  kCtaidY,
-  kCtaidZ,
-  kNctaidX,
-  kNctaidY,
-  kNctaidZ,
-  kLaneid,
-  kWarpid,
-  kNwarpid,
-  kSmid,
-  kNsmid,
-  kGridid,
-  kClock,
-  kClockHigh,
-  kClock64,
-  kGlobaltimer,
-  kGlobaltimerLow,
-  kGlobaltimerHigh,
-  kLanemaskEq,
-  kLanemaskLe,
-  kLanemaskLt,
-  kLanemaskGe,
-  kLanemaskGt,
-  kDynamicShared,
-  kTotalShared,
-  kGridBarrierHigh,
-  kGridBarrierLow,
-  kDynamicBase
-};
 bool special(Executor& executor, Lanes& lanes, const Operation& op,
-             std::uint32_t mask);  // d; variant: Special
+             std::uint32_t mask);  // d; variant: index in specials()
 
 // -, barrier, threads (row 0: all), predicate. `variant`: BarrierKind; `count` 1: aligned.
 enum class BarrierKind : std::uint8_t { kSync, kArrive, kPopc, kAnd, kOr };

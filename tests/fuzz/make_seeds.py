@@ -169,6 +169,12 @@ def ptx():
             ".const .align 4 .u32 table[3] = {1, 2, 0x30};\n.global .align 4 .u32 counter = 5;\n"
             ".func (.param .b32 r) twice(.param .b32 a)\n{\n\t.reg .b32 %r<3>;\n\tld.param.u32 %r1, [a];\n"
             "\tadd.s32 %r2, %r1, %r1;\n\tst.param.b32 [r], %r2;\n\tret;\n}\n"))
+    yield "good_inlined.ptx", ptx_kernel("inlined", registers, """
+        .loc 1 9 3
+        .loc 1 4 3, function_name $S, inlined_at 1 9 3
+        fence.sc.gpu;
+        .loc 2 2 3, function_name $S+4, inlined_at 1 4 3
+        st.global.u32 [%rd1], 1;""") + b'.file 1 "kernel.cu"\n.file 2 "header.h"\n'
     # Each kernel asks for nearly all the local memory that a thread can have: once 15 seconds for 13 kB of text.
     big = ".entry k%d()\n{\n\t.local .b8 x[500000];\n\tst.local.u8 [x], 0;\n}\n"
     yield "much_local_memory.ptx", (PTX_HEADER + "".join(big % i for i in range(200))).encode()

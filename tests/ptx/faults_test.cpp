@@ -86,6 +86,25 @@ TEST_P(FaultTest, IsGoneWhenMended) {
   }
 }
 
+// A function that was inlined: its own line, and those of the calls.
+TEST(Faults, NameTheCallsOfInlinedFunctions) {
+  const std::string text = kernel_of(R"(
+.loc 1 30 5
+.loc 1 20 3, function_name L0, inlined_at 1 30 5
+.loc 2 11 7, function_name L0+4, inlined_at 1 20 3
+st.global.u32 [%buffer4+8192], 1;
+.loc 1 31 5
+ret;
+)") + ".file 2 \"header.h\"\n";
+  const LaunchResult result = PtxRun{.text = text, .bytes = 8192}(0);
+  ASSERT_EQ(result.findings.size(), 1U) << text_of(result);
+  const Finding& finding = result.findings[0];
+  EXPECT_EQ(finding.file, "header.h");
+  EXPECT_EQ(finding.line, 11U);
+  const char* place = "header.h:11, inlined at fault.cu:20, inlined at fault.cu:30 (PTX line ";
+  EXPECT_NE(finding.message.find(place), std::string::npos) << finding.message;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, FaultTest, testing::ValuesIn(faults().begin(), faults().end()),
                          [](const auto& info) { return std::string(info.param.name); });
 

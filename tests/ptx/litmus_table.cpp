@@ -1,5 +1,14 @@
 #include "tests/ptx/litmus.h"
 
+// Store buffering that guards data: X is written before the fence, and read if what stands in G says that Y was not yet written.
+#define SB_WRITER(fence)       \
+  "st.global.u32 X, 1; " fence \
+  " ld.relaxed.gpu.global.u32 %v0, Y; add.u32 %v0, %v0, 1; st.relaxed.gpu.global.u32 G, %v0;"
+#define SB_READER(fence)                                                                             \
+  "st.relaxed.gpu.global.u32 Y, 1; " fence                                                           \
+  " L$: ld.relaxed.gpu.global.u32 %v9, G; setp.eq.u32 %q, %v9, 0; @%q nanosleep.u32 20; @%q bra L$;" \
+  " setp.ne.u32 %q, %v9, 1; @%q bra END; ld.global.u32 %v1, X;"
+
 namespace sluice::ptx {
 
 std::span<const Litmus> litmus_tests() {
@@ -226,8 +235,48 @@ std::span<const Litmus> litmus_tests() {
         {1, 0, "st.global.u32 Y, 1; ld.global.u32 %v0, X;"}}},
       {"sb_plain_fence_sc",
        true,
-       "that one fence came first in this run orders nothing",
+       "the fences may come in either order, and in one of them nothing orders X",
        {{0, 0, "st.global.u32 X, 1; fence.sc.gpu;"}, {1, 0, "fence.sc.gpu; ld.global.u32 %v0, X;"}}},
+      // The first warp tells by G, without an order, that it read Y before the second warp wrote it: then its fence came first.
+      {"sb_data_fence_sc",
+       false,
+       "what was read behind the fences says which of them came first",
+       {{0, 0, SB_WRITER("fence.sc.gpu;")}, {1, 0, SB_READER("fence.sc.gpu;")}}},
+      {"sb_data_membar",
+       false,
+       "membar is fence.sc",
+       {{0, 0, SB_WRITER("membar.gl;")}, {1, 0, SB_READER("membar.sys;")}}},
+      {"sb_data_one_fence_sc",
+       true,
+       "a fence.sc is in no order with a fence.acq_rel",
+       {{0, 0, SB_WRITER("fence.sc.gpu;")}, {1, 0, SB_READER("fence.acq_rel.gpu;")}}},
+      {"sb_data_fence_acq_rel",
+       true,
+       "nor are two of those",
+       {{0, 0, SB_WRITER("fence.acq_rel.gpu;")}, {1, 0, SB_READER("fence.acq_rel.gpu;")}}},
+      {"sb_data_fence_sc_too_narrow",
+       true,
+       "a fence.sc of a block is in no order with one of another block",
+       {{0, 0, SB_WRITER("fence.sc.gpu;")}, {1, 0, SB_READER("fence.sc.cta;")}}},
+      {"sb_data_fence_sc_within_block",
+       false,
+       "but with any of its own",
+       {{0, 0, SB_WRITER("fence.sc.gpu;")}, {0, 1, SB_READER("fence.sc.cta;")}}},
+      {"sb_data_fence_sc_handed_on",
+       false,
+       "a fence of the device hands on what its thread learned in its block",
+       {{0, 0, SB_WRITER("fence.sc.cta;")},
+        {0, 1,
+         "L$: ld.relaxed.gpu.global.u32 %v9, G; setp.eq.u32 %q, %v9, 0; @%q bra L$; fence.sc.gpu; "
+         "ld.relaxed.gpu.global.u32 %v0, Y+4; add.u32 %v0, %v0, %v9; st.relaxed.gpu.global.u32 F, %v0;"},
+        {1, 0,
+         "st.relaxed.gpu.global.u32 Y, 1; st.relaxed.gpu.global.u32 Y+4, 1; fence.sc.gpu; "
+         "L$: ld.relaxed.gpu.global.u32 %v9, F; setp.eq.u32 %q, %v9, 0; @%q bra L$; "
+         "setp.ne.u32 %q, %v9, 1; @%q bra END; ld.global.u32 %v1, X;"}}},
+      {"sc_lanes_of_one_fence",
+       true,
+       "lanes that fence at once do so in either order",
+       {{0, 0, "st.shared.u32 SX+%lane4, 1; fence.sc.cta; ld.shared.u32 %v0, SX+%other4;", true}}},
       {"sb_block_scope",
        true,
        "the scopes leave each other out",

@@ -56,6 +56,34 @@ TEST(Profile, WavefrontsOfAWarp) {
   EXPECT_EQ(wavefronts(16, addresses([](std::uint32_t lane) { return lane * 32; })), 8U);
 }
 
+// A fault that ends the launch: what ran before it is counted, the faulty instruction included.
+TEST(Profile, CountsUpToAFault) {
+  PtxRun run{.text = R"(.version 8.4
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 buffer)
+{
+.reg .pred %p;
+.reg .b32 %r<2>;
+.reg .b64 %a;
+ld.param.u64 %a, [buffer];
+mov.u32 %r0, %laneid;
+setp.lt.u32 %p, %r0, 8;
+@%p st.global.u32 [%a], 1;
+st.global.u32 [%a+4096], 1;
+ret;
+}
+)"};
+  const LaunchResult result = run(0);
+  ASSERT_TRUE(has(result, FindingKind::kOutOfBounds)) << text_of(result);
+  EXPECT_FALSE(result.completed);
+  EXPECT_EQ(result.report.counters.warp_instructions, 5U);
+  EXPECT_EQ(result.report.counters.thread_instructions, 32U * 4 + 8);
+  EXPECT_EQ(result.report.counters.global_requests, 1U);
+  EXPECT_TRUE(result.report.critical_path.empty());
+  EXPECT_EQ(result.report.cycles, 0);
+}
+
 TEST(Profile, ShortCutsCountWhatEveryLaneWould) {
   std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   for (int i = 0; i < 2000; ++i) {
@@ -65,7 +93,7 @@ TEST(Profile, ShortCutsCountWhatEveryLaneWould) {
     const std::uint32_t stride = random() % 3 == 0 ? size : static_cast<std::uint32_t>(random() % 4) * size;
     const Addresses at = addresses([&](std::uint32_t lane) { return begin + std::uint64_t{lane} * stride; });
     std::set<std::uint64_t> sectors;
-    for_each_lane(mask, [&](std::uint32_t lane) { sectors.insert(at[lane] / 32); });
+    each_lane(mask, [&](std::uint32_t lane) { sectors.insert(at[lane] / 32); });
     EXPECT_EQ(count_sectors(mask, size, at.data()), sectors.size());
   }
 }

@@ -263,7 +263,7 @@ TEST(RaceDetector, AgreesWithTheDefinitionOnRandomPrograms) {
                                                  : ~0U;
       script.as(0, warp, mask);
       std::vector<std::uint32_t> lanes;
-      for_each_lane(mask, [&](std::uint32_t lane) { lanes.push_back(warp * kLanes + lane); });
+      each_lane(mask, [&](std::uint32_t lane) { lanes.push_back(warp * kLanes + lane); });
       const std::uint32_t what = below(10);
       if (what == 0) {
         script.barrier(1, {0, 1, 2});

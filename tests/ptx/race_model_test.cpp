@@ -26,6 +26,7 @@ struct Operation {
   bool fence = false, reads = false, writes = false, atomic = false, reduction = false;
   bool strong = false, acquires = false, releases = false;
   bool device = false;  // scope
+  bool sequential = false;
   std::uint64_t lo = 0, hi = 0;
   std::optional<std::size_t> source;  // the operation whose write it reads; none: what was there before
 };
@@ -36,7 +37,7 @@ class Execution {
   explicit Execution(std::vector<Operation> operations)
       : ops_(std::move(operations)), causes_(ops_.size(), std::vector<bool>(ops_.size(), false)) {
     for (std::size_t y = 0; y < ops_.size(); ++y) {
-      for (std::size_t x = 0; x < y; ++x) causes_[x][y] = program_order(x, y);
+      for (std::size_t x = 0; x < y; ++x) causes_[x][y] = program_order(x, y) || fence_sc_order(x, y);
     }
     for (std::size_t read = 0; read < ops_.size(); ++read) {
       if (ops_[read].fence || !ops_[read].reads || ops_[read].reduction) continue;
@@ -60,6 +61,10 @@ class Execution {
 
  private:
   bool program_order(std::size_t x, std::size_t y) const { return x < y && ops_[x].thread == ops_[y].thread; }
+
+  bool fence_sc_order(std::size_t x, std::size_t y) const {
+    return ops_[x].sequential && ops_[y].sequential && morally_strong(x, y);
+  }
 
   bool morally_strong(std::size_t x, std::size_t y) const {
     const Operation& a = ops_[x];
@@ -146,7 +151,8 @@ class RandomExecution {
       const Thread& thread = kThreads[op.thread];
       result += "\n" + std::to_string(i) + ": block " + std::to_string(thread.block) + " warp " +
                 std::to_string(thread.warp) + " lane " + std::to_string(thread.lane) +
-                (op.fence       ? " fence"
+                (op.sequential  ? " fence.sc"
+                 : op.fence     ? " fence"
                  : op.reduction ? " red"
                  : op.atomic    ? " atom"
                                 : "") +
@@ -184,6 +190,7 @@ class RandomExecution {
                                                 Order::kRelease};
       const Order order = kOrders[below(4)];
       op.fence = op.strong = true;
+      op.sequential = order == Order::kSequential;
       op.acquires = order != Order::kRelease;
       op.releases = order != Order::kAcquire;
       script_.fence(scope, order);

@@ -66,6 +66,21 @@ CUresult create(CUcontext* context, unsigned flags, CUdevice device, unsigned ap
   });
 }
 
+// Destroys the primary context, if there is one and `last` says so.
+template <typename Last>
+CUresult end_primary(CUdevice device, Last&& last) {
+  return guarded([&] {
+    Driver& state = driver();
+    Context* context = nullptr;
+    {
+      const std::lock_guard lock(state.mutex);
+      require_device(device);
+      if (last(state)) context = state.primary;
+    }
+    return context == nullptr ? CUDA_SUCCESS : destroy(state, context);
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -81,30 +96,14 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-  return guarded([&] {
-    Driver& state = driver();
-    Context* last = nullptr;
-    {
-      const std::lock_guard lock(state.mutex);
-      require_device(device);
-      require(state.primary_references > 0, CUDA_ERROR_INVALID_CONTEXT);
-      if (--state.primary_references == 0) last = state.primary;
-    }
-    return last == nullptr ? CUDA_SUCCESS : destroy(state, last);
+  return end_primary(device, [](Driver& state) {
+    require(state.primary_references > 0, CUDA_ERROR_INVALID_CONTEXT);
+    return --state.primary_references == 0;
   });
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
-  return guarded([&] {
-    Driver& state = driver();
-    Context* context = nullptr;
-    {
-      const std::lock_guard lock(state.mutex);
-      require_device(device);
-      context = state.primary;
-    }
-    return context == nullptr ? CUDA_SUCCESS : destroy(state, context);
-  });
+  return end_primary(device, [](Driver&) { return true; });
 }
 
 CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned flags) {

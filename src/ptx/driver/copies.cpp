@@ -28,8 +28,18 @@ bool is_known(const Driver& state, std::uint64_t address) {
   return state.memory.find(address).has_value();
 }
 
+// Device memory that the program has given back, or told a stream to give back.
+bool is_freed(const Driver& state, std::uint64_t address) {
+  const std::optional<Allocation> allocation = state.memory.find(address);
+  if (!allocation) return state.memory.is_device(address);
+  return allocation->kind == AllocationKind::kDevice && !state.owned.contains(allocation->address);
+}
+
 // Throws if the device's side of it leaves its allocation. Host memory that the device doesn't know is taken as it is.
 void check_rows(const Driver& state, const Rows& rows, size_t width, size_t height) {
+  require(!is_freed(state, rows.address), CUDA_ERROR_INVALID_VALUE,
+          fmt::format("{} at {:#x}: device memory that isn't allocated, or was freed", counted(width, "byte"),
+                      rows.address));
   if (rows.side == Side::kHost || (rows.side == Side::kEither && !is_known(state, rows.address))) {
     require(rows.address != 0);
     return;

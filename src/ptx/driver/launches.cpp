@@ -25,8 +25,6 @@ struct Shape {
 
 // A kernel that waits for the host waits so long before that is called livelock.
 constexpr std::chrono::seconds kHostPatience{10};
-constexpr std::array<std::uint64_t, 3> kMaxGrid = {2147483647, 65535, 65535};
-constexpr std::array<std::uint64_t, 3> kMaxBlock = {1024, 1024, 64};
 
 CUresult result_of(FindingKind kind) {
   switch (kind) {
@@ -45,48 +43,16 @@ CUresult result_of(FindingKind kind) {
   }
 }
 
-// What the driver refuses before anything runs.
-void check_shape(const Driver& state, const Function& function, const Shape& shape) {
-  const Kernel& kernel = *function.kernel;
-  std::uint64_t threads = 1;
-  for (std::size_t i = 0; i < 3; ++i) {
-    require(shape.grid[i] > 0 && shape.grid[i] <= kMaxGrid[i] && shape.block[i] > 0 &&
-                shape.block[i] <= kMaxBlock[i],
-            CUDA_ERROR_INVALID_VALUE,
-            fmt::format("kernel {}: a grid of {}x{}x{} blocks of {}x{}x{} threads is out of range",
-                        kernel.name, shape.grid[0], shape.grid[1], shape.grid[2], shape.block[0],
-                        shape.block[1], shape.block[2]));
-    threads *= shape.block[i];
+CUresult result_of(LaunchError::Reason reason) {
+  switch (reason) {
+    case LaunchError::Reason::kBlockTooLarge:
+      return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    case LaunchError::Reason::kGridTooLarge:
+      return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    case LaunchError::Reason::kInvalid:
+      break;
   }
-  const auto refuse = [&](bool wrong, CUresult result, std::string_view why) {
-    require(!wrong, result, fmt::format("kernel {}: {}", kernel.name, why));
-  };
-  refuse(threads > state.gpu.max_threads_per_block, CUDA_ERROR_INVALID_VALUE,
-         fmt::format("a block of {} threads is more than {}", threads, state.gpu.max_threads_per_block));
-  const std::array<std::uint32_t, 3>& required = kernel.required_threads;
-  refuse(
-      required[0] != 0 && !std::equal(required.begin(), required.end(), shape.block.begin()),
-      CUDA_ERROR_INVALID_VALUE,
-      fmt::format("it was compiled for blocks of {}x{}x{} threads", required[0], required[1], required[2]));
-  const std::array<std::uint32_t, 3>& most = kernel.max_threads;
-  const std::uint64_t bound = std::uint64_t{most[0]} * most[1] * most[2];
-  refuse(bound != 0 && threads > bound, CUDA_ERROR_INVALID_VALUE,
-         fmt::format("it was compiled for blocks of at most {} threads", bound));
-  const std::uint32_t shared = function.max_dynamic_shared != 0
-                                   ? function.max_dynamic_shared
-                                   : state.gpu.shared_per_block - kernel.static_shared;
-  refuse(shape.dynamic_shared > shared, CUDA_ERROR_INVALID_VALUE,
-         fmt::format(
-             "{} bytes of dynamic shared memory are more than the {} that it may have (cuFuncSetAttribute, "
-             "CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES)",
-             shape.dynamic_shared, shared));
-  const auto resident = static_cast<std::uint64_t>(
-      resident_blocks(state, function, static_cast<int>(threads), shape.dynamic_shared));
-  refuse(resident == 0, CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "not one block fits on an SM");
-  const std::uint64_t blocks = std::uint64_t{shape.grid[0]} * shape.grid[1] * shape.grid[2];
-  refuse(shape.cooperative && blocks > resident * state.gpu.sms, CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
-         fmt::format("a cooperative launch of {} blocks, but {} on each of {} SMs is what fits at once",
-                     blocks, resident, state.gpu.sms));
+  return CUDA_ERROR_INVALID_VALUE;
 }
 
 // The parameters' bytes, from one pointer for each or from the caller's packed buffer.
@@ -141,7 +107,6 @@ void run(Driver& state, Context& context, const Kernel& kernel, std::span<const 
 CUresult start(CUfunction function, const Shape& shape, CUstream stream, void** parameters, void** extra) {
   return in_context([&](Driver& state, Context& context) {
     const Function& checked = checked_function(state, context, function);
-    check_shape(state, checked, shape);
     Stream& on = checked_stream(state, context, stream);
     LaunchOptions options;
     options.grid = shape.grid;
@@ -149,6 +114,11 @@ CUresult start(CUfunction function, const Shape& shape, CUstream stream, void** 
     options.dynamic_shared = shape.dynamic_shared;
     options.max_dynamic_shared = checked.max_dynamic_shared;
     options.cooperative = shape.cooperative;
+    try {
+      check_launch(*checked.kernel, state.gpu, options);
+    } catch (const LaunchError& error) {
+      throw Failure{result_of(error.reason), error.what()};
+    }
     const std::uint64_t number = state.launches++;
     options.seed = state.seed + number;
     options.checks = state.checks;

@@ -153,6 +153,35 @@ void clear_attribute(void* value, CUpointer_attribute attribute) {
   }
 }
 
+// Sets or gets. There is one pool, the whole memory: what is freed is free at once.
+CUresult pool_attribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value, bool set) {
+  return call([&](Driver& state) {
+    require(pool == &state.pool, CUDA_ERROR_INVALID_HANDLE);
+    require(value != nullptr);
+    const auto transfer = [&]<typename T>(T& own) {
+      T& given = *static_cast<T*>(value);
+      (set ? own : given) = set ? given : own;
+    };
+    switch (attribute) {
+      case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
+      case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
+      case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
+        transfer(state.pool.reuse[attribute - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES]);
+        return;
+      case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+        transfer(state.pool.release_threshold);
+        return;
+      case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+      case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+        require(!set);
+        store<cuuint64_t>(value, state.memory.used());
+        return;
+      default:
+        require(false);
+    }
+  });
+}
+
 }  // namespace
 
 void release(Driver& driver, std::uint64_t address, const Owned& owned) {
@@ -322,48 +351,12 @@ CUresult cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
   return cuDeviceGetDefaultMemPool(pool, device);
 }
 
-// There is one pool, the whole memory: what is freed is free at once.
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
-  return call([&](Driver& state) {
-    require(pool == &state.pool, CUDA_ERROR_INVALID_HANDLE);
-    require(value != nullptr);
-    switch (attribute) {
-      case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-        state.pool.reuse[attribute - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES] =
-            *static_cast<int*>(value);
-        return;
-      case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-        state.pool.release_threshold = *static_cast<cuuint64_t*>(value);
-        return;
-      default:
-        require(false);
-    }
-  });
+  return pool_attribute(pool, attribute, value, true);
 }
 
 CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void* value) {
-  return call([&](Driver& state) {
-    require(pool == &state.pool, CUDA_ERROR_INVALID_HANDLE);
-    require(value != nullptr);
-    switch (attribute) {
-      case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-      case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-      case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-        store<int>(value, state.pool.reuse[attribute - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES]);
-        return;
-      case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-        store<cuuint64_t>(value, state.pool.release_threshold);
-        return;
-      case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-      case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-        store<cuuint64_t>(value, state.memory.used());
-        return;
-      default:
-        require(false);
-    }
-  });
+  return pool_attribute(pool, attribute, value, false);
 }
 
 CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t /*bytes*/) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -26,8 +27,8 @@ constexpr TypeEntry kTypes[] = {{"u8", "|u1", 1},  {"s8", "|i1", 1},   {"u16", "
 
 [[noreturn]] void refuse(std::string_view text, std::string_view why) {
   throw Error(fmt::format("--arg {}: {}", text, why), "",
-              "scalars are TYPE:VALUE, buffers FILE.npy or zeros|random|poison:TYPE[SHAPE], both with types "
-              "u8 to f64");
+              "scalars are TYPE:VALUE, structures struct:FILE.npy, buffers FILE.npy or "
+              "zeros|random|poison:TYPE[SHAPE]; types are u8 to u64, s8 to s64, f16, bf16, f32 and f64");
 }
 
 const TypeEntry& type_of(std::string_view name, std::string_view text) {
@@ -52,6 +53,18 @@ std::vector<std::byte> bytes_of(T value) {
   return bytes;
 }
 
+// Rounded to nearest, ties to even.
+std::uint16_t double_to_f16(double value) {
+  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000U : 0U);
+  const double magnitude = std::fabs(value);
+  if (std::isnan(value)) return 0x7fff;
+  if (magnitude >= 65520) return sign | 0x7c00U;
+  const int exponent = magnitude < 0x1p-14 ? -14 : std::ilogb(magnitude);
+  // Units of the last place. A subnormal number's are its bits; else the leading one adds 1 to the exponent's field.
+  const auto units = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  return static_cast<std::uint16_t>(sign | (units + ((exponent + 14) << 10)));
+}
+
 std::vector<std::byte> scalar(const TypeEntry& type, std::string_view digits, std::string_view text) {
   if (type.name == "f32") return bytes_of(parse_number<float>(digits, text));
   if (type.name == "f64") return bytes_of(parse_number<double>(digits, text));
@@ -63,11 +76,12 @@ std::vector<std::byte> scalar(const TypeEntry& type, std::string_view digits, st
   if (type.name == "s16") return bytes_of(parse_number<std::int16_t>(digits, text));
   if (type.name == "u8") return bytes_of(parse_number<std::uint8_t>(digits, text));
   if (type.name == "s8") return bytes_of(parse_number<std::int8_t>(digits, text));
-  refuse(text, "a scalar of 16-bit floating point is not supported");
+  if (type.name == "bf16") return bytes_of(float_to_bf16(parse_number<float>(digits, text)));
+  return bytes_of(double_to_f16(parse_number<double>(digits, text)));
 }
 
 // Floats in [-1, 1), integers below 100: what a kernel can compute with.
-void fill_random(std::vector<std::byte>& bytes, std::string_view type, std::size_t size, std::uint64_t seed) {
+void fill_random(std::span<std::byte> bytes, std::string_view type, std::size_t size, std::uint64_t seed) {
   std::mt19937_64 generator(seed);
   for (std::size_t at = 0; at < bytes.size(); at += size) {
     const std::uint64_t draw = generator();
@@ -102,26 +116,38 @@ Argument::Argument(std::string_view text, Memory& memory, std::uint64_t seed) : 
     rest = rest.substr(0, out);
   }
   const std::size_t colon = rest.find(':');
-  if (rest.ends_with(".npy")) {
-    array_ = read_npy(std::string(rest));
-  } else if (colon == std::string_view::npos) {
-    refuse(text, "it is neither");
-  } else {
-    const std::string_view kind = rest.substr(0, colon);
-    if (kind != "zeros" && kind != "random" && kind != "poison") {
-      if (!out_.empty()) refuse(text, "only buffers can be written");
-      value_ = scalar(type_of(kind, text), rest.substr(colon + 1), text);
-      return;
-    }
-    make_buffer(kind, rest.substr(colon + 1), seed);
+  const std::string_view kind = colon == std::string_view::npos ? "" : rest.substr(0, colon);
+  const std::string_view what = rest.substr(colon + 1);  // npos + 1 is 0
+  if (kind == "zeros" || kind == "random" || kind == "poison") {
+    make_buffer(kind, what, memory, seed);
+    return;
   }
-  address_ = memory.allocate(array_.bytes.size(), AllocationKind::kDevice, std::string(rest));
-  value_ = bytes_of(address_);
-  if (!array_.bytes.empty())
-    std::memcpy(memory.bytes(address_, array_.bytes.size()).data(), array_.bytes.data(), array_.bytes.size());
+  if (kind != "struct" && rest.ends_with(".npy")) {
+    const ArrayFile file = read_npy(std::string(rest));
+    array_ = file.type;
+    std::ranges::copy(file.data, allocate(file.data.size(), memory).begin());
+    return;
+  }
+  if (kind.empty()) refuse(text, "it is neither a value nor a buffer");
+  if (!out_.empty()) refuse(text, "only buffers can be written");
+  if (kind == "struct") {
+    const ArrayFile file = read_npy(std::string(what));
+    value_.assign(file.data.begin(), file.data.end());
+  } else {
+    value_ = scalar(type_of(kind, text), what, text);
+  }
 }
 
-void Argument::make_buffer(std::string_view kind, std::string_view type_and_shape, std::uint64_t seed) {
+// Poisoned memory, which the parameter points to.
+std::span<std::byte> Argument::allocate(std::uint64_t size, Memory& memory) {
+  size_ = size;
+  address_ = memory.allocate(size, AllocationKind::kDevice, text_.substr(0, text_.find(",out=")));
+  value_ = bytes_of(address_);
+  return memory.bytes(address_, size);
+}
+
+void Argument::make_buffer(std::string_view kind, std::string_view type_and_shape, Memory& memory,
+                           std::uint64_t seed) {
   const std::size_t bracket = type_and_shape.find('[');
   if (bracket == std::string_view::npos || !type_and_shape.ends_with(']'))
     refuse(text_, "the shape is missing");
@@ -133,18 +159,19 @@ void Argument::make_buffer(std::string_view kind, std::string_view type_and_shap
     const std::size_t by = std::min(shape.find('x'), shape.size());
     array_.shape.push_back(parse_number<std::uint64_t>(shape.substr(0, by), text_));
     const auto product = checked_multiply(size, array_.shape.back());
-    if (!product || *product > (std::uint64_t{1} << 36U)) refuse(text_, "larger than 64 GB");
+    if (!product) refuse(text_, "larger than any memory");
     size = *product;
     if (by == shape.size()) break;
     shape.remove_prefix(by + 1);
   }
-  array_.bytes.assign(size, kind == "poison" ? kPoison : std::byte{0});
-  if (kind == "random") fill_random(array_.bytes, type.name, type.size, seed);
+  const std::span<std::byte> bytes = allocate(size, memory);
+  if (kind == "zeros") std::ranges::fill(bytes, std::byte{0});
+  if (kind == "random") fill_random(bytes, type.name, type.size, seed);
 }
 
 std::string Argument::summary(const Memory& memory) const {
   if (!is_buffer()) return text_;
-  const auto bytes = memory.bytes(address_, array_.bytes.size());
+  const auto bytes = memory.bytes(address_, size_);
   const std::size_t size = static_cast<std::size_t>(array_.type[2] - '0');
   std::string first;
   for (std::size_t at = 0; at < bytes.size() && at < 8 * size; at += size) {
@@ -168,10 +195,7 @@ std::string Argument::summary(const Memory& memory) const {
 
 void Argument::save(const Memory& memory) const {
   if (out_.empty()) return;
-  Array array = array_;
-  const auto bytes = memory.bytes(address_, array.bytes.size());
-  array.bytes.assign(bytes.begin(), bytes.end());
-  write_npy(out_, array);
+  write_npy(out_, array_, memory.bytes(address_, size_));
 }
 
 }  // namespace sluice::ptx

@@ -1,8 +1,10 @@
 // sluice-ptx: runs CUDA kernels, as PTX text, on the CPU, and says what is wrong with them.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,8 @@
 
 namespace sluice::ptx {
 namespace {
+
+enum ExitCode : int { kGood = 0, kFaults = 1, kFailed = 2 };
 
 constexpr std::size_t kMaxModule = std::size_t{256} << 20U;  // bytes
 
@@ -48,11 +52,13 @@ struct Run {
     if (kernel == nullptr) {
       std::string names;
       for (const Kernel& other : module.kernels()) names += (names.empty() ? "" : ", ") + other.name;
-      throw Error(fmt::format("no kernel is called '{}'", options.kernel), options.file, "it has " + names);
+      throw Error(fmt::format("no kernel is called '{}'", options.kernel), options.file,
+                  names.empty() ? "it has none" : "it has " + names);
     }
     if (options.arguments.size() != kernel->parameters.size()) {
-      throw Error(fmt::format("{} takes {} parameters, {} are given by --arg", kernel->name,
-                              kernel->parameters.size(), options.arguments.size()));
+      throw Error(fmt::format("{} takes {}, but --arg is given {}", kernel->name,
+                              counted(kernel->parameters.size(), "parameter"),
+                              counted(options.arguments.size(), "time")));
     }
     std::vector<std::byte> parameters(kernel->parameter_bytes);
     for (std::size_t i = 0; i < kernel->parameters.size(); ++i) {
@@ -60,8 +66,8 @@ struct Run {
       const std::span<const std::byte> value = arguments.back().value();
       const KernelParameter& parameter = kernel->parameters[i];
       if (value.size() != parameter.size) {
-        throw Error(fmt::format("--arg {} has {} bytes, parameter {} takes {}", options.arguments[i],
-                                value.size(), i + 1, parameter.size));
+        throw Error(fmt::format("--arg {} has {}, parameter {} takes {}", options.arguments[i],
+                                counted(value.size(), "byte"), i + 1, parameter.size));
       }
       std::ranges::copy(value, parameters.begin() + parameter.offset);
     }
@@ -81,6 +87,7 @@ struct Run {
       const std::string times = finding.count > 1 ? fmt::format(" ({} times)", finding.count) : "";
       fmt::print("{}{}{}\n", kind, finding.message, times);
     }
+    if (!result.completed) fmt::print("the launch stopped there: what follows was counted until then\n");
   }
 
   const Gpu& gpu;
@@ -97,14 +104,6 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
                                   100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
-std::string source_text(const Run& run, std::uint32_t pc) {
-  const CodeLine& line = run.module.code().lines[pc];
-  const auto file = run.module.module().files.find(line.source.file);
-  if (line.source.file == 0 || file == run.module.module().files.end())
-    return fmt::format("PTX line {}", line.ptx_line);
-  return fmt::format("{}:{}", printable(file->second), line.source.line);
-}
-
 int run_kernel(const Options& options) {
   Run run(options);
   for (const Argument& argument : run.arguments) {
@@ -112,28 +111,33 @@ int run_kernel(const Options& options) {
     argument.save(run.memory);
   }
   const Counters& counters = run.result.report.counters;
-  fmt::print("{} warp instructions, {} thread instructions, {} block barriers\n", counters.warp_instructions,
-             counters.thread_instructions, counters.barriers);
+  fmt::print("{}, {}, {}\n", counted(counters.warp_instructions, "warp instruction"),
+             counted(counters.thread_instructions, "thread instruction"),
+             counted(counters.barriers, "block barrier"));
   if (options.checks) {
-    fmt::print("global memory: {} requests, {} sectors of 32 bytes{}\n", counters.global_requests,
-               counters.global_sectors, percent(counters.global_sectors, counters.global_sectors_ideal));
-    fmt::print("shared memory: {} wavefronts{}\n", counters.shared_wavefronts,
+    fmt::print("global memory: {}, {} of 32 bytes{}\n", counted(counters.global_requests, "request"),
+               counted(counters.global_sectors, "sector"),
+               percent(counters.global_sectors, counters.global_sectors_ideal));
+    fmt::print("shared memory: {}{}\n", counted(counters.shared_wavefronts, "wavefront"),
                percent(counters.shared_wavefronts, counters.shared_wavefronts_ideal));
-    fmt::print("{} atomics, {} polls\n", counters.atomics, counters.waits);
+    fmt::print("{}, {}\n", counted(counters.atomics, "atomic"), counted(counters.waits, "poll"));
     for (const Counters::Traffic& traffic : counters.traffic)
-      fmt::print("{}: {} bytes read, {} written\n", printable(traffic.name), traffic.read, traffic.written);
+      fmt::print("{}: {} read, {} written\n", printable(traffic.name), counted(traffic.read, "byte"),
+                 traffic.written);
+    if (!run.result.completed) return kFaults;
     fmt::print("critical path, modelled: {:.0f} cycles, {:.2f} µs\n", run.result.report.cycles,
                run.result.report.cycles / run.gpu.clock_mhz);
     for (const PathStep& step : run.result.report.critical_path) {
       fmt::print("  {:10.0f} … {:10.0f}  block {}, warp {}, {}: {}\n", step.begin, step.end, step.block,
-                 step.warp, source_text(run, step.pc), step.what);
+                 step.warp, source_text(run.module.code(), step.pc), step.what);
     }
   }
-  return run.result.findings.empty() ? 0 : 1;
+  return run.result.findings.empty() ? kGood : kFaults;
 }
 
 // The source lines by the virtual time that groups of lanes spent on them.
 int explain_kernel(const Options& options) {
+  if (!options.checks) throw Error("explain counts with the checks", "--no-checks", "leave it out");
   Run run(options);
   struct Line {
     std::string place;
@@ -144,7 +148,7 @@ int explain_kernel(const Options& options) {
   for (std::size_t pc = 0; pc < run.result.report.lines.size(); ++pc) {
     const LineCost& cost = run.result.report.lines[pc];
     if (cost.executed == 0) continue;
-    LineCost& sum = by_place[source_text(run, static_cast<std::uint32_t>(pc))];
+    LineCost& sum = by_place[source_text(run.module.code(), static_cast<std::uint32_t>(pc))];
     sum.executed += cost.executed;
     sum.lanes += cost.lanes;
     sum.cycles += cost.cycles;
@@ -160,25 +164,49 @@ int explain_kernel(const Options& options) {
                cost.cycles, cost.executed,
                static_cast<double>(cost.lanes) / static_cast<double>(cost.executed), lines[i].place);
   }
-  return run.result.findings.empty() ? 0 : 1;
+  return run.result.findings.empty() ? kGood : kFaults;
+}
+
+// The library takes what doesn't fit, and signs, without a word.
+template <typename T>
+CLI::Validator whole_number() {
+  return {[](const std::string& text) {
+            T value{};
+            const char* end = text.data() + text.size();
+            const auto [last, error] = std::from_chars(text.data(), end, value);
+            return error == std::errc{} && last == end ? ""
+                                                       : fmt::format("'{}' is no whole number from 0 to {}",
+                                                                     text, std::numeric_limits<T>::max());
+          },
+          ""};
 }
 
 void add_options(CLI::App& app, Options& options) {
   app.add_option("file", options.file, "PTX text, as nvcc -ptx -lineinfo writes it")->required();
   app.add_option("--kernel", options.kernel, "its name in the PTX (extern \"C\", or mangled)")->required();
-  app.add_option("--grid", options.grid, "blocks: X[,Y,Z]")->delimiter(',')->expected(1, 3);
-  app.add_option("--block", options.block, "threads of a block: X[,Y,Z]")->delimiter(',')->expected(1, 3);
-  app.add_option("--arg", options.arguments,
-                 "one for each parameter: u32:5, f32:0.5, x.npy, zeros:f32[64x64], random:bf16[1024], "
-                 "poison:s32[8]; a buffer's ,out=y.npy is written afterwards")
+  app.add_option("--grid", options.grid, "blocks: X[,Y,Z]")
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->check(whole_number<std::uint32_t>());
+  app.add_option("--block", options.block, "threads of a block: X[,Y,Z]")
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->check(whole_number<std::uint32_t>());
+  app.add_option(
+         "--arg", options.arguments,
+         "one for each parameter: u32:5, bf16:0.5, struct:x.npy, x.npy, zeros:f32[64x64], random:bf16[1024], "
+         "poison:s32[8]; a buffer's ,out=y.npy is written afterwards")
       ->delimiter('\0');
-  app.add_option("--shared", options.shared, "bytes of dynamic shared memory");
+  app.add_option("--shared", options.shared, "bytes of dynamic shared memory")
+      ->check(whole_number<std::uint32_t>());
   app.add_flag("--cooperative", options.cooperative, "a cooperative launch: all blocks must fit at once");
-  app.add_option("--seed", options.seed, "of the order in which warps run");
+  app.add_option("--seed", options.seed, "of the order in which warps run")
+      ->check(whole_number<std::uint64_t>());
   app.add_flag("--checks,!--no-checks", options.checks, "races, counters, virtual time");
   app.add_option("--gpu", options.gpu, "rtx3090, a6000, rtx4090, rtx5090, a100, h100, h200, t4 or tiny");
   app.add_option("--max-instructions", options.max_instructions,
-                 "warp instructions after which to stop; 0: never");
+                 "warp instructions after which to stop; 0: never")
+      ->check(whole_number<std::uint64_t>());
 }
 
 int run_program(int argc, char** argv) {
@@ -193,8 +221,15 @@ int run_program(int argc, char** argv) {
       app.add_subcommand("explain", "run a kernel; print its hottest source lines by virtual time");
   add_options(*run, options);
   add_options(*explain, options);
-  explain->add_option("--lines", options.lines, "how many to print");
-  CLI11_PARSE(app, argc, argv);
+  explain->add_option("--lines", options.lines, "how many to print")->check(whole_number<std::uint64_t>());
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    const std::string command = run->parsed() ? " run" : explain->parsed() ? " explain" : "";
+    throw Error(error.what(), {}, fmt::format("see sluice-ptx{} --help", command));
+  }
   return run->parsed() ? run_kernel(options) : explain_kernel(options);
 }
 
@@ -206,6 +241,6 @@ int main(int argc, char** argv) {
     return sluice::ptx::run_program(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "sluice-ptx: %s\n", error.what());
-    return 2;
+    return sluice::ptx::kFailed;
   }
 }

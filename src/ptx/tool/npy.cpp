@@ -25,8 +25,8 @@ std::string_view value_of(std::string_view header, std::string_view key, char op
 
 }  // namespace
 
-Array read_npy(const std::string& path) {
-  const MappedFile file(path);
+ArrayFile read_npy(const std::string& path) {
+  MappedFile file(path);
   const std::string_view text = file.text();
   if (!text.starts_with(kMagic) || text.size() < 12) throw Error("not a .npy file", path);
   const bool second = text[6] == 2;
@@ -35,7 +35,7 @@ Array read_npy(const std::string& path) {
   std::memcpy(&length, text.data() + 8, second ? 4 : 2);
   if (length > text.size() - prefix) throw Error("a .npy file that ends in its header", path);
   const std::string_view header = text.substr(prefix, length);
-  Array array;
+  ArrayType array;
   const std::size_t colon = header.find("'descr':");
   if (colon == std::string_view::npos) throw Error("a .npy header without descr", path);
   const std::size_t begin = header.find('\'', colon + 8);
@@ -61,15 +61,13 @@ Array read_npy(const std::string& path) {
     }
     shape.remove_prefix(std::max<std::size_t>(digits, 1));
   }
-  const std::string_view data = text.substr(prefix + length);
+  const std::span<const std::byte> data = file.bytes().subspan(prefix + length);
   if (data.size() != size)
-    throw Error(fmt::format("{} bytes of data, the shape says {}", data.size(), size), path);
-  array.bytes.resize(size);
-  std::memcpy(array.bytes.data(), data.data(), size);
-  return array;
+    throw Error(fmt::format("{} of data, the shape says {}", counted(data.size(), "byte"), size), path);
+  return {std::move(array), std::move(file), data};
 }
 
-void write_npy(const std::string& path, const Array& array) {
+void write_npy(const std::string& path, const ArrayType& array, std::span<const std::byte> data) {
   std::string shape;
   for (const std::uint64_t extent : array.shape) shape += fmt::format("{},", extent);
   std::string header =
@@ -80,8 +78,7 @@ void write_npy(const std::string& path, const Array& array) {
   std::ofstream out(path, std::ios::binary);
   out << kMagic << '\x01' << '\0' << static_cast<char>(length & 0xffU) << static_cast<char>(length >> 8U)
       << header;
-  out.write(reinterpret_cast<const char*>(array.bytes.data()),
-            static_cast<std::streamsize>(array.bytes.size()));
+  out.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
   if (!out.flush()) throw Error("can't be written", path);
 }
 

@@ -68,6 +68,54 @@ TEST_F(DriverTest, CopiesInAllDirections) {
   static_cast<void>(testing::internal::GetCapturedStderr());
 }
 
+// On either side, at once or later: the call refuses it, and says why.
+TEST_F(DriverTest, FreedMemoryIsRefused) {
+  Bytes out(16);
+  const auto own = reinterpret_cast<CUdeviceptr>(out.data());
+  const CUdeviceptr other = device(Bytes(16));
+  const CUdeviceptr freed = device(Bytes(16));
+  const CUdeviceptr freed_later = device(Bytes(16));
+  CUstream stream = nullptr;
+  EXPECT_GOOD(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  const CUfunction wait_for_host = function(kVectorAdd, "wait_for_host");
+  EXPECT_GOOD(cuMemFree_v2(freed));
+  const Held held(wait_for_host, stream);
+  EXPECT_GOOD(cuMemFreeAsync(freed_later, stream));  // behind the kernel, which still runs
+  for (const CUdeviceptr address : {freed, freed + 4, freed_later}) {
+    const auto refused = [](CUresult result) {
+      EXPECT_STREQ(name_of(result), "CUDA_ERROR_INVALID_VALUE");
+      EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("was freed\n"));
+      testing::internal::CaptureStderr();
+    };
+    CUDA_MEMCPY2D rows{};
+    rows.srcMemoryType = rows.dstMemoryType = CU_MEMORYTYPE_UNIFIED;
+    rows.srcDevice = address;
+    rows.dstDevice = other;
+    rows.srcPitch = rows.dstPitch = 4;
+    rows.WidthInBytes = 4;
+    rows.Height = 2;
+    testing::internal::CaptureStderr();
+    refused(cuMemcpy(own, address, 4));
+    refused(cuMemcpy(address, own, 4));
+    refused(cuMemcpyAsync(own, address, 4, stream));
+    refused(cuMemcpyAsync(address, own, 4, stream));
+    refused(cuMemcpyHtoD_v2(address, out.data(), 4));
+    refused(cuMemcpyHtoD_v2(other, reinterpret_cast<void*>(address), 4));
+    refused(cuMemcpyDtoH_v2(out.data(), address, 4));
+    refused(cuMemcpyDtoHAsync_v2(out.data(), address, 4, stream));
+    refused(cuMemcpyDtoD_v2(other, address, 4));
+    refused(cuMemcpyDtoDAsync_v2(address, other, 4, stream));
+    refused(cuMemcpy2D_v2(&rows));
+    refused(cuMemcpy2DAsync_v2(&rows, stream));
+    refused(cuMemsetD8_v2(address, 1, 4));
+    refused(cuMemsetD32Async(address, 1, 1, stream));
+    refused(cuMemsetD2D16_v2(address, 4, 1, 2, 2));
+    static_cast<void>(testing::internal::GetCapturedStderr());
+  }
+  held.let_go();
+  EXPECT_GOOD(cuStreamDestroy_v2(stream));
+}
+
 TEST_F(DriverTest, CopiesOfRows) {
   const Bytes in = numbered(12);  // 3 rows of 4
   CUdeviceptr pitched = 0;
@@ -160,6 +208,21 @@ TEST_F(DriverTest, StreamOrderedAllocation) {
   EXPECT_GOOD(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
   EXPECT_GOOD(cuDeviceGetDefaultMemPool(&pool, 0));
   EXPECT_GOOD(cuMemAllocFromPoolAsync(&address, 1024, pool, stream));
+  cuuint64_t threshold = 77;
+  cuuint64_t used = 0;
+  int reuse = 0;
+  EXPECT_GOOD(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+  EXPECT_GOOD(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &reuse));
+  threshold = 0;
+  reuse = 9;
+  EXPECT_GOOD(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+  EXPECT_EQ(threshold, 77);
+  EXPECT_GOOD(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &reuse));
+  EXPECT_EQ(reuse, 0);
+  EXPECT_GOOD(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used));
+  EXPECT_GE(used, 1024);
+  EXPECT_RESULT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used),
+                CUDA_ERROR_INVALID_VALUE);
   EXPECT_GOOD(cuMemsetD8Async(address, 5, 1024, stream));
   Bytes out(1024);
   EXPECT_GOOD(cuMemcpyDtoHAsync_v2(out.data(), address, 1024, stream));

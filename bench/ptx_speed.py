@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""How fast the PTX machine runs: ptx_speed.py [REPETITIONS], default 5. Compiles ptx_speed.cu with nvcc (tools/get_nvcc.sh) and runs it
+with build/sluice-ptx. Prints thread instructions per second of the process's processor time: median, least and most."""
+
+import pathlib
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CASES = {
+    "matrix_vector": ("bf16 matrix times vector, {} million", "--grid 8 --block 128 --shared 8192 --arg zeros:bf16[10240x2048] "
+                      "--arg zeros:f32[2048] --arg zeros:f32[10240] --arg s32:10240 --arg s32:2048"),
+    "matrix_product": ("bf16 matrix product by mma, {} million", "--grid 8,8 --block 128 --arg zeros:bf16[512x2048] "
+                       "--arg zeros:bf16[512x2048] --arg zeros:f32[512x512] --arg s32:512 --arg s32:2048"),
+}
+
+
+def run(ptx, kernel, arguments, checks):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([ROOT / "build/sluice-ptx", "run", ptx, "--kernel", kernel, checks, *arguments.split()],
+                          capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = re.search(r"(\d+) thread instructions", done.stdout)
+    if done.returncode != 0 or not found:
+        sys.exit(done.stdout + done.stderr)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return int(found[1]), int(found[1]) / seconds / 1e6
+
+
+def main():
+    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    nvcc = subprocess.run([ROOT / "tools/get_nvcc.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    print("| kernel, thread instructions | checks | M/s of processor time: median (range) |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        ptx = pathlib.Path(folder) / "speed.ptx"
+        subprocess.run([nvcc, "-ptx", "-lineinfo", "-arch=compute_80", "-o", ptx, ROOT / "bench/ptx_speed.cu"], check=True)
+        for kernel, (title, arguments) in CASES.items():
+            for checks in ("--no-checks", "--checks"):
+                runs = [run(ptx, kernel, arguments, checks) for _ in range(repetitions)]
+                speeds = [speed for _, speed in runs]
+                print(f"| {title.format(round(runs[0][0] / 1e6))} | {'off' if 'no' in checks else 'on'} | "
+                      f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f}) |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
