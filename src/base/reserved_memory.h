@@ -10,9 +10,9 @@ namespace sluice {
 class ReservedMemory {
  public:
   // Throws Error if the address space can't be had. `n` may be 0.
-  explicit ReservedMemory(std::size_t n,
-                          std::string_view what_to_do =
-                              "raise the limit (ulimit -v), or use a smaller model or a smaller context (-c)");
+  explicit ReservedMemory(
+      std::size_t n, std::string_view what_to_do =
+                         "raise the limit (ulimit -v), or use a smaller model or a smaller context (-c)");
   ~ReservedMemory();
   ReservedMemory(ReservedMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

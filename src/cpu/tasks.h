@@ -96,8 +96,8 @@ struct StepData {
   const program::Program* program = nullptr;
   const program::Step* step = nullptr;
   program::StepResult* result = nullptr;
-  std::vector<std::size_t> logits_at;         // [outputs]  where in result->logits, or kNowhere
-  std::vector<std::size_t> partial_at;        // [spans]  where in activations.partial, in [n_heads, head_dim + 2]
+  std::vector<std::size_t> logits_at;   // [outputs]  where in result->logits, or kNowhere
+  std::vector<std::size_t> partial_at;  // [spans]  where in activations.partial, in [n_heads, head_dim + 2]
   std::vector<std::uint32_t> head_tile_ends;  // [tiles of the head]
 };
 
