@@ -24,7 +24,7 @@ struct ArrayFile {
   std::span<const std::byte> data;  // of the file
 };
 ArrayFile read_npy(const std::string& path);
-void write_npy(const std::string& path, const ArrayType& type, std::span<const std::byte> data);
+void write_npy(const std::string& path, const ArrayType& array, std::span<const std::byte> data);
 
 // One --arg: TYPE:VALUE is a scalar (u32:5, f32:1.5), struct:FILE.npy a structure by value, as its bytes; FILE.npy,
 // zeros:TYPE[N], random:TYPE[N] and poison:TYPE[NxM] are buffers, with ,out=FILE.npy written after the launch.
