@@ -46,19 +46,14 @@ class Interrupt(CliTest):
                      ["perplexity", self.model, "-f", file], ["run", self.model, "--seed", 1, "-f", file],
                      ["run", self.model, "--seed", 1, "--raw", "-f", file]):
             with self.subTest(args=args):
-                process = self.start(*args)
-                self.wait_until(process, lambda: cpu_seconds(process.pid) > 0.25)
-                begun = cpu_seconds(process.pid)
-                process.send_signal(signal.SIGINT)
-                _, status, usage = os.wait4(process.pid, 0)
-                self.assertEqual(os.waitstatus_to_exitcode(status), INTERRUPTED)
-                process.returncode = INTERRUPTED
-                self.assertEqual(process.communicate(), (b"", b""))
-                # All of it takes several seconds of computing.
-                self.assertLess(usage.ru_utime + usage.ru_stime - begun, 0.5)
+                self.interrupt_soon(*args)
 
     def test_while_a_program_is_proven(self):
-        process = self.start("inspect", "--program", "--shape", "qwen3.5-0.8b", "--rows", 64, "--prompt", 4096, "--device", "cpu")
+        self.interrupt_soon("inspect", "--program", "--shape", "qwen3.5-0.8b", "--rows", 64, "--prompt", 4096, "--device", "cpu")
+
+    def interrupt_soon(self, *args):
+        """A run that would compute for several seconds ends within half a second's computing."""
+        process = self.start(*args)
         self.wait_until(process, lambda: cpu_seconds(process.pid) > 0.25)
         begun = cpu_seconds(process.pid)
         process.send_signal(signal.SIGINT)
@@ -66,7 +61,7 @@ class Interrupt(CliTest):
         self.assertEqual(os.waitstatus_to_exitcode(status), INTERRUPTED)
         process.returncode = INTERRUPTED
         self.assertEqual(process.communicate(), (b"", b""))
-        self.assertLess(usage.ru_utime + usage.ru_stime - begun, 0.5)  # all of it takes several seconds
+        self.assertLess(usage.ru_utime + usage.ru_stime - begun, 0.5)
 
     def test_while_nobody_reads(self):
         """Standard output and standard error, full, in either mode."""
