@@ -29,14 +29,14 @@ sys.path.insert(0, str(HERE))
 
 from comparing.chart import chart  # noqa: E402
 from comparing.disturbance import Watch  # noqa: E402
-from comparing.programs import Broken, Llama, Server, Sluice  # noqa: E402
+from comparing.programs import PARTS, Broken, Llama, Server, Sluice  # noqa: E402
 from comparing.report import FULL_HEAD, IK, OURS, Measured, machine, markdown, put_into, targets  # noqa: E402
 from comparing.settings import settings_of, tune, write_settings  # noqa: E402
 
 ROOT = HERE.parent
 CASES = ("decode", "prefill", "long", "rows", "tiny", "demo")
 ROWS = [1, 2, 4, 8, 16]
-SCHEMA = 3  # of --results
+SCHEMA = 4  # of --results
 EAGER = ("eager fp32", "eager bf16")
 PRECISIONS = ("bf16", "f32")  # OpenVINO's
 
@@ -103,7 +103,7 @@ class Session:
         measured = self.found.setdefault(case, Measured())
         if isinstance(result, dict):
             measured.details.setdefault(program, {})[number] = result
-            result = result["tok_s"]["median"]
+            result = result["rate"]
         measured.add(program, number, result)
 
     def undisturbed(self, program: str, cases: list[str], turn) -> dict:
@@ -149,11 +149,11 @@ class Session:
         say(case)
         getattr(self, case)()
 
-    def ours(self, case: str, model: Path, tokens: int, reps: int = 1) -> dict:
+    def ours(self, case: str, model: Path, tokens: int) -> dict:
         """Decoding with one row; where the head can be screened, with the full one too."""
-        turns = {OURS: lambda: {case: self.sluice.decode(model, tokens, [1], reps)[1]}}
+        turns = {OURS: lambda: {case: self.sluice.decode(model, tokens, [1])[1]}}
         if self.can_screen:
-            turns[FULL_HEAD] = lambda: {case: self.sluice.decode(model, tokens, [1], reps, ("--head", "full"))[1]}
+            turns[FULL_HEAD] = lambda: {case: self.sluice.decode(model, tokens, [1], ("--head", "full"))[1]}
         return turns
 
     # --- cases --------------------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ class Session:
         name, model, tokens = "bundled model", self.options.demo, self.options.demo_tokens
         if not self.missing([name]):
             return
-        # A run of Sluice is over in a twentieth of a second.
-        turns = {OURS: lambda: {name: self.sluice.decode(model, tokens, [1], reps=11)[1]}}
+        # So many tokens take Sluice a fiftieth of a second.
+        turns = {OURS: lambda: {name: self.sluice.decode(model, PARTS * tokens, [1])[1]}}
         with Served(self, model, name, openvino=False) as served:
             turns |= {program: lambda run=run: {name: run(tokens, 0)} for program, run in served.programs(True).items()}
             self.alternate([name], turns, self.options.pairs)

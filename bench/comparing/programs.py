@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TIME_LIMIT = 600  # s, of one run
+PARTS, PROMPTS = 8, 3  # repetitions of a run of ours
 WEIGHT_OPS = ("mix_in", "mix_out", "mlp_in", "mlp_out")
 ROWS_PROMPT = 2  # tokens before the timed ones, as in `sluice bench`
 
@@ -66,13 +68,15 @@ class Sluice:
         probe = report["probe"]
         for result in report["results"]:
             result["read_gb_s"] = probe["cache_read_gb_s" if "cache_floor_tok_s" in result else "read_gb_s"]
+            result["rate"] = statistics.harmonic_mean(result["reps"])  # all tokens ÷ all time, as the peers say it
         return report["results"]
 
-    def decode(self, model: Path, tokens: int, rows: list[int], reps: int = 1, flags: tuple = ()) -> dict[int, dict]:
-        results = self.bench(model, "-p", 0, "-n", tokens, "--rows", ",".join(map(str, rows)), "--reps", reps, *flags)
+    def decode(self, model: Path, tokens: int, rows: list[int], flags: tuple = ()) -> dict[int, dict]:
+        """In `PARTS` parts, since the machine's bandwidth is measured between them: what it does meanwhile meets both."""
+        results = self.bench(model, "-p", 0, "-n", -(-tokens // PARTS), "--rows", ",".join(map(str, rows)), "--reps", PARTS, *flags)
         return {result["rows"]: result for result in results}
 
-    def prefill(self, model: Path, tokens: int, reps: int = 1) -> dict:
+    def prefill(self, model: Path, tokens: int, reps: int = PROMPTS) -> dict:
         result = self.bench(model, "-p", tokens, "-n", 0, "--rows", 1, "--reps", reps)[0]
         if result["rows"] == tokens:  # one step
             result["gemms_of_peak"] = self.gemms_of_peak(model, result)

@@ -52,7 +52,7 @@ class Measured:
     def of_floor(self, program: str = OURS) -> list[float]:
         """Of the floor of all weights as they are stored; of ours, of what it really has to read."""
         if program in self.details:
-            return [d.get("cache_floor_fraction", d["floor_fraction"]) for d in self.details[program].values()]
+            return [self.rates[program][n] / d.get("cache_floor_tok_s", d["floor_tok_s"]) for n, d in self.details[program].items()]
         floors = {number: floor_of_all_weights(d)
                   for number, d in (self.details.get(FULL_HEAD) or self.details.get(OURS, {})).items()}
         return [rate / floors[number] for number, rate in self.rates.get(program, {}).items() if number in floors]
