@@ -207,11 +207,13 @@ class Session:
                     self.found.setdefault(names[n], Measured()).problems[peer.name] = problem
             return {names[n]: rate for n, rate in rates.items()}
 
-        def our_rows() -> dict[str, dict]:
-            return {names[n]: result for n, result in self.sluice.decode(model, tokens, self.options.rows).items()}
+        def our_rows(*flags: str) -> dict[str, dict]:
+            return {names[n]: result for n, result in self.sluice.decode(model, tokens, self.options.rows, flags).items()}
 
-        self.alternate(list(names.values()), {OURS: our_rows} | {p.name: lambda p=p: peer_rows(p) for p in self.peers},
-                       self.options.pairs)
+        turns = {OURS: our_rows}
+        if self.can_screen:  # one row's head, but not that of many
+            turns[FULL_HEAD] = lambda: our_rows("--head", "full")
+        self.alternate(list(names.values()), turns | {p.name: lambda p=p: peer_rows(p) for p in self.peers}, self.options.pairs)
 
     def tiny(self) -> None:
         name, model, tokens = "5 MB model", self.model("tiny"), self.options.tiny_tokens

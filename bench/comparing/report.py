@@ -114,14 +114,13 @@ def targets(found: dict[str, Measured], has_amx: bool) -> list[Target]:
             result += decode_targets(case, measured)
         if case.startswith("prefill 512") and "beside" not in case:
             result += prefill_targets(case, measured, has_amx)
-    one = found.get("1 row")
-    for rows, limit in ROW_LIMITS.items():
-        many = found.get(f"{rows} rows")
-        if one and many and many.ratios(OURS):
-            both = [(one.rates[OURS][n], rate) for n, rate in many.rates[OURS].items() if n in one.rates[OURS]]
-            if both:
-                times = [rows / rate * first for first, rate in both]
-                result.append(at_most(f"{rows} rows: step time, of 1 row's", times, limit, "×"))
+    for program, what in ((OURS, ""), (FULL_HEAD, ", full head")):
+        one = found["1 row"].rates.get(program, {}) if "1 row" in found else {}
+        for rows, limit in ROW_LIMITS.items():
+            many = found[f"{rows} rows"].rates.get(program, {}) if f"{rows} rows" in found else {}
+            times = [rows / rate * one[n] for n, rate in many.items() if n in one]
+            if times:
+                result.append(at_most(f"{rows} rows{what}: step time, of 1 row's", times, limit, "×"))
     if "prefill 8192" in found and "prefill 512 beside it" in found:
         short = statistics.median(found["prefill 512 beside it"].values(OURS))
         result.append(at_least("prefill 8192: of prefill 512", [r / short for r in found["prefill 8192"].values(OURS)], 0.75, "%"))

@@ -14,6 +14,8 @@ import unittest
 import xml.etree.ElementTree as xml
 
 SOURCE = pathlib.Path(sys.argv.pop(1)).resolve()
+sys.path.insert(0, str(SOURCE / "bench"))
+from comparing.report import FULL_HEAD, OURS, Measured, targets  # noqa: E402
 
 # Answers as `sluice bench --json` does. A round's rates come from the file `rates`: a line for each run, in order.
 SLUICE = """
@@ -112,6 +114,17 @@ class Compare(unittest.TestCase):
         self.assertEqual(rows["decode 0.8b: of ik_llama.cpp"], ["≥ 1.150 ×", "2.00 × (1.000 × to 3.00 ×)", "yes"])
         for said in ("sluice 9.9 (commit abc)", "`bench -t 2`", "llama.cpp c0ffee (7): `-fa on`", "ik of today: `-rtr 1 -fa 1`"):
             self.assertIn(said, page)
+
+    def test_rows_are_judged_by_one_row_of_the_same_head(self):
+        # Rounds 0 and 1; the second round's eight rows were disturbed.
+        found = {"1 row": Measured({OURS: {0: 30.0, 1: 20.0}, FULL_HEAD: {0: 20.0, 1: 10.0}}),
+                 "2 rows": Measured({OURS: {0: 48.0, 1: 40.0}, FULL_HEAD: {0: 40.0, 1: 16.0}}),
+                 "8 rows": Measured({OURS: {0: 120.0}, FULL_HEAD: {0: 128.0}})}
+        judged = {target.what: (target.values, target.reached) for target in targets(found, has_amx=False)}
+        self.assertEqual(judged, {"2 rows: step time, of 1 row's": ([1.25, 1.0], False),
+                                  "8 rows: step time, of 1 row's": ([2.0], False),
+                                  "2 rows, full head: step time, of 1 row's": ([1.0, 1.25], False),
+                                  "8 rows, full head: step time, of 1 row's": ([1.25], True)})
 
     def test_the_picture(self):
         self.compare({"ours": [20, 28], "full": [18, 20], "llama": [10, 15], "ik": [20, 10]})
