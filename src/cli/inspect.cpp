@@ -229,8 +229,9 @@ std::string tensor_list(const model::Model& model) {
 int run(const Options& options) {
   check_device(options.common);
   if (options.program.program) {
-    to_stdout(program_report(options.program, options.common, options.json));
-    return kGood;
+    const ProgramReport report = program_report(options.program, options.common, options.json);
+    to_stdout(report.text);
+    return report.is_safe ? kGood : kFailed;
   }
   if (options.gpu) {
     cuda::gpu_constants_of(*options.gpu);  // before a model is looked for

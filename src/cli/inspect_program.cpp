@@ -154,7 +154,7 @@ void add_program_options(CLI::App& command, ProgramOptions& options) {
       ->type_name(fmt::format("{}", fmt::join(model::known_shapes(), "|")));
 }
 
-std::string program_report(const ProgramOptions& options, const CommonOptions& common, bool json) {
+ProgramReport program_report(const ProgramOptions& options, const CommonOptions& common, bool json) {
   if (common.device != "cpu")
     throw Error(fmt::format("device {} runs no Program to show", common.device), "--device",
                 "use --device cpu");
@@ -169,13 +169,13 @@ std::string program_report(const ProgramOptions& options, const CommonOptions& c
                            step.shape.output_rows.size() <= cpu::most_screened_outputs(how);
   const EndOnInterrupt at_once;  // a proof may take seconds
   const program::Program program = program::build(model.config, step.shape, cpu::tiling_for(n_workers));
-  if (options.dot) return program::dot_of(program);
+  if (options.dot) return {program::dot_of(program)};
   const program::Report report = program::report_of(program, model.weights, step.lengths);
+  const bool is_safe = report.unsafe.empty();
+  if (!json) return {step_text(step, n_workers) + program::text_of(report), is_safe};
   // A folder's name need not be UTF-8, JSON must be.
-  if (json)
-    return report_json(subject, step, n_workers, report).dump(2, ' ', false, Json::error_handler_t::replace) +
-           "\n";
-  return step_text(step, n_workers) + program::text_of(report);
+  const Json found = report_json(subject, step, n_workers, report);
+  return {found.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", is_safe};
 }
 
 }  // namespace sluice::cli

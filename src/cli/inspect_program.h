@@ -38,6 +38,10 @@ Subject open_subject(const ProgramOptions& options, const CommonOptions& common)
 void add_program_options(CLI::App& command, ProgramOptions& options);
 
 // What `sluice inspect --program` prints: text, JSON, or with `dot` a graph in Graphviz's language. Reads no weights.
-std::string program_report(const ProgramOptions& options, const CommonOptions& common, bool json);
+struct ProgramReport {
+  std::string text;
+  bool is_safe = true;  // as far as it was asked for: no graph tells
+};
+ProgramReport program_report(const ProgramOptions& options, const CommonOptions& common, bool json);
 
 }  // namespace sluice::cli
