@@ -96,6 +96,7 @@ struct Measured {
   std::size_t screened_steps = 0;
   std::size_t rows_recomputed = 0;
   std::size_t bytes_recomputed = 0;
+  std::size_t bytes_left = 0;
   double joules = 0;
   bool has_joules = false;
 };
@@ -231,6 +232,7 @@ class Bench {
     measured.screened_steps += after.screened_steps - before.screened_steps;
     measured.rows_recomputed += after.rows_recomputed - before.rows_recomputed;
     measured.bytes_recomputed += after.bytes_recomputed - before.bytes_recomputed;
+    measured.bytes_left += after.bytes_left - before.bytes_left;
     measured.result.tok_s.push_back(static_cast<double>(measured.result.what.tokens()) / seconds.count());
   }
 
@@ -247,6 +249,7 @@ class Bench {
       result.cost = between(result.full_cost, *measured.screened_cost, *result.screened_share);
       result.head_rows_recomputed = static_cast<double>(measured.rows_recomputed) / steps;
       result.cost.bytes += static_cast<double>(measured.bytes_recomputed) / steps;
+      result.cost.bytes -= static_cast<double>(measured.bytes_left) / steps;
     }
     if (measured.has_joules && measured.joules > 0)
       result.tokens_per_joule = static_cast<double>(reps * result.what.tokens()) / measured.joules;

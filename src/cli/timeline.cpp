@@ -41,7 +41,8 @@ constexpr std::array kColours = {
     "#6b9e3f",  // mlp_in
     "#8a6fc0",  // mlp_out
     "#7d8794",  // head
-    "#7d8794",  // screen: in the place of head
+    "#93a0b0",  // skim: in the place of head
+    "#7d8794",  // screen
     "#5b8a8a",  // select
     "#b06a5c",  // recompute
     "#4c5560",  // sample
@@ -246,7 +247,7 @@ class Picture {
     double free = kLeft;
     for (std::size_t i = 0; i < program_.ops.size(); ++i) {
       const Op& op = program_.ops[i];
-      const bool is_head = op.kind == OpKind::kHead || op.kind == OpKind::kScreen;
+      const bool is_head = op.kind == OpKind::kHead || op.kind == OpKind::kSkim;
       if ((op.kind != OpKind::kMixIn && !is_head) || begins[i] < from || begins[i] >= to) continue;
       const std::string name =
           is_head ? "head"

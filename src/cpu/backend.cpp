@@ -110,11 +110,15 @@ class CpuBackend final : public Backend {
  private:
   void learn_of_screening(std::size_t n_rows) {
     const std::size_t panels = executor_.panels_recomputed();
-    const std::size_t bytes = panels * head_bytes() / program::screen_panels(model_.config.vocab_size);
+    const std::size_t all_panels = program::screen_panels(model_.config.vocab_size);
+    const std::size_t bytes = panels * head_bytes() / all_panels;
+    const std::size_t screen_bytes = bytes_of(OpKind::kScreen);
+    const std::size_t bytes_left = executor_.panels_left() * screen_bytes / all_panels;
     ++statistics_.screened_steps;
     statistics_.rows_recomputed += std::min(panels * kLanes, model_.config.vocab_size);
     statistics_.bytes_recomputed += bytes;
-    head_policy_.learn(bytes_of(OpKind::kScreen), bytes, head_bytes(), n_rows);
+    statistics_.bytes_left += bytes_left;
+    head_policy_.learn(screen_bytes - bytes_left, bytes, head_bytes(), n_rows);
   }
 
   std::size_t head_bytes() const { return bytes_of(OpKind::kHead); }

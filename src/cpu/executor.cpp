@@ -125,7 +125,7 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
     at_least(activations.floors, panels);
     at_least(activations.ceilings, panels);
     at_least(activations.selected, panels);
-    for (Scratch& scratch : scratch_) scratch.panels_recomputed = 0;
+    for (Scratch& scratch : scratch_) scratch.panels_recomputed = scratch.panels_left = 0;
   }
   at_least(activations.tile_best, outputs * data_.weights->of(OpKind::kHead, 0).tiles.size());
   reserve_scratch(program);
@@ -144,6 +144,12 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
 std::size_t Executor::panels_recomputed() const {
   std::size_t panels = 0;
   for (const Scratch& scratch : scratch_) panels += scratch.panels_recomputed;
+  return panels;
+}
+
+std::size_t Executor::panels_left() const {
+  std::size_t panels = 0;
+  for (const Scratch& scratch : scratch_) panels += scratch.panels_left;
   return panels;
 }
 
@@ -189,7 +195,7 @@ void Executor::work(std::size_t worker) {
       if (index < program.tasks.size()) fetch_start(tasks.fetchable(program.tasks[index]));
     }
     wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
-    const std::size_t panels_before = scratch.panels_recomputed;
+    const std::size_t panels_before = scratch.panels_recomputed + scratch.panels_left;
     if (trace != nullptr) trace->begins(static_cast<std::size_t>(&task - program.tasks.data()));
     if (worker != 0 || times_ == nullptr) {
       run_task(tasks, task);
@@ -198,7 +204,7 @@ void Executor::work(std::size_t worker) {
       run_task(tasks, task);
       times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
     }
-    if (trace != nullptr) trace->ends(scratch.panels_recomputed - panels_before);
+    if (trace != nullptr) trace->ends(scratch.panels_recomputed + scratch.panels_left - panels_before);
     ++done;
     if (!looks_ahead) index = take();
     // The counter can't be full before the next task, either, if that signals it, too: one word for both.

@@ -35,8 +35,10 @@ class Executor {
   void run_in_order(const program::Program& program, const program::Step& step,
                     std::span<const std::uint32_t> order, program::StepResult& result);
 
-  // In the last step, whose head was screened: panels that it recomputed.
+  // In the last step, whose head was screened: panels that it recomputed, and those of its copy that it didn't read, since what it
+  // had skimmed said that screening didn't pay.
   std::size_t panels_recomputed() const;
+  std::size_t panels_left() const;
 
   // From now on `run` adds the times of worker 0 to `times`; nothing: it takes none.
   void time_ops(Statistics* times) { times_ = times; }

@@ -39,6 +39,7 @@ PackedOp& PackedWeights::op(OpKind kind, std::size_t layer) {
       return layers_[layer].mlp_in;
     case OpKind::kMlpOut:
       return layers_[layer].mlp_out;
+    case OpKind::kSkim:
     case OpKind::kScreen:
       return screen_;
     case OpKind::kRecompute:

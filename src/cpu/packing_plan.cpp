@@ -113,7 +113,7 @@ void PackingPlan::add_op(const model::ModelConfig& config, LayerKind layer, cons
 }
 
 std::size_t panel_bytes(OpKind kind, std::size_t depth, bool is_bf16) {
-  if (kind == OpKind::kScreen) return program::screen_panel_bytes(depth);
+  if (kind == OpKind::kSkim || kind == OpKind::kScreen) return program::screen_panel_bytes(depth);
   return kLanes * depth * (is_bf16 ? sizeof(std::uint16_t) : sizeof(float));
 }
 

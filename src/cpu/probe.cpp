@@ -85,6 +85,7 @@ Unit unit_of(program::OpKind kind, model::DType dtype) {
     case OpKind::kHead:
     case OpKind::kRecompute:
       return dtype == model::DType::kBF16 ? Unit::kBf16 : Unit::kFp32;
+    case OpKind::kSkim:
     case OpKind::kScreen:
       return Unit::kInt8;
     case OpKind::kSelect:

@@ -1,12 +1,14 @@
-// The head in three steps (program/screening.h, cpu/screen.h): bounds of all logits from the narrower copy, the panels that may
-// hold the answer, their logits as the full head computes them: by the same kernel, whose results for a column depend on that
+// The head in four steps (program/screening.h, cpu/screen.h): bounds of the first logits from the narrower copy, of all logits if
+// those say that it pays, the panels that may hold the answer, their logits as the full head computes them: by the same kernel, whose results for a column depend on that
 // column alone.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 
 #include "base/bf16.h"
 #include "base/error.h"
+#include "cpu/head_policy.h"
 #include "cpu/tasks.h"
 #include "program/screening.h"
 
@@ -41,7 +43,59 @@ void Tasks::stage_operands(const Task& task) {
   s_.operands_rows = task.rows;
 }
 
+// Whether the panels that were skimmed say that it pays to screen the others. A later threshold is no lower than theirs, so as many
+// or fewer of the others reach it. What is decided takes time or saves it, and changes nothing else.
+bool Tasks::pays_to_screen(const Op& op, const Task& task) {
+  const std::uint32_t n_columns = program::skimmed_columns(config_.vocab_size);
+  if (n_columns == 0) return true;
+  if (s_.judged_step == d_.number && s_.judged_rows == task.rows) return s_.pays_to_screen;
+  const RowGroup& rows = group(task);
+  const std::size_t n = n_columns / kLanes;
+  s_.wanted.assign(n, false);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t output = rows.begin + i - program_.shape.n_rows();
+    const auto& choice = step_.outputs[output].choice;
+    if (!choice) continue;
+    const auto rule = program::screen_rule(*choice, config_.vocab_size);
+    SLUICE_CHECK(rule.has_value());
+    const std::size_t first = output * head_panels();
+    const float threshold =
+        program::sample_threshold(*rule, choice->sampling, {a_.floors.data() + first, n}, head_panels());
+    for (std::size_t panel = 0; panel < n; ++panel)
+      if (program::reaches(a_.ceilings[first + panel], threshold)) s_.wanted[panel] = true;
+  }
+  // A small sample says little: less its own best panels and two standard deviations.
+  const auto n_wanted = static_cast<double>(std::ranges::count(s_.wanted, true));
+  const double surely = std::max(n_wanted - static_cast<double>(rows.size()) - 2 * std::sqrt(n_wanted), 0.0);
+  const PackedOp& head = d_.weights->of(OpKind::kHead, 0);
+  const std::size_t full = panel_bytes(OpKind::kHead, head.depth, head.tiles.front().is_bf16);
+  const std::size_t screened = panel_bytes(op.kind, packed(op).depth, false);
+  s_.pays_to_screen =
+      HeadPolicy::pays(n * screened, static_cast<std::size_t>(surely) * full, n * full, rows.size());
+  s_.judged_step = d_.number;
+  s_.judged_rows = task.rows;
+  return s_.pays_to_screen;
+}
+
+// No bounds of the tile: all of it will be recomputed.
+void Tasks::leave_unscreened(const Op& op, const Task& task) {
+  const Columns tile = columns(op, task);
+  const std::size_t n_panels = program::screen_panels(tile.size());
+  const RowGroup& rows = group(task);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t output = rows.begin + i - program_.shape.n_rows();
+    const std::size_t first = output * head_panels() + tile.begin / kLanes;
+    std::fill_n(a_.floors.data() + first, n_panels, -std::numeric_limits<float>::infinity());
+    std::fill_n(a_.ceilings.data() + first, n_panels, std::numeric_limits<float>::infinity());
+  }
+  s_.panels_left += n_panels;
+}
+
 void Tasks::screen(const Op& op, const Task& task) {
+  if (op.kind == OpKind::kScreen && !pays_to_screen(op, task)) {
+    leave_unscreened(op, task);
+    return;
+  }
   stage_operands(task);
   const PackedOp& weights = packed(op);
   const PackedTile& packed_tile = weights.tiles[task.part];
@@ -79,7 +133,8 @@ void Tasks::select(const Task& task) {
   }
   const auto rule = program::screen_rule(*choice, config_.vocab_size);
   SLUICE_CHECK(rule.has_value());
-  const float threshold = program::screen_threshold(*rule, *choice, {a_.floors.data() + task.rows * n, n});
+  const float threshold =
+      program::screen_threshold(*rule, choice->sampling, {a_.floors.data() + task.rows * n, n});
   const float* const ceilings = a_.ceilings.data() + task.rows * n;
   for (std::size_t panel = 0; panel < n; ++panel)
     selected[panel] = program::reaches(ceilings[panel], threshold) ? 1 : 0;

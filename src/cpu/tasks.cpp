@@ -69,6 +69,7 @@ void Tasks::run(const Task& task) {
     case OpKind::kHead:
       head(op, task);
       break;
+    case OpKind::kSkim:
     case OpKind::kScreen:
       screen(op, task);
       break;
@@ -92,6 +93,7 @@ Fetchable Tasks::fetchable(const Task& task) const {
     case OpKind::kMlpIn:
     case OpKind::kMlpOut:
     case OpKind::kHead:
+    case OpKind::kSkim:
     case OpKind::kScreen:
       break;
     case OpKind::kMix:

@@ -66,7 +66,12 @@ struct Scratch {
   std::uint64_t operands_step = 0;
   std::uint32_t operands_rows = 0;
   std::vector<float> lower, upper;    // [rows of a group, columns of a tile]
+  std::vector<bool> wanted;           // [panels that were skimmed]
+  std::uint64_t judged_step = 0;      // for which it was decided
+  std::uint32_t judged_rows = 0;      // whether
+  bool pays_to_screen = true;         // the columns that weren't skimmed
   std::size_t panels_recomputed = 0;  // of the head, in this step so far
+  std::size_t panels_left = 0;        // of its copy, since screening didn't pay, in this step so far
   // Attention over a long span.
   std::vector<std::uint32_t> limits;  // [queries]  positions that each sees, ascending
   PackedBlock packed_keys;            // of a block of positions, as weights (kernels.h)
@@ -157,6 +162,8 @@ class Tasks {
   // A screened head (screened_head.cpp).
   void stage_operands(const program::Task& task);
   void screen(const program::Op& op, const program::Task& task);
+  bool pays_to_screen(const program::Op& op, const program::Task& task);
+  void leave_unscreened(const program::Op& op, const program::Task& task);
   void select(const program::Task& task);
   void recompute(const program::Op& op, const program::Task& task);
   std::size_t head_panels() const { return program::screen_panels(config_.vocab_size); }

@@ -49,7 +49,11 @@ std::uint64_t ticks_now(Reading how) {
 std::vector<std::size_t> bytes_moved(const StepTimes& step, const model::Weights& weights) {
   std::vector<std::size_t> bytes = program::bytes_of_tasks(*step.program, weights, step.lengths);
   const std::size_t n_panels = program::screen_panels(weights.head.rows);
-  for (const TaskTimes& it : step.tasks) bytes[it.task] += weights.head.data.size() * it.panels / n_panels;
+  for (const TaskTimes& it : step.tasks) {
+    if (it.panels == 0) continue;
+    const bool is_left = step.program->ops[step.program->tasks[it.task].op].kind == program::OpKind::kScreen;
+    bytes[it.task] = is_left ? 0 : bytes[it.task] + weights.head.data.size() * it.panels / n_panels;
+  }
   return bytes;
 }
 

@@ -30,7 +30,7 @@ struct TaskTicks {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   std::uint32_t task = 0;
-  std::uint32_t panels = 0;  // of the head that it recomputed
+  std::uint32_t panels = 0;  // of the head that it recomputed, or (screen) left unscreened
 };
 
 // One worker's notes of a step.
@@ -48,8 +48,8 @@ class WorkerTrace {
     next_->waited_from = from == 0 ? next_->begin : from;
   }
   // Early is good enough: the bump that follows, an atomic operation, can't overtake it.
-  void ends(std::size_t panels_recomputed) {
-    next_->panels = static_cast<std::uint32_t>(panels_recomputed);
+  void ends(std::size_t panels) {
+    next_->panels = static_cast<std::uint32_t>(panels);
     (next_++)->end = ticks_now(Reading::kEarly);
   }
 
@@ -67,7 +67,7 @@ struct TaskTimes {
   double waited_from = 0;
   double begin = 0;
   double end = 0;
-  std::uint32_t panels = 0;  // of a screened head that it recomputed
+  std::uint32_t panels = 0;  // of a screened head that it recomputed, or (screen) left unscreened
 };
 
 struct StepTimes {
@@ -78,7 +78,8 @@ struct StepTimes {
   std::vector<TaskTimes> tasks;               // worker by worker, each in its order
 };
 
-// [tasks]  What each has to move (program/task_bytes.h), and what it recomputed of a screened head, which only the step tells.
+// [tasks]  What each has to move (program/task_bytes.h), and what it recomputed of a screened head, or left unread, which
+// only the step tells.
 std::vector<std::size_t> bytes_moved(const StepTimes& step, const model::Weights& weights);
 
 class Trace {

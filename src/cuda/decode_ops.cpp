@@ -121,6 +121,7 @@ class Builder {
       case OpKind::kSample:
         push(op, OpCode::kSample);
         break;
+      case OpKind::kSkim:
       case OpKind::kScreen:
       case OpKind::kSelect:
       case OpKind::kRecompute:

@@ -255,13 +255,20 @@ class Builder {
 
   void add_head() {
     if (program_.shape.is_screened) {
-      weight_op(OpKind::kScreen, 0, output_blocks_);
+      screen();
       output_op(OpKind::kSelect);
       weight_op(OpKind::kRecompute, 0, output_blocks_);
     } else {
       weight_op(OpKind::kHead, 0, output_blocks_);
     }
     output_op(OpKind::kSample);
+  }
+
+  void screen() {
+    const std::uint32_t n_skimmed = skimmed_columns(program_.config.vocab_size);
+    const auto is_skimmed = [=](std::uint32_t, Columns tile) { return tile.begin < n_skimmed; };
+    if (n_skimmed > 0) weight_op(OpKind::kSkim, 0, output_blocks_, is_skimmed);
+    weight_op(OpKind::kScreen, 0, output_blocks_, std::not_fn(is_skimmed));
   }
 
   void output_op(OpKind kind) {
@@ -304,6 +311,7 @@ std::vector<Columns> tile_columns(const ModelConfig& config, OpKind kind, LayerK
     case OpKind::kHead:
       width = config.vocab_size;
       break;
+    case OpKind::kSkim:  // some of the same tiles
     case OpKind::kScreen:
       width = config.vocab_size;
       bytes_per_weight = 1;
@@ -323,6 +331,11 @@ std::vector<Columns> tile_columns(const ModelConfig& config, OpKind kind, LayerK
   const std::size_t wanted = std::max(std::min(by_bytes, by_workers) / unit * unit, unit);
 
   std::vector<Columns> tiles;
+  if (kind == OpKind::kSkim || kind == OpKind::kScreen) {
+    for (const OpKind part : {OpKind::kSkim, OpKind::kScreen})
+      cut_heads(screened_columns(part, width), 1, narrow(wanted), tiles);
+    return tiles;
+  }
   if (kind != OpKind::kMixIn) {
     cut_heads({0, narrow(width)}, 1, narrow(wanted), tiles);
     return tiles;

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/error.h"
+#include "program/screening.h"
 
 namespace sluice::program {
 
@@ -39,6 +40,8 @@ std::string_view name_of(OpKind kind) {
       return "mlp_out";
     case OpKind::kHead:
       return "head";
+    case OpKind::kSkim:
+      return "skim";
     case OpKind::kScreen:
       return "screen";
     case OpKind::kSelect:
@@ -72,6 +75,19 @@ ProjectionLayout projection_layout(const model::ModelConfig& config, model::Laye
     layout.v = take(config.kv_dim());
   }
   return layout;
+}
+
+std::uint32_t skimmed_columns(std::size_t vocab_size) {
+  constexpr std::size_t kLeast = 512;  // of which a sixteenth tells something
+  constexpr std::size_t kShare = 16;
+  return vocab_size < kLeast ? 0
+                             : static_cast<std::uint32_t>(vocab_size / kShare / kScreenPanel * kScreenPanel);
+}
+
+Columns screened_columns(OpKind kind, std::size_t vocab_size) {
+  const std::uint32_t n_skimmed = skimmed_columns(vocab_size);
+  if (kind == OpKind::kSkim) return {0, n_skimmed};
+  return {n_skimmed, static_cast<std::uint32_t>(vocab_size)};
 }
 
 std::uint32_t Program::span_of_row(std::uint32_t row) const {

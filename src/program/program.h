@@ -17,9 +17,10 @@
 //   mlp_out    down projection + residual                                         rows × columns
 //
 // Before the first layer `embed`, after the last `head` (final norm, logits, logit edits) and `sample`, both only for the
-// rows that asked for logits. A screened head (screening.h) has three ops in the place of `head`:
+// rows that asked for logits. A screened head (screening.h) has four ops in the place of `head`:
 //
-//   screen     bounds of all logits, from a narrower copy of the weights            rows × columns
+//   skim       bounds of the first logits, from a narrower copy of the weights      rows × columns
+//   screen     bounds of the others; where the first say that it doesn't pay, none  rows × columns
 //   select     which panels of 16 columns may still hold the answer                 output
 //   recompute  these panels' logits, as `head` computes them                        rows × columns
 //
@@ -76,6 +77,7 @@ enum class OpKind : std::uint8_t {
   kMlpIn,
   kMlpOut,
   kHead,
+  kSkim,
   kScreen,
   kSelect,
   kRecompute,
@@ -125,6 +127,12 @@ struct Op {
   std::uint32_t tiling = 0;  // weight ops: index into Program::tilings
   bool operator==(const Op&) const = default;
 };
+
+// What tells whether the head's other columns are worth screening: [0, n). 0 of a vocabulary that is too small for a sample.
+std::uint32_t skimmed_columns(std::size_t vocab_size);
+
+// The columns of `skim`, or those of `screen`.
+Columns screened_columns(OpKind kind, std::size_t vocab_size);
 
 struct Task {
   std::uint32_t op = 0;

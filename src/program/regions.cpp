@@ -76,6 +76,11 @@ class Accesses {
         head(Buffer::kLogits);
         return;
       case OpKind::kScreen:
+        if (const std::uint32_t n = skimmed_columns(config_.vocab_size); n > 0)
+          access_.reads.push_back({Buffer::kScreened, 0, first_output(), end_output(), 0, n});
+        head(Buffer::kScreened);
+        return;
+      case OpKind::kSkim:
         head(Buffer::kScreened);
         return;
       case OpKind::kSelect:

@@ -69,10 +69,13 @@ class Costs {
         return matrix_cost(layer().mlp.down, rows());
       case OpKind::kHead:
         return matrix_cost(weights_.head, rows());
+      case OpKind::kSkim:
       case OpKind::kScreen: {
-        OpCost cost = matrix_cost(weights_.head, rows());
-        cost.weight_bytes = screen_panels(weights_.head.rows) * screen_panel_bytes(weights_.head.cols);
-        return cost;
+        const std::size_t columns = screened_columns(op_.kind, weights_.head.rows).size();
+        return {.weight_bytes = screen_panels(columns) * screen_panel_bytes(weights_.head.cols),
+                .state_bytes = 0,
+                .kv_bytes = 0,
+                .flops = 2 * rows() * columns * weights_.head.cols};
       }
     }
     return {};

@@ -113,9 +113,9 @@ void panel_bounds(ScreenRule rule, const Choice& choice, std::uint32_t first_id,
   }
 }
 
-float screen_threshold(ScreenRule rule, const Choice& choice, std::span<const float> floors) {
+float screen_threshold(ScreenRule rule, const Sampling& how, std::span<const float> floors) {
   if (rule == ScreenRule::kTopK) {
-    const std::size_t k = choice.sampling.top_k;
+    const std::size_t k = how.top_k;
     std::vector<float> largest(std::min(k, floors.size()));
     std::partial_sort_copy(floors.begin(), floors.end(), largest.begin(), largest.end(), std::greater<>());
     return largest.size() < k ? -kInfinity : largest.back();
@@ -124,8 +124,15 @@ float screen_threshold(ScreenRule rule, const Choice& choice, std::span<const fl
   for (const float floor : floors) best = std::max(best, floor);
   if (rule != ScreenRule::kMinP) return best;
   constexpr float kDistance = 1e-3F;
-  const float lowered = best + (sampler::log(choice.sampling.min_p) - kDistance);
+  const float lowered = best + (sampler::log(how.min_p) - kDistance);
   return lowered - std::fabs(lowered) * 0x1p-22F;
+}
+
+float sample_threshold(ScreenRule rule, const Sampling& how, std::span<const float> floors,
+                       std::size_t n_panels) {
+  Sampling of_sample = how;
+  of_sample.top_k = (how.top_k * floors.size() + n_panels - 1) / n_panels;
+  return screen_threshold(rule, of_sample, floors);
 }
 
 }  // namespace sluice::program

@@ -66,7 +66,11 @@ std::optional<ScreenRule> screen_rule(const Choice& choice, std::size_t n_column
 void panel_bounds(ScreenRule rule, const Choice& choice, std::uint32_t first_id, std::span<float> lower,
                   std::span<float> upper, std::span<float> floors, std::span<float> ceilings);
 
-float screen_threshold(ScreenRule rule, const Choice& choice, std::span<const float> floors);
+float screen_threshold(ScreenRule rule, const Sampling& how, std::span<const float> floors);
+
+// The same for a sample of `n_panels`: of top_k as many as should be in it. Says what the threshold may be like, no more.
+float sample_threshold(ScreenRule rule, const Sampling& how, std::span<const float> floors,
+                       std::size_t n_panels);
 
 // Whether a panel must be recomputed. NaN, as bound or as threshold, drops nothing.
 inline bool reaches(float ceiling, float threshold) {

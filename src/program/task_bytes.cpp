@@ -24,6 +24,7 @@ std::size_t share_of(const Program& program, const Op& op, const Task& task,
     case OpKind::kMlpIn:
     case OpKind::kMlpOut:
     case OpKind::kHead:
+    case OpKind::kSkim:
     case OpKind::kScreen:
       return program.tilings[op.tiling][task.part].size();
     case OpKind::kEmbed:

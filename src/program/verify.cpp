@@ -28,7 +28,7 @@ bool is_of_output(OpKind kind) {
 
 // Groups of output rows, tiles of the vocabulary.
 bool is_of_head(OpKind kind) {
-  return kind == OpKind::kHead || kind == OpKind::kScreen || kind == OpKind::kRecompute;
+  return kind >= OpKind::kHead && kind <= OpKind::kRecompute && !is_of_output(kind);
 }
 
 // A set of counters of all steps: those that have certainly reached their target.
@@ -122,9 +122,12 @@ class Expected {
       case OpKind::kRecompute:
         out.push_back({Buffer::kLogits, 0, 0, n_outputs(), 0, narrow(config.vocab_size)});
         break;
-      case OpKind::kScreen:
-        out.push_back({Buffer::kScreened, 0, 0, n_outputs(), 0, narrow(config.vocab_size)});
+      case OpKind::kSkim:
+      case OpKind::kScreen: {
+        const Columns columns = screened_columns(op.kind, config.vocab_size);
+        out.push_back({Buffer::kScreened, 0, 0, n_outputs(), columns.begin, columns.end});
         break;
+      }
       case OpKind::kSelect:
         out.push_back({Buffer::kSelected, 0, 0, n_outputs(), 0, 1});
         break;

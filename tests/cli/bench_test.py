@@ -16,7 +16,7 @@ def quick(**changes):
     options |= {("-" if len(name) == 1 else "--") + name: value for name, value in changes.items()}
     return [part for option in options.items() for part in option]
 
-OPS = {"embed", "mix_in", "kv_append", "mix", "mix_merge", "mix_out", "mlp_in", "mlp_out", "head", "screen",
+OPS = {"embed", "mix_in", "kv_append", "mix", "mix_merge", "mix_out", "mlp_in", "mlp_out", "head", "skim", "screen",
        "select", "recompute", "sample", "wait"}
 
 

@@ -62,17 +62,17 @@ class InspectProgram(CliTest):
                 self.assertEqual(op["weight_bytes"], 2 * matrices * inner * hidden)
 
     def test_a_screened_head(self):
-        """A large vocabulary's head is screened for few rows: half the bytes, three ops for one."""
+        """A large vocabulary's head is screened for few rows: half the bytes, four ops for one."""
         shape = SHAPE[:2]
         full = self.program(*SHAPE, "-t", 2)
         screened = self.program(*shape, "-t", 2)
         self.assertEqual(screened, self.program(*shape, "-t", 2, "--head", "screened"))
         self.assertEqual([op["op"] for op in full["ops"][-2:]], ["head", "sample"])
-        self.assertEqual([op["op"] for op in screened["ops"][-4:]], ["screen", "select", "recompute", "sample"])
+        self.assertEqual([op["op"] for op in screened["ops"][-5:]], ["skim", "screen", "select", "recompute", "sample"])
         hidden, vocab = 1024, 248320
         self.assertEqual(full["weight_bytes"] - screened["weight_bytes"], 2 * hidden * vocab - (hidden + 8) * vocab)
         self.assertEqual(screened["flops"], full["flops"])
-        self.assertEqual(screened["longest_chain"], full["longest_chain"] + 2)
+        self.assertEqual(screened["longest_chain"], full["longest_chain"] + 3)
         # Many rows share the full head's bytes; a small head isn't worth it.
         self.assertEqual(self.program(*shape, "--rows", 9)["ops"][-2]["op"], "head")
         self.assertEqual(self.program(GOLDEN / "tiny")["ops"][-2]["op"], "head")

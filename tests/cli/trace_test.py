@@ -78,7 +78,7 @@ class Trace(CliTest):
         self.assertEqual(names - {"kv_append", "mix_merge"}, {"embed", "mix_in", "mix", "mix_out", "mlp_in", "mlp_out", "head", "sample"})
 
     def test_a_screened_head(self):
-        """Its three ops are of no layer, and what it recomputed is among the bytes."""
+        """Its four ops are of no layer, and what it recomputed is among the bytes."""
         path, picture = self.folder / "trace.json", self.folder / "step.svg"
         result = self.good_json(*bench("--json", "--head", "screened", "--trace", path, "--timeline", picture))["results"][0]
         _, rows = self.read(path)
@@ -86,7 +86,7 @@ class Trace(CliTest):
         mean = sum(e["args"]["bytes"] for _, _, e in steps.values()) / len(steps)
         self.assertAlmostEqual(mean / result["bytes_per_step"], 1, places=6)
         tasks = [e for worker in range(2) for _, _, e in rows[1, f"worker {worker}"] if e["cat"] == "task"]
-        for op in ("screen", "select", "recompute"):
+        for op in ("skim", "screen", "select", "recompute"):
             found = [e["args"] for e in tasks if e["name"] == op]
             self.assertTrue(found, op)
             for arguments in found:

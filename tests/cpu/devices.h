@@ -97,6 +97,7 @@ class TableDevice final : public program::Backend {
 
   std::size_t n_screened() const { return n_screened_; }                           // steps
   std::size_t panels_recomputed() const { return executor_.panels_recomputed(); }  // in the last of them
+  std::size_t panels_left() const { return executor_.panels_left(); }              // the same
 
  private:
   static program::Tiling make_tiling(std::size_t n_workers) {

@@ -43,7 +43,7 @@ constexpr std::size_t kOrders = test::kIsSanitized ? 4 : 20;
 // Several tiles an op, several heads of every kind, DeltaNet first and attention last.
 model::ModelConfig config_of_many_tasks() {
   model::ModelConfig config = test::small_config();
-  config.vocab_size = 100;
+  config.vocab_size = 520;  // enough for a screened head to be skimmed first
   config.hidden_size = 40;
   config.intermediate_size = 70;
   config.layers.push_back(model::LayerKind::kAttention);

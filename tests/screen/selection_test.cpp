@@ -110,7 +110,7 @@ std::int32_t chosen_by_screening(Bounds bounds, const Choice& choice, ScreenRule
                  std::span(bounds.lower).subspan(begin, size), std::span(bounds.upper).subspan(begin, size),
                  std::span(floors).subspan(panel, n_panels), std::span(ceilings).subspan(panel, n_panels));
   }
-  const float threshold = screen_threshold(rule, choice, floors);
+  const float threshold = screen_threshold(rule, choice.sampling, floors);
   n_kept = 0;
   std::vector<std::uint32_t> ends;
   std::vector<float> best;
@@ -210,6 +210,17 @@ TEST(Screening, KeepsLogitsThatOnlyTheTemperatureMakesInfinite) {
 }
 
 // Choices that need every logit are told so.
+// A quarter of the panels, every fourth one: a quarter of top_k's are there.
+TEST(Screening, ASampleSaysWhatTheThresholdMayBe) {
+  std::vector<float> sample;
+  for (int i = 0; i < 25; ++i) sample.push_back(static_cast<float>(4 * i));  // of 0, 1, ..., 99
+  Sampling how{.temperature = 1.0F, .top_k = 40};
+  EXPECT_EQ(sample_threshold(ScreenRule::kTopK, how, sample, 100), 60.0F);
+  how.top_k = 1;
+  EXPECT_EQ(sample_threshold(ScreenRule::kTopK, how, sample, 100), 96.0F);
+  EXPECT_EQ(sample_threshold(ScreenRule::kGreedy, how, sample, 100), 96.0F);
+}
+
 TEST(Screening, WhatNeedsAllLogits) {
   Choice choice;
   choice.n_tokens = 1000;

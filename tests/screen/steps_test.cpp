@@ -254,6 +254,52 @@ TEST(ScreenedHead, RecomputesTheSamePanelsOnAnyNumberOfWorkers) {
   }
 }
 
+program::Choice greedy_choice(std::size_t vocab) {
+  program::Choice choice;
+  choice.n_tokens = vocab;
+  return choice;
+}
+
+// Where all rows are alike, so that any may be the answer, the first ones say so, and the others aren't screened.
+TEST(ScreenedHead, IsGivenUpWithinTheStep) {
+  Random random(test::seed_of_test());
+  constexpr std::size_t kTokens = 40000;
+  constexpr std::size_t kPanels = program::screen_panels(kTokens);
+  program::Choice top_k = greedy_choice(kTokens);
+  top_k.sampling = {.temperature = 1.0F, .top_k = kPanels / 2};
+  struct Case {
+    HeadModel::Kind kind;
+    program::Choice choice;
+    bool pays;
+  };
+  const Case cases[] = {{HeadModel::Kind::kOneRow, greedy_choice(kTokens), false},
+                        {HeadModel::Kind::kUniform, greedy_choice(kTokens), true},
+                        {HeadModel::Kind::kUniform, top_k, false}};
+  for (const Case& it : cases) {
+    HeadModel model(config_of(kTokens, 16), it.kind, true, random);
+    for (const std::size_t workers : {1U, 3U}) {
+      for (const std::size_t n_rows : {1U, 4U}) {
+        TableDevice full(model.model(), *all_tables().front(), 1, kSlots, kContext);
+        TableDevice screened(model.model(), *all_tables().front(), workers, kSlots, kContext, true);
+        Step step;
+        for (std::size_t slot = 0; slot < n_rows; ++slot) {
+          step.spans.push_back({slot, 0, slot, 1});
+          step.tokens.push_back(static_cast<std::int32_t>(slot));
+          step.outputs.push_back({slot, false, it.choice});
+        }
+        EXPECT_EQ(screened.run(step).tokens, full.run(step).tokens);
+        if (it.pays) {
+          EXPECT_EQ(screened.panels_left(), 0U);
+          EXPECT_LT(screened.panels_recomputed(), kPanels / 4);
+        } else {
+          EXPECT_EQ(screened.panels_left(), kPanels - kPanels / 16);
+          EXPECT_GE(screened.panels_recomputed(), screened.panels_left());
+        }
+      }
+    }
+  }
+}
+
 class ScreenedBackend : public testing::Test {
  protected:
   ScreenedBackend() : model_(config_of(4000, 16), HeadModel::Kind::kUniform, true, random_) {}
@@ -273,11 +319,7 @@ class ScreenedBackend : public testing::Test {
     return backend_->statistics().screened_steps - before;
   }
 
-  static program::Choice greedy() {
-    program::Choice choice;
-    choice.n_tokens = 4000;
-    return choice;
-  }
+  static program::Choice greedy() { return greedy_choice(4000); }
 
   Random random_{test::seed_of_test()};
   HeadModel model_;
