@@ -251,6 +251,7 @@ int run(const Options& options) {
     to_stdout(tensor_report(path, *options.tensor, options.json));
     return kGood;
   }
+  check_loading(model::read_config(path));
   const model::Model model = load(path);
   const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
   Report report = make_report(model, path.string(), context);
