@@ -163,7 +163,8 @@ std::string config_text(const model::ModelConfig& config) {
   const auto line = [&text](std::string_view name, const std::string& value) {
     text += fmt::format("{:<18}{}\n", name, value);
   };
-  line("type", fmt::format("{}{}{}", config.model_type, config.dtype.empty() ? "" : ", ", config.dtype));
+  line("type", fmt::format("{}{}{}", config.model_type, config.dtype.empty() ? "" : ", ",
+                           printable(config.dtype, 60)));
   line("layers",
        fmt::format("{}: {}   (D DeltaNet, A attention)", config.n_layers(), pattern_text(config.layers)));
   line("hidden", fmt::format("{}, MLP {}", config.hidden_size, config.intermediate_size));
