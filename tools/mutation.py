@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Shows that the tests bite: makes known mistakes in the sources, one at a time, and expects a test to fail for each.
 
-  mutation.py [--jobs N] [--only NAME]... [--list]
+  mutation.py [--jobs N] [--only NAME]... [--list] [--check]
 
 Copies the working tree to build-mutation/tree and builds the tests there; the copy's sources stay as they are. A
 mutant is its edited file, compiled by itself and linked before the libraries, so it takes a test program's place of
@@ -249,17 +249,33 @@ def selected(names: list[str]) -> list[Mutation]:
     return [mutation for mutation in MUTATIONS if not names or mutation.name in names]
 
 
+def stale(mutations: list[Mutation]) -> list[str]:
+    """Those whose edits don't apply to the working tree any more."""
+    problems = []
+    for mutation in mutations:
+        try:
+            edited(mutation, (ROOT / "src" / mutation.file).read_text())
+        except (OSError, ValueError) as error:
+            problems.append(f"{mutation.name}: src/{mutation.file}: {error}")
+    return problems
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at a time")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this mutation; may be repeated")
     parser.add_argument("--list", action="store_true", help="list the mutations and do nothing")
+    parser.add_argument("--check", action="store_true", help="see whether all edits apply to the sources, and no more")
     options = parser.parse_args()
     mutations = selected(options.only)
     if options.list:
         for mutation in mutations:
             print(f"{mutation.name:44} {mutation.file:28} {mutation.trap}")
         return 0
+    if options.check:
+        problems = stale(mutations)
+        print("\n".join([*problems, f"{len(mutations) - len(problems)} of {len(mutations)} mutations apply"]))
+        return 1 if problems else 0
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -15,6 +15,13 @@ std::string compose(std::string_view what, std::string_view where, std::string_v
   return line;
 }
 
+// What ends a line for some readers (Python's splitlines among them), and what makes a terminal show text in another order than
+// it stands there (Boucher and Anderson, "Trojan Source", 2021).
+bool is_misleading(char32_t value) {
+  return value == 0x2028 || value == 0x2029 || (value >= 0x202A && value <= 0x202E) ||
+         (value >= 0x2066 && value <= 0x2069);
+}
+
 }  // namespace
 
 Error::Error(std::string_view what, std::string_view where, std::string_view what_to_do)
@@ -28,7 +35,7 @@ std::string printable(std::string_view text, std::size_t max_bytes) {
     if (line.size() >= max_bytes) return line + "...";
     const utf8::CodePoint point = utf8::decode(text, at);
     const bool control = point.value < 0x20 || (point.value >= 0x7f && point.value < 0xa0);
-    if (point.valid && !control) {
+    if (point.valid && !control && !is_misleading(point.value)) {
       line += text.substr(at, point.size);
     } else {
       for (const char byte : text.substr(at, point.size)) {

@@ -85,7 +85,7 @@ JsonReader::Kind JsonReader::kind() {
 }
 
 void JsonReader::open(char bracket) {
-  SLUICE_CHECK(peek() == bracket);
+  if (peek() != bracket) fail(at_);  // the text may have changed since kind() looked at it
   count_value();
   if (depth_ == limits_.depth)
     throw Error("JSON nested deeper than " + std::to_string(limits_.depth) + " levels", where_,
@@ -117,7 +117,7 @@ std::string_view JsonReader::key() {
 }
 
 std::string_view JsonReader::string() {
-  SLUICE_CHECK(peek() == '"');
+  if (peek() != '"') fail(at_);
   count_value();
   return quoted();
 }
@@ -212,7 +212,7 @@ void JsonReader::literal(std::string_view word) {
 Json JsonReader::scalar() {
   const Kind next = kind();
   if (next == Kind::kString) return string();
-  SLUICE_CHECK(next != Kind::kArray && next != Kind::kObject);
+  if (next == Kind::kArray || next == Kind::kObject) fail(at_);
   count_value();
   if (next == Kind::kNumber) return number();
   const char first = text_[at_];

@@ -21,7 +21,8 @@ class JsonReader {
   };
 
   // `text` and `where` (a file name, for errors) must outlive the reader. Every function throws Error naming `where` and
-  // the byte for what is not JSON (invalid UTF-8 and numbers beyond double among it), and for what exceeds the limits.
+  // the byte for what is not JSON (invalid UTF-8 and numbers beyond double among it), and for what exceeds the limits. The text
+  // may change while it is read, as a mapped file's does that shrinks: what comes out is then an Error, or worth nothing.
   JsonReader(std::string_view text, std::string_view where, Limits limits);
 
   enum class Kind : std::uint8_t { kNull, kBoolean, kNumber, kString, kArray, kObject };

@@ -44,6 +44,7 @@ BenchSubject open_subject(const BenchOptions& options) {
   }
   subject.path = find_model(options.common.model);
   subject.name = options.common.model.value_or(subject.path.filename().string());
+  check_loading(model::read_config(subject.path));
   subject.loaded = load(subject.path);
   return subject;
 }

@@ -163,7 +163,8 @@ std::string config_text(const model::ModelConfig& config) {
   const auto line = [&text](std::string_view name, const std::string& value) {
     text += fmt::format("{:<18}{}\n", name, value);
   };
-  line("type", fmt::format("{}{}{}", config.model_type, config.dtype.empty() ? "" : ", ", config.dtype));
+  line("type", fmt::format("{}{}{}", config.model_type, config.dtype.empty() ? "" : ", ",
+                           printable(config.dtype, 60)));
   line("layers",
        fmt::format("{}: {}   (D DeltaNet, A attention)", config.n_layers(), pattern_text(config.layers)));
   line("hidden", fmt::format("{}, MLP {}", config.hidden_size, config.intermediate_size));
@@ -252,6 +253,7 @@ int run(const Options& options) {
     to_stdout(tensor_report(path, *options.tensor, options.json));
     return kGood;
   }
+  check_loading(model::read_config(path));
   const model::Model model = load(path);
   const std::size_t context = choose_context(options.common, model.config, kDefaultContext);
   Report report = make_report(model, path.string(), context);

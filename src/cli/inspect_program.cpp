@@ -126,6 +126,7 @@ Subject open_subject(const ProgramOptions& options, const CommonOptions& common)
   if (!options.shape) {
     const auto path = find_model(common.model);
     subject.name = path.string();
+    check_loading(model::read_config(path));
     subject.loaded = load(path);
     return subject;
   }

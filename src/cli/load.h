@@ -16,7 +16,8 @@
 namespace sluice::cli {
 
 // Maps the model at `path`, a folder or a .gguf file, without reading its matrices; a progress bar shows if that takes
-// long. Warns of tensors that the language model should know and doesn't. Throws Interrupted on Ctrl-C.
+// long. Warns of tensors that the language model should know and doesn't. Throws Interrupted on Ctrl-C. Whether there
+// is room for the vectors that are copied is for check_memory or check_loading to tell.
 model::Model load(const std::filesystem::path& path);
 
 // -c if given, else `preferred`, cut to what the model was made for. Throws UsageError if -c is more than that.

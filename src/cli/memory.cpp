@@ -46,16 +46,23 @@ Growth growth(std::size_t rows, std::size_t parts) {
   return {.capacity = (capacity + parts - 1) / parts, .moved = capacity / 2 / parts};
 }
 
-// Vectors that every layer copies out of the checkpoint.
+// Vectors that every layer copies out of the checkpoint. A convolution is there twice while its channels are put in order.
 std::size_t copied_weights(const model::ModelConfig& config) {
+  const std::size_t conv = config.conv_dim() * config.conv_kernel;
   std::size_t floats = config.hidden_size;
+  std::size_t twice = 0;
   for (const model::LayerKind kind : config.layers) {
     floats += 2 * config.hidden_size;
-    floats += kind == model::LayerKind::kAttention
-                  ? 2 * config.head_dim
-                  : config.conv_dim() * config.conv_kernel + 6 * config.n_value_heads + config.value_head_dim;
+    if (kind == model::LayerKind::kAttention) {
+      floats += 2 * config.head_dim;
+    } else {
+      floats += conv + 6 * config.n_value_heads + config.value_head_dim;
+      twice = conv;
+    }
   }
-  return times(floats, kFp32);
+  if (config.n_mtp_layers > 0)
+    floats += 3 * config.hidden_size + config.n_mtp_layers * 2 * (config.hidden_size + config.head_dim);
+  return times(floats + twice, kFp32);
 }
 
 // What one step works in: activations of a row, its logits, and the sampler's candidates.
@@ -187,6 +194,10 @@ void check_bytes(std::size_t bytes, std::string_view advice) {
   if (!found) return;
   throw Error(fmt::format("needs {}, {} free", bytes_text(found->needed), bytes_text(found->free)),
               found->where, advice);
+}
+
+void check_loading(const model::ModelConfig& config) {
+  check_bytes(copied_weights(config), "close other programs, raise the limit, or take a smaller model");
 }
 
 std::size_t tokenizer_bytes(const std::filesystem::path& path) {

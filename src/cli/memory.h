@@ -47,6 +47,10 @@ void check_memory(const model::ModelConfig& config, const MemoryPlan& plan);
 // Whether it does.
 bool memory_fits(const model::ModelConfig& config, const MemoryPlan& plan);
 
+// Throws Error of the same kind unless what loading copies of the checkpoint fits: norms, convolutions and other vectors. They are
+// small, but a file may say that they are as large as it likes: zeros take no room on the disk.
+void check_loading(const model::ModelConfig& config);
+
 constexpr const char* kShorterText = "close other programs, raise the limit, or give a shorter text";
 
 // Throws Error of the same kind unless so many more bytes fit, written and reserved.

@@ -273,8 +273,9 @@ int run(const Options& options) {
   check_fits(prompt.size(), positions, config);
   const GenerationDefaults defaults = generation_defaults(path, parameter_count(config), thinking);
   const model::Model model = load(path);
-  if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
   const auto backend = make_backend(options.common, model, positions, trace.add("run", 1));
+  // Behind what may refuse the model: then that is all there is to say.
+  if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
   const Context context = {path.string(), positions, choose_seed(options.common)};
   const auto generate = make_generate_options(options, model, tokenizer, defaults, context.seed);
   if (options.common.verbose) to_stderr(settings(generate, context, *backend, thinking));

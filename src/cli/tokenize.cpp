@@ -65,8 +65,9 @@ std::string text_to_encode(const model::Tokenizer& tokenizer, const Options& opt
   std::optional<model::ModelConfig> config;
   if (model::is_gguf_file(path) || is_there(path / "config.json")) config = model::read_config(path);
   const auto thinking = choose_thinking(options.chat, conversation, tokenizer.chat_template(), config);
+  std::string text = model::render_chat(conversation, thinking);
   warn_of_template(tokenizer.chat_template(), path.string());
-  return model::render_chat(conversation, thinking);
+  return text;
 }
 
 void encode(const model::Tokenizer& tokenizer, const Options& options, const std::filesystem::path& path) {

@@ -50,9 +50,9 @@ std::optional<std::size_t> first_not_finite(const Format& format, std::span<cons
   for (std::size_t begin = 0; begin < data.size(); begin += kChunkBytes) {
     const std::span<const std::byte> chunk = data.subspan(begin, std::min(kChunkBytes, data.size() - begin));
     if (all_finite(format, chunk)) continue;
-    std::size_t at = 0;
-    while (all_finite(format, chunk.subspan(at, format.bytes))) at += format.bytes;
-    return (begin + at) / format.bytes;
+    // Nothing is found if it was there for a moment only: files that are mapped may change.
+    for (std::size_t at = 0; at < chunk.size(); at += format.bytes)
+      if (!all_finite(format, chunk.subspan(at, format.bytes))) return (begin + at) / format.bytes;
   }
   return std::nullopt;
 }

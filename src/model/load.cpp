@@ -32,6 +32,8 @@ Model load_model(const std::filesystem::path& path, const LoadProgress& progress
   ModelConfig config = read_config(path);
   const auto files = std::make_shared<const CheckpointFiles>(path);
   Model model = read_hf_weights(*files, config, progress);
+  // A head of its own counts even if the config doesn't know of it: devices go by what is there.
+  config.tie_word_embeddings = model.weights.head.data.data() == model.weights.embedding.data.data();
   model.config = std::move(config);
   files->check_intact();
   model.storage = files;

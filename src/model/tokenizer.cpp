@@ -143,12 +143,17 @@ Bpe make_bpe(const Resolver& resolver) {
   return {byte_ids, resolver.merges()};
 }
 
+// Of tokens that NFC makes equal, the first special one is matched, else the first: Hugging Face's order.
 std::vector<AddedToken> matched_in(const TokenizerDefinition& definition, bool normalized) {
   std::vector<AddedToken> tokens;
-  for (AddedToken token : definition.added_tokens) {
-    if (token.normalized != normalized) continue;
-    if (normalized && definition.nfc) token.content = nfc(token.content);
-    tokens.push_back(std::move(token));
+  TokenTable seen;
+  for (const bool special : {true, false}) {
+    for (const AddedToken& given : definition.added_tokens) {
+      if (given.special != special || given.normalized != normalized) continue;
+      AddedToken token = given;
+      if (normalized && definition.nfc) token.content = nfc(token.content);
+      if (seen.insert(token.content, token.id)) tokens.push_back(std::move(token));
+    }
   }
   return tokens;
 }

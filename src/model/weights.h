@@ -113,7 +113,7 @@ struct ModelTensor : TensorView {
 };
 
 struct Model {
-  ModelConfig config;
+  ModelConfig config;  // tie_word_embeddings: whether weights.head is the embedding
   Weights weights;
   std::vector<ModelTensor> tensors;        // every language and mtp tensor, by name
   std::vector<std::string> skipped;        // names of tensors that are not the language model's

@@ -23,6 +23,12 @@ TEST(Error, HostileTextIsEscapedAndCut) {
   EXPECT_STREQ(Error("a\x1b[31m\nb\xff", "\r").what(), "a\\x1b[31m\\x0ab\\xff (\\x0d)");
   EXPECT_STREQ(Error("naïve 😀").what(), "naïve 😀");
   EXPECT_EQ(printable("\xC2\x85"), "\\xc2\\x85");  // C1 control
+  // Ends of lines for some, and marks that turn text around; their neighbours stay.
+  EXPECT_EQ(printable("\xE2\x80\xA7 \xE2\x80\xA8 \xE2\x80\xA9 \xE2\x80\xAF"),
+            "\xE2\x80\xA7 \\xe2\\x80\\xa8 \\xe2\\x80\\xa9 \xE2\x80\xAF");
+  EXPECT_EQ(printable("\xE2\x80\xAA \xE2\x80\xAE"), "\\xe2\\x80\\xaa \\xe2\\x80\\xae");
+  EXPECT_EQ(printable("\xE2\x81\xA5 \xE2\x81\xA6 \xE2\x81\xA9 \xE2\x81\xAA"),
+            "\xE2\x81\xA5 \\xe2\\x81\\xa6 \\xe2\\x81\\xa9 \xE2\x81\xAA");
   EXPECT_EQ(printable("abcdef", 3), "abc...");
   EXPECT_EQ(printable("abc", 3), "abc");
   const std::string endless(1'000'000, '\n');

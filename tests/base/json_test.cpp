@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "tests/support/errors.h"
 #include "tests/support/seed.h"
 
@@ -165,6 +166,35 @@ TEST(Json, ErrorsSayWhereAndStayOnOneLine) {
   EXPECT_THAT(failure("[1e999]"), HasSubstr("the_file.json"));
   EXPECT_THAT(failure("{\"a\\n\": 1, \"a\\n\": 1}"), HasSubstr("\\x0a"));
   EXPECT_THAT(failure("[NaN]"), HasSubstr("the_file.json"));
+}
+
+// A mapped file may be written to, or shrink, between two looks at the same byte.
+TEST(JsonReader, ATextThatChangesWhileItIsReadIsAnErrorToo) {
+  const auto take = [](JsonReader& reader, JsonReader::Kind kind) {
+    switch (kind) {
+      case JsonReader::Kind::kObject:
+        reader.object([&](std::string_view) { reader.tree(); });
+        break;
+      case JsonReader::Kind::kArray:
+        reader.array([&] { reader.tree(); });
+        break;
+      case JsonReader::Kind::kString:
+        reader.string();
+        break;
+      default:
+        reader.scalar();
+    }
+  };
+  for (const std::string_view before : {R"({"a": 1})", "[1]", "\"a\"", "1", "null", "true"}) {
+    for (const char after : std::string_view("\0{[\"]}x", 7)) {
+      std::string text(before);
+      if (text[0] == after) continue;
+      JsonReader reader(text, "the_file.json", {});
+      const JsonReader::Kind kind = reader.kind();
+      text[0] = after;
+      EXPECT_THAT(test::error_of([&] { take(reader, kind); }), HasSubstr("the_file.json")) << before << after;
+    }
+  }
 }
 
 }  // namespace

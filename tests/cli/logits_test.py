@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -44,6 +45,21 @@ class Logits(CliTest):
                 shape, got, _ = self.logits(folder, "--tokens", list_of(prompts[i]))
                 self.assertEqual(shape, want_shape)
                 self.assertLess(relative_rms(got, want), TOLERANCE)
+
+    def test_a_head_of_its_own_counts_though_the_config_ties_it(self):
+        """As fine-tunes are saved by some: transformers warns and takes the head."""
+        for case in ("tiny", "nested_untied"):
+            folder = self.folder / case
+            shutil.copytree(GOLDEN / case, folder)
+            config = json.loads((folder / "config.json").read_text())
+            self.assertFalse(config["tie_word_embeddings"])
+            config["tie_word_embeddings"] = True
+            (folder / "config.json").write_text(json.dumps(config))
+            for device in ("cpu", "oracle"):
+                with self.subTest(case=case, device=device):
+                    got, want = (self.good("logits", model, "--tokens", "1,2,3", "-o", "/dev/stdout", "--device", device)
+                                 for model in (folder, GOLDEN / case))
+                    self.assertEqual(got, want)
 
     def test_one_wrong_token_is_seen(self):
         folder, prompts = next(iter(cases()))

@@ -3,6 +3,7 @@
     steady <= packed weights + state + KV + 64 MB, peak <= 128 MB above that
 """
 
+import json
 import pathlib
 import re
 import resource
@@ -10,7 +11,8 @@ import threading
 import time
 import unittest
 
-from harness import FAILED, GOLDEN, SLUICE, CliTest, config_json, environment, status_of, tensor_shapes, write_known_model
+from harness import (FAILED, GOLDEN, SLUICE, CliTest, config_json, environment, status_of, tensor_shapes, write_known_model,
+                     write_safetensors)
 
 MB = 1 << 20
 SANITIZED = re.search(rb"__[atm]san_init", pathlib.Path(SLUICE).read_bytes()) is not None
@@ -159,6 +161,23 @@ class Memory(CliTest):
             self.assertLess(needed, self.allowed(4096) + 32 * MB)
         self.assertLess(time.monotonic() - begun, 20)
         self.assertFalse((self.folder / "x.npy").exists())
+
+    def test_vectors_that_are_copied_count_wherever_a_model_is_loaded(self):
+        """Norms of 16 million zeros: none on the disk, 64 MB each in memory."""
+        kinds = ["full_attention"] * 2
+        config = config_json(vocab_size=2, hidden_size=1 << 24, intermediate_size=1, layer_types=kinds, eos_token_id=1)
+        model = self.folder / "norms"
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(config))
+        write_safetensors(model / "model.safetensors",
+                          {name: (*tensor, None) for name, tensor in tensor_shapes(config).items()})
+
+        def restrict():
+            resource.setrlimit(resource.RLIMIT_DATA, (300 * MB, 300 * MB))  # less than five of them
+
+        for more in (["inspect"], ["inspect", "--program"], ["inspect", "--model-gpu", "h100"], ["bench", "-n", "1", "-p", "0"]):
+            error = self.fails(FAILED, more[0], model, *more[1:], preexec_fn=restrict, says="limit on data, ulimit -d")
+            self.assertIn("needs 336 MB", error)
 
     def test_bench_keeps_to_the_limits_too(self):
         def restrict():

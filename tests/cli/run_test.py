@@ -9,6 +9,7 @@ import pty
 import re
 import resource
 import signal
+import struct
 import subprocess
 import time
 import unittest
@@ -343,6 +344,17 @@ class Run(CliTest):
         path = self.write_messages([{"role": "user", "content": "hi"}])
         self.assertEqual(len(warnings("--messages", path)), 1)
         self.assertIn(b"sluice: warning: ", self.sluice("tokenize", self.model, "--messages", path).stderr)
+
+    def test_another_template_is_no_second_line_beside_an_error(self):
+        (self.model / "chat_template.jinja").write_text("{{ messages }}")
+        path = self.write_messages([{"role": "system", "content": "x"}])
+        for command in ("run", "tokenize"):
+            self.fails(FAILED, command, self.model, "--messages", path, says="no user message")
+        with open(self.model / "model.safetensors", "r+b") as file:
+            (header,) = struct.unpack("<Q", file.read(8))
+            file.seek(8 + header)
+            file.write(b"\x80\x7f")  # infinity
+        self.fails(FAILED, "run", self.model, "-p", "x", says="embed_tokens.weight has a value that is infinite")
 
     def test_thinking_by_size_where_the_template_does_not_tell(self):
         path = self.write_messages([{"role": "user", "content": "hi"}])

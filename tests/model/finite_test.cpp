@@ -1,7 +1,11 @@
 // Risk: a NaN or an infinity in a weight is overlooked, in one place of a chunk or one type, or a large number is
 // taken for one.
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -129,6 +133,35 @@ TEST(CheckFinite, ReportsProgressByTheByte) {
   tensor.put(n - 1, 208, 0x7C00U);
   EXPECT_THAT(test::error_of([&] { check_finite(tensor.model); }),
               HasSubstr("at index " + std::to_string((n - 1) * 256) + " "));
+}
+
+// A file that is written to while it is mapped. What counts is that nothing behind the tensor is read: the sanitizer sees that.
+TEST(CheckFinite, ANumberThatComesAndGoesIsSearchedForInItsTensorOnly) {
+  test::Random random(test::seed_of_test());
+  const Floats& type = types()[0];
+  ASSERT_EQ(type.type, DType::kF32);
+  constexpr std::size_t kOneChunk = 4096;
+  OneTensor tensor(random, type, kOneChunk);
+  tensor.put(kOneChunk / 2, 0, 0x7F800000U);
+  std::byte& flickering = tensor.storage[1 + kOneChunk / 2 * type.bytes + 2];
+  std::atomic<bool> is_over = false;
+  std::thread writer([&] {
+    for (unsigned i = 0; !is_over; ++i)
+      std::atomic_ref(flickering)
+          .store(i % 2 == 0 ? std::byte{0} : std::byte{0x80}, std::memory_order_relaxed);
+  });
+  // Often enough that it has come and gone between two looks; a machine that never lets the writer run ends it, too.
+  std::array<std::size_t, 2> seen{};
+  for (std::size_t i = 0; i < 200'000 && std::ranges::min(seen) < 2'000; ++i) {
+    try {
+      check_finite(tensor.model);
+      ++seen[0];
+    } catch (const Error&) {
+      ++seen[1];
+    }
+  }
+  is_over = true;
+  writer.join();
 }
 
 }  // namespace

@@ -267,6 +267,7 @@ TEST(Weights, WhatIsNotTheLanguageModelsIsSkippedByName) {
   EXPECT_THAT(model.skipped, ElementsAre("lm_head.weight", "model.language_model.layers.0.unknown",
                                          "model.visual.index", "model.visual.patch_embed.weight"));
   EXPECT_EQ(model.weights.head.name, "model.language_model.embed_tokens.weight");
+  EXPECT_TRUE(model.config.tie_word_embeddings);
 }
 
 // transformers 5.12.1 warns and doesn't tie them (PreTrainedModel.tie_weights).
@@ -281,6 +282,7 @@ TEST(Weights, AHeadThatIsNotTheEmbeddingCountsEvenIfTheConfigTiesThem) {
   checkpoint.tensors.push_back(head);
   const Model model = checkpoint.load();
   EXPECT_EQ(model.weights.head.name, "lm_head.weight");
+  EXPECT_FALSE(model.config.tie_word_embeddings);
   EXPECT_THAT(model.skipped, testing::IsEmpty());
   expect_matrix(model.weights.head, test::stored_values(head.dtype, head.bytes), shapes.vocab, shapes.hidden);
 

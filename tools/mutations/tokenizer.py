@@ -63,8 +63,9 @@ ADDED_TOKENS = [
     Mutation("plain_added_tokens_not_parsed", "<think> parsed with the special ones only", TOKENIZER,
              "if (match->token->special && !parse_special) continue;", "if (!parse_special) continue;"),
     Mutation("shortest_added_token", "of two added tokens the shorter matched", ADDED,
-             "if (begin != end && begin->content.size() == i + 1) longest",
-             "if (longest == nullptr && begin != end && begin->content.size() == i + 1) longest"),
+             "return token == kNone ? nullptr : &tokens_[token];",
+             "while (token != kNone && prefixes_[token].parent != kNone) token = prefixes_[token].parent;"
+             " return token == kNone ? nullptr : &tokens_[token];"),
     Mutation("all_added_tokens_hidden", "<think> left out with the special ones", TOKENIZER,
              "if (!skip_special || !found->special) out", "if (!skip_special) out"),
     Mutation("special_tokens_shown", "special tokens not left out", TOKENIZER,

@@ -130,6 +130,8 @@ CONFIGS = [
              "if (nested) refuse_unknown(text);", ""),
     Mutation("odd_rotary_dim_accepted", "an odd number of turned dimensions", CONFIG, "config.rotary_dim % 2 != 0",
              "false"),
+    Mutation("tied_by_the_config_alone", "a head of its own, which a device then takes for the embedding, too", "model/load.cpp",
+             "  config.tie_word_embeddings = model.weights.head.data.data() == model.weights.embedding.data.data();\n", ""),
     Mutation("tied_by_the_inner_config", "the inner tie_word_embeddings wins", CONFIG,
              'tied ? *tied : text.flag("tie_word_embeddings").value_or(false)',
              'text.flag("tie_word_embeddings").value_or(tied.value_or(false))'),
