@@ -211,7 +211,9 @@ bool exchange(const Operation& op, const Rows& rows, const Place& place, std::ui
 
 // A poll may wait for another warp: often, its turn ends.
 bool goes_on_after_poll(Executor& executor, const Operation& op) {
-  return op.order == Order::kWeak || (executor.random() & 1U) != 0;
+  if (op.order == Order::kWeak) return true;
+  executor.polled = true;
+  return (executor.random() & 1U) != 0;
 }
 
 }  // namespace
@@ -349,7 +351,7 @@ bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
                 executor.changes += changed ? 1 : 0;
               });
   ++lanes.pc;
-  return (executor.random() & 1U) != 0;
+  return goes_on_after_poll(executor, op);
 }
 
 bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
