@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "ptx/lanes.h"
 #include "ptx/lexer.h"
 #include "ptx/module.h"
 
@@ -536,6 +537,7 @@ Operand Parser::operand() {
   result.negated = lexer_.accept("!");
   const Token word = lexer_.expect(Kind::kWord, "an operand");
   if (word.text == "_" && !lexer_.at("|")) return {.kind = Operand::Kind::kSink};
+  if (word.text == "WARP_SZ") return {.kind = Operand::Kind::kInteger, .integer = kLanes};
   result.name = resolve(word.text);
   if (lexer_.accept("|")) result.second = resolve(lexer_.expect(Kind::kWord, "a predicate").text);
   result.integer = offset();
