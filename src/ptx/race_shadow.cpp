@@ -6,6 +6,11 @@
 #include "ptx/lanes.h"
 
 namespace sluice::ptx {
+namespace {
+
+constexpr std::uint32_t kLargestCell = 16;  // bytes: what a lane accesses at the most
+
+}  // namespace
 
 std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
   if (first_key == key) return {&first, false};
@@ -47,7 +52,6 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
                          .mask = mask,
                          .shift = static_cast<std::uint8_t>(shift),
                          .rotation = static_cast<std::uint8_t>((((start - begin) >> shift) + first) & 31U)};
-      touched.whole = true;
       at = stop;
     }
     return {touched_.data(), used};
@@ -80,16 +84,12 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
     touched.page = &page(address);
     touched.segment = {
         .lo = lo, .hi = lo + size, .mask = 1U << lane, .shift = Segment::kEveryLane, .rotation = 0};
-    touched.whole = false;
     last_lane = lane;
   }
-  if (used == 1) {
+  if (is_one_lane(mask)) {  // as its part of what the whole warp would touch
     Segment& only = touched_[0].segment;
-    touched_[0].whole = true;
-    if (is_one_lane(only.mask)) {  // one lane, as its part of what the whole warp would touch
-      only.shift = shift;
-      only.rotation = static_cast<std::uint8_t>((last_lane - (only.lo >> shift)) & 31U);
-    }
+    only.shift = shift;
+    only.rotation = static_cast<std::uint8_t>((last_lane - (only.lo >> shift)) & 31U);
   }
   group_by_page(used);
   return {touched_.data(), used};
@@ -107,9 +107,9 @@ void RaceShadow::group_by_page(std::size_t used) {
 }
 
 Cells& RaceShadow::cells(Page& page, const Segment& segment) {
-  if (!page.cells) page.cells = std::make_unique<Cells>();
-  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kPageBytes));
+  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kLargestCell));
   const std::uint32_t shift = std::min<std::uint32_t>(aligned, segment.shift);
+  if (!page.cells) page.cells = std::make_unique<Cells>(shift);
   if (shift < page.cells->shift) refine(*page.cells, shift);
   return *page.cells;
 }

@@ -1,7 +1,7 @@
 // What the race detector remembers of memory: for each byte who wrote it last and who has read it since.
 //
-// Memory is cut into pages of 512 bytes. Reads by whole warps of neighbouring lanes, which is how weights and activations are
-// read, are remembered as one record for each warp and page; everything else in cells of four bytes, or of fewer once something
+// Memory is cut into pages of 512 bytes. Reads by neighbouring lanes, which is how weights and activations are read, are
+// remembered as one record for each warp and run of bytes; everything else in cells of 16 bytes, or of fewer once something
 // narrower was accessed there.
 #pragma once
 
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "ptx/flat_table.h"
+#include "ptx/lanes.h"
 #include "ptx/race_clock.h"
-#include "ptx/race_reads.h"
 
 namespace sluice::ptx {
 
@@ -72,6 +72,12 @@ class AccessSet {
     if (!added && latest->same_as(access)) {
       latest->mask |= access.mask;
       latest->pc = access.pc;
+      return;
+    }
+    if (!added && access.time < latest->time) {  // it was kept elsewhere until now
+      Access older = access;
+      older.mask &= ~latest->mask;
+      if (older.mask != 0 && older.time > synced) older_.emplace_back(key, older);
       return;
     }
     if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
@@ -171,6 +177,13 @@ struct Segment {
   }
 };
 
+// A warp has a record for each 64 bytes of a page, of what begins there.
+constexpr std::uint32_t read_key(std::uint32_t warp, std::uint32_t lo) {
+  return warp << 3U | lo >> 6U;
+}
+constexpr std::uint32_t read_warp(std::uint32_t key) {
+  return key >> 3U;
+}
 struct ReadRecord {
   std::uint32_t mask = 0, time = 0, pc = 0;
   std::uint16_t lo = 0, hi = 0;
@@ -182,18 +195,19 @@ struct ReadRecord {
 };
 
 struct Cells {
-  std::uint32_t shift = 2;  // log2 of a cell's bytes
-  bool written = false;     // some cell has a write, or a strong access
-  std::vector<Cell> cells = std::vector<Cell>(kPageBytes >> 2U);
+  explicit Cells(std::uint32_t log2_bytes) : shift(log2_bytes), cells(kPageBytes >> log2_bytes) {}
+
+  std::uint32_t shift;   // log2 of a cell's bytes
+  bool written = false;  // some cell has a write, or a strong access
+  std::vector<Cell> cells;
 };
 
 struct Page {
   std::unique_ptr<Cells> cells;
-  // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
+  // Reads by warp, the first of them in place. Key: read_key().
   std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
   ReadRecord first;
   std::unique_ptr<FlatTable<ReadRecord>> others;
-  std::unique_ptr<ScatteredReads> scattered;
 
   std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
   const ReadRecord* find(std::uint32_t key) const {
@@ -208,11 +222,10 @@ struct Page {
   }
 };
 
-// The part of one page that an instruction touches. `whole`: its lanes touch memory as one pattern, of which this is a part.
+// A part of one page that an instruction touches.
 struct Touched {
   Page* page = nullptr;
   Segment segment;
-  bool whole = false;
 };
 
 // Calls visit(span) for each run in one page.
