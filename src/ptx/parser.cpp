@@ -232,11 +232,9 @@ Variable Parser::variable(Space space) {
 }
 
 void Parser::initial_value(Variable& variable) {
-  const bool sized = variable.size != 0;
-  if (sized) variable.initial.resize(variable.size);
   std::uint64_t at = 0;
   initial_element(variable, at, 0);
-  if (!sized) variable.size = at;
+  if (variable.size == 0) variable.size = at;
 }
 
 // One value or a list of them, in braces, at byte `at`.
@@ -251,7 +249,8 @@ void Parser::initial_element(Variable& variable, std::uint64_t& at, std::size_t 
   }
   const std::uint32_t size = size_of(variable.type);
   if (variable.initial.size() < at + size) {
-    if (variable.size != 0) lexer_.fail("more initial values than the variable has room for");
+    if (variable.size != 0 && variable.size < at + size)
+      lexer_.fail("more initial values than the variable has room for");
     variable.initial.resize(at + size);
   }
   std::uint64_t bits = 0;
