@@ -11,11 +11,10 @@ namespace sluice::ptx {
 RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page, std::span<const Touched> touched) {
   if (touched.size() != 1) return {};
   const Segment& segment = touched.front().segment;
-  const ReadRecord* record = page.find(read_key(actor.warp.warp_in_grid, segment.lo));
-  const bool checked = record != nullptr && record->checked && record->lo <= segment.lo &&
-                       record->hi >= segment.hi && record->mask == segment.mask &&
-                       record->shift == segment.shift && record->rotation == segment.rotation &&
-                       record->non_coherent == actor.non_coherent;
+  const ReadRecord* record = page.find(read_key(actor.warp.warp_in_grid, segment));
+  const bool checked = record != nullptr && record->checked && record->segment.lo <= segment.lo &&
+                       record->segment.hi >= segment.hi && record->segment.mask == segment.mask &&
+                       record->segment.deals_like(segment) && record->non_coherent == actor.non_coherent;
   return {checked, checked && record->time == actor.time};
 }
 
@@ -30,22 +29,21 @@ void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touche
 
 // What an older record of the same key says beyond the new one goes into cells, or the new one does if that is less.
 void RaceDetector::record_segment(const Actor& actor, Page& page, const Segment& segment) {
-  const auto [record, added] = page.find_or_add(read_key(actor.warp.warp_in_grid, segment.lo));
-  const bool same_pattern = record->shift == segment.shift && record->rotation == segment.rotation &&
-                            record->non_coherent == actor.non_coherent;
-  const bool same_lanes = same_pattern && record->mask == segment.mask;
-  if (!added && record->hi != record->lo) {
-    if (same_lanes && record->time == actor.time && segment.lo <= record->hi && record->lo <= segment.hi) {
-      record->lo = static_cast<std::uint16_t>(std::min<std::uint32_t>(record->lo, segment.lo));
-      record->hi = static_cast<std::uint16_t>(std::max<std::uint32_t>(record->hi, segment.hi));
+  const auto [record, added] = page.find_or_add(read_key(actor.warp.warp_in_grid, segment));
+  Segment before = record->segment;
+  if (!added && before.hi != before.lo) {
+    const bool same_pattern = before.deals_like(segment) && record->non_coherent == actor.non_coherent;
+    const bool same_lanes = same_pattern && before.mask == segment.mask;
+    if (same_lanes && record->time == actor.time && segment.lo <= before.hi && before.lo <= segment.hi) {
+      record->segment.lo = std::min(before.lo, segment.lo);
+      record->segment.hi = std::max(before.hi, segment.hi);
       record->pc = actor.pc;
       return;
     }
     // A lane's read stands for its earlier one, and for any of the warp that it knows of.
     const bool superseded = (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
-                             record->time <= actor.knowledge.synced) &&
+                             (record->time <= actor.knowledge.synced && !segment.has_gaps())) &&
                             record->non_coherent == actor.non_coherent;
-    Segment before = record->segment();
     Segment after = before;
     if (superseded) {
       before.hi = std::min(before.hi, segment.lo);
@@ -63,23 +61,17 @@ void RaceDetector::record_segment(const Actor& actor, Page& page, const Segment&
         record_in_cells(actor, page, part, record->time, record->pc, record->non_coherent);
     }
   }
-  *record = {segment.mask,
-             actor.time,
-             actor.pc,
-             static_cast<std::uint16_t>(segment.lo),
-             static_cast<std::uint16_t>(segment.hi),
-             segment.shift,
-             segment.rotation,
-             true,
-             actor.non_coherent};
+  *record = {segment, actor.time, actor.pc, true, actor.non_coherent};
 }
 
 void RaceDetector::record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
                                    std::uint32_t pc, bool non_coherent) {
   Cells& cells = actor.shadow.cells(page, segment);
   for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
+    const std::uint32_t lanes = segment.lanes_at(byte);
+    if (lanes == 0) continue;
     Cell& cell = cells.cells[byte >> cells.shift];
-    add_read(actor, cell, segment.lanes_at(byte), time, pc);
+    add_read(actor, cell, lanes, time, pc);
     cell.non_coherent |= non_coherent;
   }
 }
@@ -107,15 +99,16 @@ void RaceDetector::add_read(const Actor& actor, Cell& cell, std::uint32_t lanes,
 void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget) {
   bool any_left = false;
   page.for_each_read([&](std::uint32_t key, ReadRecord& record) {
-    const std::uint32_t lo = std::max<std::uint32_t>(record.lo, segment.lo);
-    const std::uint32_t hi = std::min<std::uint32_t>(record.hi, segment.hi);
+    Segment& read = record.segment;
+    const std::uint32_t lo = std::max(read.lo, segment.lo);
+    const std::uint32_t hi = std::min(read.hi, segment.hi);
     if (lo < hi) {
       record.checked = false;
       check_record(actor, segment, lo, hi, read_warp(key), record);
-      if (forget && lo == record.lo) record.lo = static_cast<std::uint16_t>(hi);
-      if (forget && hi == record.hi) record.hi = std::max(record.lo, static_cast<std::uint16_t>(lo));
+      if (forget && lo == read.lo) read.lo = hi;
+      if (forget && hi == read.hi) read.hi = std::max(read.lo, lo);
     }
-    any_left |= record.lo != record.hi;
+    any_left |= read.lo != read.hi;
   });
   if (forget && !any_left) {
     page.first_key = FlatTable<ReadRecord>::kNoKey;
@@ -123,10 +116,12 @@ void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& se
   }
 }
 
-// Against the lanes of a warp that have read bytes lo to hi.
+// Against the lanes of a warp that have read some of the bytes lo to hi.
 void RaceDetector::check_record(const Actor& actor, const Segment& segment, std::uint32_t lo,
                                 std::uint32_t hi, std::uint32_t warp, const ReadRecord& record) {
-  const Segment read = record.segment();
+  const Segment& read = record.segment;
+  while (lo < hi && read.lanes_at(lo) == 0) ++lo;
+  if (lo == hi) return;
   if (record.non_coherent) {
     report(FindingKind::kNonCoherentRead, record.pc, warp * kLanes + first_lane(read.lanes_at(lo)), actor.pc,
            kNonCoherent);

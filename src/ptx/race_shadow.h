@@ -164,34 +164,53 @@ struct Cell {
   bool non_coherent = false;  // was read by ld.global.nc
 };
 
-// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes.
+// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes,
+// which begin 1 << gap bytes after those of the lane before.
 struct Segment {
   static constexpr std::uint8_t kEveryLane = 0xff;
   std::uint32_t lo = 0, hi = 0;  // bytes of the page
   std::uint32_t mask = 0;
   std::uint8_t shift = kEveryLane;
+  std::uint8_t gap = 0;
+  std::uint8_t phase = 0;  // where a lane's bytes lie among 1 << gap, in units of 1 << shift
   std::uint8_t rotation = 0;
 
+  // Lanes from `lane` on have a part each, the first at lo.
+  void deal(std::uint32_t log2_bytes, std::uint32_t log2_stride, std::uint32_t lane) {
+    shift = static_cast<std::uint8_t>(log2_bytes);
+    gap = static_cast<std::uint8_t>(log2_stride);
+    phase = phase_at(lo);
+    rotation = static_cast<std::uint8_t>((lane - (lo >> gap)) & 31U);
+  }
+  // None where there is a gap.
   std::uint32_t lanes_at(std::uint32_t byte) const {
-    return shift == kEveryLane ? mask : 1U << (((byte >> shift) + rotation) & 31U);
+    if (shift == kEveryLane) return mask;
+    return phase_at(byte) == phase ? 1U << (((byte >> gap) + rotation) & 31U) : 0U;
+  }
+  bool has_gaps() const { return shift != kEveryLane && gap != shift; }
+  bool deals_like(const Segment& other) const {
+    return shift == other.shift && gap == other.gap && phase == other.phase && rotation == other.rotation;
+  }
+
+ private:
+  std::uint8_t phase_at(std::uint32_t byte) const {
+    return static_cast<std::uint8_t>((byte & ((1U << gap) - 1U)) >> shift);
   }
 };
 
-// A warp has a record for each 64 bytes of a page, of what begins there.
-constexpr std::uint32_t read_key(std::uint32_t warp, std::uint32_t lo) {
-  return warp << 3U | lo >> 6U;
+// Reads of one warp. It has a record for each 64 bytes of a page, of what begins there; what lies between the parts of another
+// has its own.
+constexpr std::uint32_t read_key(std::uint32_t warp, const Segment& segment) {
+  return warp << 3U | (((segment.lo >> 6U) + segment.phase) & 7U);
 }
 constexpr std::uint32_t read_warp(std::uint32_t key) {
   return key >> 3U;
 }
 struct ReadRecord {
-  std::uint32_t mask = 0, time = 0, pc = 0;
-  std::uint16_t lo = 0, hi = 0;
-  std::uint8_t shift = 0, rotation = 0;
+  Segment segment;
+  std::uint32_t time = 0, pc = 0;
   bool checked = false;  // nothing has been written there since
   bool non_coherent = false;
-
-  Segment segment() const { return {lo, hi, mask, shift, rotation}; }
 };
 
 struct Cells {
@@ -247,9 +266,10 @@ class RaceShadow {
     if (number != last_number_ || last_ == nullptr) find_chunk(number);
     return last_[address / kPageBytes % kChunkPages];
   }
-  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, else runs of lanes at one address.
-  // Valid until the next call.
-  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, with gaps between them if that is
+  // wanted, else runs of lanes at one address. Valid until the next call.
+  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                               bool gaps = false);
   // The page's cells, fine enough for the segment.
   Cells& cells(Page& page, const Segment& segment);
 
