@@ -319,10 +319,10 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
   clock_ += static_cast<double>(executed) / static_cast<double>(std::max<std::size_t>(ready_.size(), 1));
 }
 
-// One of those that are ready. What a block has in memory is much, and its warps share it: so three visits of four last for
-// several turns, unless somebody polls.
+// One of those that are ready. What a block has in memory is much, and its warps share it: so a visit to it may last for several
+// turns, and three of four do. But while a warp polls, each turn is drawn from all: it must see what the others do step by step.
 Warp& Executor::choose_warp(std::uint64_t dice) {
-  if (visit_ != 0 && !polled) {
+  if (visit_ != 0) {
     --visit_;
     const auto warps = static_cast<std::uint32_t>(visited_->warps.size());
     const auto first = static_cast<std::uint32_t>((dice & 0xffffffffU) * warps >> 32U);
@@ -334,7 +334,7 @@ Warp& Executor::choose_warp(std::uint64_t dice) {
   Warp& warp = *ready_[(dice & 0xffffffffU) * ready_.size() >> 32U];
   visited_ = warp.block;
   const auto dial = static_cast<std::uint32_t>(dice >> 48U);
-  visit_ = (dial & 3U) != 0 ? dial % kLongestVisit : 0;
+  visit_ = polling_ == 0 && (dial & 3U) != 0 ? dial % kLongestVisit : 0;
   return warp;
 }
 
@@ -349,7 +349,14 @@ void Executor::turn() {
   // Three turns of four are long, so that registers stay in the cache; the others are short.
   const std::uint64_t dial = dice >> 56U;
   run_group(*warp.groups[chosen], (dial & 3U) != 0 ? 256 + dial : 1 + (dial >> 2U) % 32);
+  set_polling(warp, polled);
+  if (polled) visit_ = 0;
   after_turn(warp);
+}
+
+void Executor::set_polling(Warp& warp, bool polls) {
+  if (polls != warp.polls) polling_ += polls ? 1U : ~0U;
+  warp.polls = polls;
 }
 
 // Takes the warp out of those that are ready if no lane of it can go on.
@@ -363,6 +370,7 @@ void Executor::after_turn(Warp& warp) {
   ready_[warp.place] = ready_.back();
   ready_.pop_back();
   warp.place = Warp::kNowhere;
+  set_polling(warp, false);
   if (warp.alive() != 0)
     check_stuck_warp(warp);
   else if (warp.block->live_warps == 0)

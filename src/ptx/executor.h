@@ -53,6 +53,7 @@ struct Warp {
   std::vector<std::unique_ptr<PendingCopy>> copies;
   std::uint32_t committed[kLanes] = {};  // commit groups of each lane so far
   std::uint32_t place = kNowhere;        // in Executor::ready_
+  bool polls = false;                    // in its last turn
 
   static constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
   std::uint32_t alive() const { return existing & ~exited; }
@@ -130,6 +131,7 @@ class Executor {
   Warp& choose_warp(std::uint64_t dice);
   void turn();
   void after_turn(Warp& warp);
+  void set_polling(Warp& warp, bool polls);
   void run_group(Lanes& lanes, std::uint64_t budget);
   void advance_copies(Warp& warp);
   void block_ended(Block& block);
@@ -142,6 +144,7 @@ class Executor {
   std::vector<Warp*> ready_;
   Block* visited_ = nullptr;  // whose warps have their turns now, for so many more of them
   std::uint32_t visit_ = 0;
+  std::uint32_t polling_ = 0;  // ready warps that polled in their last turn
   std::vector<std::unique_ptr<Lanes>> retired_;
   std::vector<std::uint64_t> window_;  // of block indices that may start next
   std::uint64_t next_index_ = 0;
