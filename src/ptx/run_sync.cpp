@@ -296,7 +296,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
         std::popcount(*warp.rows.at<const std::uint32_t>(op.rows[3]) & lanes.mask));
   }
   if (executor.observer != nullptr) executor.observer->barrier_arrive(lanes, id);
-  const bool complete = executor.barrier_is_complete(block, barrier);
+  const bool complete = Executor::barrier_is_complete(block, barrier);
   if (kind == BarrierKind::kArrive) {
     if (complete) executor.finish_barrier(block, id);
     ++lanes.pc;
