@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/free_memory.h"
 #include "cli/bench_cases.h"
 #include "cli/bench_energy.h"
 #include "cli/bench_floor.h"
@@ -28,7 +29,6 @@
 #include "cli/decode_cost.h"
 #include "cli/device_names.h"
 #include "cli/exit.h"
-#include "cli/free_memory.h"
 #include "cli/interrupt.h"
 #include "cli/load.h"
 #include "cli/memory.h"

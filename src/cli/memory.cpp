@@ -11,8 +11,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/free_memory.h"
 #include "cli/decode_cost.h"
-#include "cli/free_memory.h"
 #include "model/encode_memory.h"
 #include "model/gguf.h"
 #include "model/gguf_model.h"

@@ -187,9 +187,11 @@ class Observer {
   virtual ~Observer() = default;
 
   virtual void begin(const LaunchShape& shape) = 0;
-  // Called when the addresses have been checked and before the access takes effect, except for loads and atomics with acquire
-  // order or relaxed order, which may be called at either side: nothing else of the launch runs in between.
+  // Called when the addresses have been checked: before a load or store takes effect, after an atomic operation, when it is
+  // known which lanes' have stored. Nothing else of the launch runs in between.
   virtual void access(Group& group, const Access& access) = 0;
+  // An atomic operation that depends on what it finds is about to read it; its access() comes when it is done.
+  virtual void before_atomic(Group& group, const Access& access) = 0;
 
   virtual void copy_issued(Group& group, const AsyncCopy& copy) = 0;
   // Lanes of `mask` have waited for this copy: its reads and writes are before what these lanes do next.

@@ -482,10 +482,10 @@ void FunctionDecoder::cvt() {
   const Type from = *type_named(words_[at + 1]);
   const std::string to_name = words_[at];
   const std::string from_name = words_[at + 1];
-  const std::string mode = rounding ? (*rounding == Rounding::kZero ? "rz" : "rn") : "";
   const auto narrow_name = [&] {
-    if (!rounding || (*rounding != Rounding::kNearest && *rounding != Rounding::kZero))
-      fail("only .rn and .rz are supported here");
+    if (!rounding) fail("a rounding such as .rn is missing");
+    constexpr std::string_view kModes[] = {"rn", "rz", "rm", "rp"};
+    const std::string_view mode = kModes[static_cast<std::size_t>(*rounding)];
     return fmt::format("cvt.{}.{}{}.f32", mode, relu ? "relu." : "", to_name);
   };
 
@@ -547,11 +547,7 @@ void FunctionDecoder::cvt() {
       if (have == Type::kF64) step("cvt.odd.f32.f64", Type::kF32);
       if (saturate) step("cvt.saturate.f32", Type::kF32);
       if (is_half(from) && !rounding) rounding = Rounding::kNearest;  // exact
-      const std::string name = fmt::format("cvt.{}.{}{}.f32", *rounding == Rounding::kZero ? "rz" : "rn",
-                                           relu ? "relu." : "", to_name);
-      if (rounding && *rounding != Rounding::kNearest && *rounding != Rounding::kZero)
-        fail("only .rn and .rz are supported here");
-      step(name, to);
+      step(narrow_name(), to);
     } else {
       if (have != to) {
         step(fmt::format("cvt.{}.{}", to_name, have == Type::kF64 ? "f64" : "f32"), to, rounding);
@@ -805,7 +801,7 @@ void FunctionDecoder::carry() {
     b = source(operand(3), *type);
   }
   if (!carry_) carry_ = fresh(Type::kPred, false).row;
-  const Row none = program_.constant(0, 0);
+  const Row none = program_.constant(subtract ? ~std::uint64_t{0} : 0, 0);
   const Form& entry = form(fmt::format("{}.carry.{}", subtract ? "sub" : "add", bits_name(*type)));
   Operation op{.row = entry.function};
   op.rows[0] = destination(operand(0), *type);

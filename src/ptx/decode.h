@@ -45,10 +45,8 @@ class FunctionDecoder {
     const Instruction* instruction = nullptr;
     std::vector<std::string> labels;  // that it may branch to
     bool defines_last = false;        // rows[4]
-    bool more_uses_first = false;
     bool falls_through = true;
   };
-  static constexpr std::size_t kLast = ~std::size_t{0};
 
   [[noreturn]] void fail(std::string_view what) const;
   [[noreturn]] void unsupported() const { fail("this opcode or form is not supported"); }

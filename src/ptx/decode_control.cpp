@@ -232,7 +232,9 @@ void FunctionDecoder::call() {
       return;
     }
     if (!function->defined || function->entry)
-      fail(fmt::format("function {} is not in the module", printable(callee.name, 100)));
+      fail(fmt::format(
+          "function {} is not in the module: printf, malloc and launches by kernels aren't supported",
+          printable(callee.name, 100)));
     returns = &function->returns;
     parameters = &function->parameters;
     op.rows[1] = program_.constant(*program_.symbol(callee.name), 8);

@@ -181,6 +181,7 @@ void FunctionDecoder::atomic() {
   op.element = op.width = static_cast<std::uint8_t>(size_of(*type));
   op.rows[2] = source(operand(first + 1), *type);
   op.sign_extend = swaps;
+  op.count = change == "exch" ? 0 : 1;
   if (swaps) op.rows[3] = source(operand(first + 2), *type);
   op.rows[0] = returns ? destination(operand(0), *type) : fresh(*type).row;
   emit(op, 1);

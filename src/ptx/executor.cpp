@@ -13,6 +13,7 @@ namespace sluice::ptx {
 namespace {
 
 constexpr std::uint64_t kResidentBytes = std::uint64_t{2} << 30U;
+constexpr std::uint32_t kLongestVisit = 64;  // turns
 constexpr std::uint64_t kPatience =
     1U << 17U;  // warp instructions without any change before a livelock is looked for
 
@@ -123,7 +124,7 @@ void Executor::start_block(std::uint32_t slot, std::uint64_t index) {
     lanes_of_warp->time = clock_;
     lanes_of_warp->of = &warp;
     warp.groups.push_back(std::move(lanes_of_warp));
-    warp.listed = false;
+    warp.place = Warp::kNowhere;
     make_ready(*warp.groups[0]);
   }
 }
@@ -137,8 +138,8 @@ void Executor::block_ended(Block& block) {
 
 void Executor::make_ready(Lanes& lanes) {
   lanes.state = Lanes::State::kReady;
-  if (lanes.of->listed) return;
-  lanes.of->listed = true;
+  if (lanes.of->place != Warp::kNowhere) return;
+  lanes.of->place = static_cast<std::uint32_t>(ready_.size());
   ready_.push_back(lanes.of);
 }
 
@@ -234,14 +235,14 @@ void Executor::exit(Lanes& lanes, std::uint32_t mask) {
 
 // --- Barriers ---
 
-// Whole warps count; lanes that the last warp lacks count as here with the first that arrives, exited lanes as here.
-bool Executor::barrier_is_complete(const Block& block, const Barrier& barrier) const {
-  if (barrier.counted) return barrier.arrived == barrier.expected;
+// Whole warps count. Where all of the block are meant, exited lanes and those that the last warp lacks count as here.
+bool Executor::barrier_is_complete(const Block& block, const Barrier& barrier) {
+  if (barrier.counted) return barrier.arrived + barrier.lacking == barrier.expected;
   std::uint32_t gone = 0;
   for (const Warp& warp : block.warps) {
     gone += static_cast<std::uint32_t>(std::popcount(warp.exited | ~warp.existing));
   }
-  return barrier.arrived + gone == shape.warps * kLanes;
+  return barrier.arrived + gone == barrier.expected;
 }
 
 void Executor::finish_barrier(Block& block, std::uint32_t id) {
@@ -318,35 +319,62 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
   clock_ += static_cast<double>(executed) / static_cast<double>(std::max<std::size_t>(ready_.size(), 1));
 }
 
+// One of those that are ready. What a block has in memory is much, and its warps share it: so a visit to it may last for several
+// turns, and three of four do. But while a warp polls, each turn is drawn from all: it must see what the others do step by step.
+Warp& Executor::choose_warp(std::uint64_t dice) {
+  if (visit_ != 0) {
+    --visit_;
+    const auto warps = static_cast<std::uint32_t>(visited_->warps.size());
+    const auto first = static_cast<std::uint32_t>((dice & 0xffffffffU) * warps >> 32U);
+    for (std::uint32_t i = 0; i < warps; ++i) {
+      Warp& warp = visited_->warps[(first + i) % warps];
+      if (warp.place != Warp::kNowhere) return warp;
+    }
+  }
+  Warp& warp = *ready_[(dice & 0xffffffffU) * ready_.size() >> 32U];
+  visited_ = warp.block;
+  const auto dial = static_cast<std::uint32_t>(dice >> 48U);
+  visit_ = polling_ == 0 && (dial & 3U) != 0 ? dial % kLongestVisit : 0;
+  return warp;
+}
+
 // One warp's turn: one of its groups, for as long as the seed says.
 void Executor::turn() {
   const std::uint64_t dice = random();
-  const std::size_t at = (dice & 0xffffffffU) * ready_.size() >> 32U;
-  Warp& warp = *ready_[at];
+  Warp& warp = choose_warp(dice);
+  polled = false;
   if (!warp.copies.empty()) advance_copies(warp);
+  std::size_t chosen = (dice >> 32U) % warp.groups.size();
+  while (warp.groups[chosen]->state != Lanes::State::kReady) chosen = (chosen + 1) % warp.groups.size();
+  // Three turns of four are long, so that registers stay in the cache; the others are short.
+  const std::uint64_t dial = dice >> 56U;
+  run_group(*warp.groups[chosen], (dial & 3U) != 0 ? 256 + dial : 1 + (dial >> 2U) % 32);
+  set_polling(warp, polled);
+  if (polled) visit_ = 0;
+  after_turn(warp);
+}
+
+void Executor::set_polling(Warp& warp, bool polls) {
+  if (polls != warp.polls) polling_ += polls ? 1U : ~0U;
+  warp.polls = polls;
+}
+
+// Takes the warp out of those that are ready if no lane of it can go on.
+void Executor::after_turn(Warp& warp) {
+  retired_.clear();
   const auto is_ready = [](const std::unique_ptr<Lanes>& lanes) {
     return lanes->state == Lanes::State::kReady;
   };
-  // None are left where the warp ended under the search for livelock (stuck.cpp).
-  const std::size_t first = (dice >> 32U) % std::max<std::size_t>(warp.groups.size(), 1);
-  Lanes* chosen = nullptr;
-  for (std::size_t i = 0; i < warp.groups.size() && chosen == nullptr; ++i) {
-    const auto& candidate = warp.groups[(first + i) % warp.groups.size()];
-    if (is_ready(candidate)) chosen = candidate.get();
-  }
-  // Three turns of four are long, so that registers stay in the cache; the others are short.
-  const std::uint64_t dial = dice >> 56U;
-  if (chosen != nullptr) run_group(*chosen, (dial & 3U) != 0 ? 256 + dial : 1 + (dial >> 2U) % 32);
-  retired_.clear();
-  if (std::ranges::none_of(warp.groups, is_ready)) {
-    ready_[at] = ready_.back();
-    ready_.pop_back();
-    warp.listed = false;
-    if (warp.alive() != 0)
-      check_stuck_warp(warp);
-    else if (warp.block->live_warps == 0)
-      block_ended(*warp.block);
-  }
+  if (std::ranges::any_of(warp.groups, is_ready)) return;
+  ready_.back()->place = warp.place;
+  ready_[warp.place] = ready_.back();
+  ready_.pop_back();
+  warp.place = Warp::kNowhere;
+  set_polling(warp, false);
+  if (warp.alive() != 0)
+    check_stuck_warp(warp);
+  else if (warp.block->live_warps == 0)
+    block_ended(*warp.block);
 }
 
 void Executor::run(LaunchResult& result) {

@@ -52,18 +52,20 @@ struct Warp {
   std::vector<std::unique_ptr<Lanes>> groups;
   std::vector<std::unique_ptr<PendingCopy>> copies;
   std::uint32_t committed[kLanes] = {};  // commit groups of each lane so far
-  bool listed = false;                   // in Executor::ready_
+  std::uint32_t place = kNowhere;        // in Executor::ready_
+  bool polls = false;                    // in its last turn
 
+  static constexpr std::uint32_t kNowhere = ~std::uint32_t{0};
   std::uint32_t alive() const { return existing & ~exited; }
 };
 
 struct Barrier {
-  std::uint32_t expected = 0;  // threads; 0: nobody is here, or all of the block
-  bool counted = false;        // the number was given
-  std::uint32_t arrived = 0;
+  std::uint32_t expected = 0;  // lanes of its warps, those that the block's last warp lacks included
+  bool counted = false;        // somebody gave the number: then those that have exited don't count
+  std::uint32_t arrived = 0;   // 0: nobody is here
+  std::uint32_t lacking = 0;   // lanes that the last warp lacks: they come with its first
   std::vector<Lanes*> waiting;
   std::uint32_t ones = 0, votes = 0;  // of bar.red
-  std::uint32_t pc = 0;               // of the first to arrive
 };
 
 struct Block {
@@ -97,14 +99,15 @@ class Executor {
   void make_ready(Lanes& lanes);
   void join_equals(Warp& warp);
   void finish_barrier(Block& block, std::uint32_t id);
-  bool barrier_is_complete(const Block& block, const Barrier& barrier) const;
+  static bool barrier_is_complete(const Block& block, const Barrier& barrier);
   void exit(Lanes& lanes, std::uint32_t mask);
-  // Where a space's address 0 is on the host; the access has been checked. Faults if it leaves the space.
   // A warp's local memory, poison until it is written. Most warps never use theirs, so that it is made at its first use.
   std::byte* local(Warp& warp) const;
   const Allocation* find_allocation(std::uint64_t address) const;
+  // Faults if an access leaves its space or is misaligned.
   void check(const Lanes& lanes, Space space, const std::uint64_t* addresses, const AddressSummary& summary,
              std::uint32_t mask, std::uint32_t size, std::uint32_t align, bool writes);
+  // Where a space's address 0 is on the host.
   std::byte* base(const Lanes& lanes, Space space) const;
   void land(const Warp& warp, PendingCopy& copy, bool read, bool write);
   std::uint64_t random();
@@ -119,12 +122,16 @@ class Executor {
   std::uint64_t grid_barrier;
   std::uint64_t next_copy = 1;
   std::uint64_t changes = 0;    // of memory, barriers, exits: what others may wait for
+  bool polled = false;          // an access that others may answer to: it's their turn
   bool clock_was_read = false;  // since the last change
 
  private:
   void start_block(std::uint32_t slot, std::uint64_t index);
   std::uint64_t next_block_index();
+  Warp& choose_warp(std::uint64_t dice);
   void turn();
+  void after_turn(Warp& warp);
+  void set_polling(Warp& warp, bool polls);
   void run_group(Lanes& lanes, std::uint64_t budget);
   void advance_copies(Warp& warp);
   void block_ended(Block& block);
@@ -135,6 +142,9 @@ class Executor {
 
   std::vector<std::unique_ptr<Block>> blocks_;  // by slot
   std::vector<Warp*> ready_;
+  Block* visited_ = nullptr;  // whose warps have their turns now, for so many more of them
+  std::uint32_t visit_ = 0;
+  std::uint32_t polling_ = 0;  // ready warps that polled in their last turn
   std::vector<std::unique_ptr<Lanes>> retired_;
   std::vector<std::uint64_t> window_;  // of block indices that may start next
   std::uint64_t next_index_ = 0;

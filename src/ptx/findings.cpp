@@ -1,3 +1,5 @@
+#include <array>
+
 #include <fmt/format.h>
 
 #include "base/error.h"
@@ -6,37 +8,22 @@
 namespace sluice::ptx {
 
 std::string_view name_of(FindingKind kind) {
-  switch (kind) {
-    case FindingKind::kRace:
-      return "race";
-    case FindingKind::kNonCoherentRead:
-      return "non-coherent read";
-    case FindingKind::kUninitialised:
-      return "uninitialised read";
-    case FindingKind::kOutOfBounds:
-      return "out of bounds";
-    case FindingKind::kMisaligned:
-      return "misaligned";
-    case FindingKind::kPartialBarrier:
-      return "partial barrier";
-    case FindingKind::kAbsentLane:
-      return "absent lane";
-    case FindingKind::kCopyInFlight:
-      return "copy in flight";
-    case FindingKind::kDeadlock:
-      return "deadlock";
-    case FindingKind::kLivelock:
-      return "livelock";
-    case FindingKind::kTrap:
-      return "trap";
-    case FindingKind::kUnsupported:
-      return "unsupported";
-    case FindingKind::kLimit:
-      return "limit";
-    case FindingKind::kOther:
-      break;
-  }
-  return "fault";
+  static constexpr std::array<std::string_view, 14> kNames = {"race",
+                                                              "non-coherent read",
+                                                              "uninitialised read",
+                                                              "out of bounds",
+                                                              "misaligned",
+                                                              "partial barrier",
+                                                              "absent lane",
+                                                              "copy in flight",
+                                                              "deadlock",
+                                                              "livelock",
+                                                              "trap",
+                                                              "unsupported",
+                                                              "limit",
+                                                              "fault"};
+  static_assert(kNames.size() == static_cast<std::size_t>(FindingKind::kOther) + 1);
+  return kNames[static_cast<std::size_t>(kind)];
 }
 
 namespace {

@@ -35,8 +35,10 @@ class FlatTable {
     }
     return {&entry.value, added};
   }
+  // A small table keeps the room that it has: it is used again and again.
   void clear() {
-    entries_.clear();
+    if (entries_.size() > kFew) entries_.clear();
+    for (Entry& entry : entries_) entry.key = kNoKey;
     used_ = 0;
   }
   template <typename Visit>
@@ -47,6 +49,8 @@ class FlatTable {
   }
 
  private:
+  static constexpr std::size_t kFew = 64;
+
   // Where the key is, or would be.
   std::size_t slot_of(std::uint32_t key) const {
     std::size_t slot = (key * 0x9e3779b9U >> 7U) & (entries_.size() - 1);

@@ -113,6 +113,14 @@ struct NarrowOne {
   std::uint16_t operator()(float x) const { return PackTwo<T, kTruncate, kRelu>::one(x); }
 };
 
+// fp16 below (or above) the value: truncated, and a unit further from zero on the side where that is wrong.
+template <bool kUp>
+std::uint16_t directed_f16_bits(float x) {
+  const std::uint16_t truncated = f16_bits<true>(x);
+  const bool further = is_number(x) && widen(F16{truncated}) != x && (kUp ? x > 0 : x < 0);
+  return static_cast<std::uint16_t>(truncated + (further ? 1U : 0U));
+}
+
 template <class T>
 void list_narrow(FormTable& t, const char* one, const char* two) {
   const auto with = [&]<bool kTruncate, bool kRelu>(const char* name) {
@@ -135,6 +143,13 @@ inline void list_conversions(FormTable& t) {
       List<U8, S8, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, std::uint64_t, std::int64_t>{});
   list_narrow<F16>(t, "f16", "f16x2");
   list_narrow<BF16>(t, "bf16", "bf16x2");
+  const auto directed = [&](const char* name, auto f) {
+    Form entry = form<decltype(f), std::uint16_t, float>(f);
+    entry.destination = Type::kF16;
+    t.add(name, "f16", "f32", entry);
+  };
+  directed("cvt.rm.", [](float a) { return directed_f16_bits<false>(a); });
+  directed("cvt.rp.", [](float a) { return directed_f16_bits<true>(a); });
   const auto same_value = [](float a) { return a; };
   t.add("cvt.f32", "", "f16", form<decltype(same_value), float, F16>(same_value));
   t.add("cvt.f32", "", "bf16", form<decltype(same_value), float, BF16>(same_value));

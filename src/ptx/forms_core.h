@@ -38,67 +38,30 @@ struct S8 {
 
 template <class T>
 inline constexpr Type kType = Type::kNone;
-template <>
-inline constexpr Type kType<Bit> = Type::kPred;
-template <>
-inline constexpr Type kType<U8> = Type::kU8;
-template <>
-inline constexpr Type kType<S8> = Type::kS8;
-template <>
-inline constexpr Type kType<std::uint16_t> = Type::kU16;
-template <>
-inline constexpr Type kType<std::int16_t> = Type::kS16;
-template <>
-inline constexpr Type kType<std::uint32_t> = Type::kU32;
-template <>
-inline constexpr Type kType<std::int32_t> = Type::kS32;
-template <>
-inline constexpr Type kType<std::uint64_t> = Type::kU64;
-template <>
-inline constexpr Type kType<std::int64_t> = Type::kS64;
-template <>
-inline constexpr Type kType<F16> = Type::kF16;
-template <>
-inline constexpr Type kType<BF16> = Type::kBF16;
-template <>
-inline constexpr Type kType<Pair<F16>> = Type::kF16x2;
-template <>
-inline constexpr Type kType<Pair<BF16>> = Type::kBF16x2;
-template <>
-inline constexpr Type kType<float> = Type::kF32;
-template <>
-inline constexpr Type kType<double> = Type::kF64;
-
 template <class T>
 inline constexpr const char* kName = "";
-template <>
-inline constexpr const char* kName<U8> = "u8";
-template <>
-inline constexpr const char* kName<S8> = "s8";
-template <>
-inline constexpr const char* kName<std::uint16_t> = "u16";
-template <>
-inline constexpr const char* kName<std::int16_t> = "s16";
-template <>
-inline constexpr const char* kName<std::uint32_t> = "u32";
-template <>
-inline constexpr const char* kName<std::int32_t> = "s32";
-template <>
-inline constexpr const char* kName<std::uint64_t> = "u64";
-template <>
-inline constexpr const char* kName<std::int64_t> = "s64";
-template <>
-inline constexpr const char* kName<F16> = "f16";
-template <>
-inline constexpr const char* kName<BF16> = "bf16";
-template <>
-inline constexpr const char* kName<Pair<F16>> = "f16x2";
-template <>
-inline constexpr const char* kName<Pair<BF16>> = "bf16x2";
-template <>
-inline constexpr const char* kName<float> = "f32";
-template <>
-inline constexpr const char* kName<double> = "f64";
+
+#define SLUICE_LANE_TYPE(T, type, name)        \
+  template <>                                  \
+  inline constexpr Type kType<T> = Type::type; \
+  template <>                                  \
+  inline constexpr const char* kName<T> = name;
+SLUICE_LANE_TYPE(Bit, kPred, "")
+SLUICE_LANE_TYPE(U8, kU8, "u8")
+SLUICE_LANE_TYPE(S8, kS8, "s8")
+SLUICE_LANE_TYPE(std::uint16_t, kU16, "u16")
+SLUICE_LANE_TYPE(std::int16_t, kS16, "s16")
+SLUICE_LANE_TYPE(std::uint32_t, kU32, "u32")
+SLUICE_LANE_TYPE(std::int32_t, kS32, "s32")
+SLUICE_LANE_TYPE(std::uint64_t, kU64, "u64")
+SLUICE_LANE_TYPE(std::int64_t, kS64, "s64")
+SLUICE_LANE_TYPE(F16, kF16, "f16")
+SLUICE_LANE_TYPE(BF16, kBF16, "bf16")
+SLUICE_LANE_TYPE(Pair<F16>, kF16x2, "f16x2")
+SLUICE_LANE_TYPE(Pair<BF16>, kBF16x2, "bf16x2")
+SLUICE_LANE_TYPE(float, kF32, "f32")
+SLUICE_LANE_TYPE(double, kF64, "f64")
+#undef SLUICE_LANE_TYPE
 
 template <class T>
 concept Integer = std::is_integral_v<T>;

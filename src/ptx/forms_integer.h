@@ -209,7 +209,8 @@ T saturated(std::int64_t value) {
                                               : (value > Limits::max() ? Limits::max() : value));
 }
 
-// d = a + b + carry or a - b - borrow: rows are d, a, b, carry in, carry out.
+// d = a + b + carry, or with ~b for b: then the carry is the opposite of the ISA's borrow. So it is on hardware, and nvcc's
+// division of 128-bit integers reads by addc what subc.cc has left. Rows are d, a, b, carry in, carry out.
 template <class T, bool kSubtract>
 void with_carry(const Operation& op, const Rows& rows, std::uint32_t mask) {
   const Source<T> a(rows, op.rows[1]);
@@ -219,7 +220,7 @@ void with_carry(const Operation& op, const Rows& rows, std::uint32_t mask) {
   std::uint32_t carries = 0;
   for (int i = 0; i < kN; ++i) {
     const Unsigned128 in = carry[i] ? 1 : 0;
-    const Unsigned128 sum = kSubtract ? Unsigned128{a[i]} - b[i] - in : Unsigned128{a[i]} + b[i] + in;
+    const Unsigned128 sum = Unsigned128{a[i]} + static_cast<T>(kSubtract ? ~b[i] : b[i]) + in;
     out[i] = static_cast<T>(sum);
     carries |= ((sum >> kWidth<T>)&1U) != 0 ? 1U << static_cast<unsigned>(i) : 0U;
   }

@@ -123,14 +123,14 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
       return to_lane<C>(x);
     }
   };
+  // All of C is read before the first of D is written: a register may be one of both.
+  alignas(64) Sum sums[kDown][8][8];
+  const auto lanes_of = [&](const Row* registers, int half, int odd) {
+    return rows.at<C>(registers[kPerC == 1 ? half * 2 + odd : half]);
+  };
   for (int half = 0; half < kDown; ++half) {
-    alignas(64) Sum sum[8][8];  // of 8 rows, which are independent
-    const C* c_lanes[2];
-    C* d_lanes[2];
-    for (int odd = 0; odd < 2; ++odd) {
-      c_lanes[odd] = rows.at<const C>(c_rows[kPerC == 1 ? half * 2 + odd : half]);
-      d_lanes[odd] = rows.at<C>(d_rows[kPerC == 1 ? half * 2 + odd : half]);
-    }
+    auto& sum = sums[half];  // of 8 rows, which are independent
+    const C* c_lanes[] = {lanes_of(c_rows, half, 0), lanes_of(c_rows, half, 1)};
     for (int r = 0; r < 8; ++r) {
       for (int n = 0; n < 8; ++n) sum[r][n] = c_value(c_lanes[n / 4][c_lane(r, n)]);
     }
@@ -139,8 +139,11 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
         for (int n = 0; n < 8; ++n) sum[r][n] = multiply_add(a[half * 8 + r][k], b[k][n], sum[r][n]);
       }
     }
+  }
+  for (int half = 0; half < kDown; ++half) {
+    C* d_lanes[] = {lanes_of(d_rows, half, 0), lanes_of(d_rows, half, 1)};
     for (int r = 0; r < 8; ++r) {
-      for (int n = 0; n < 8; ++n) d_lanes[n / 4][c_lane(r, n)] = d_value(sum[r][n]);
+      for (int n = 0; n < 8; ++n) d_lanes[n / 4][c_lane(r, n)] = d_value(sums[half][r][n]);
     }
   }
 }

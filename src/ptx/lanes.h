@@ -12,6 +12,11 @@ inline std::uint32_t first_lane(std::uint32_t mask) {
   return static_cast<std::uint32_t>(std::countr_zero(mask));
 }
 
+// Of lanes that aren't none; std::has_single_bit counts bits by a call where the processor's own way can't be assumed.
+inline bool is_one_lane(std::uint32_t mask) {
+  return (mask & (mask - 1)) == 0;
+}
+
 inline bool has_lane(std::uint32_t mask, std::uint32_t lane) {
   return ((mask >> lane) & 1U) != 0;
 }

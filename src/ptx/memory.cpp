@@ -6,12 +6,15 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/free_memory.h"
 #include "ptx/checks.h"
 
 namespace sluice::ptx {
 namespace {
 
 constexpr std::uint64_t kAlign = 256;
+constexpr std::uint64_t kMuch = std::uint64_t{1}
+                                << 26U;  // bytes from which the host is asked whether it has them
 
 // What an allocation takes of the arena: itself, rounded up, and the gap after it.
 std::uint64_t room_for(std::uint64_t size) {
@@ -36,6 +39,11 @@ std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::str
     throw Error(
         fmt::format("no room for {}: {} of the GPU's {} are in use", counted(size, "byte"), used_, capacity_),
         "", "free memory, or choose a GPU with more");
+  }
+  const std::optional<std::size_t> of_host = size >= kMuch ? free_memory().memory : std::nullopt;
+  if (of_host && *of_host < size) {
+    throw Error(fmt::format("no room for {}: the host has {} left", counted(size, "byte"), *of_host), "",
+                "take less: device memory lies in the host's");
   }
   const std::uint64_t address = hole->first;
   const std::uint64_t left = hole->second - room_for(size);

@@ -88,7 +88,7 @@ struct Variable {
   std::uint32_t align = 1;
   std::uint64_t size = 0;  // bytes; 0 for `.extern .shared x[]`
   bool external = false;
-  std::vector<std::byte> initial = {};  // of `size` bytes or empty (zeros)
+  std::vector<std::byte> initial = {};  // of the first bytes; zeros follow
   struct Address {                      // an address within `initial`: of a variable or function
     std::uint64_t offset = 0;
     std::string symbol = {};

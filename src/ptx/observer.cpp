@@ -22,13 +22,18 @@ class StandardObserver final : public Observer {
     time_.emplace(shape_);
   }
   void access(Group& group, const Access& access) override {
-    if (access.space == Space::kGlobal && access.kind != AccessKind::kStore)
-      races_->check_poison(group, access);
+    if (access.kind == AccessKind::kLoad || access.kind == AccessKind::kLoadNonCoherent)
+      check_poison(group, access);
     races_->access(group, access);
     profile_->access(group, access);
     time_->access(group, access);
   }
+  void before_atomic(Group& group, const Access& access) override { check_poison(group, access); }
   void copy_issued(Group& group, const AsyncCopy& copy) override {
+    each_lane(copy.mask, [&](std::uint32_t lane) {
+      if (copy.source_size[lane] != 0)
+        races_->check_poison(group, 1U << lane, copy.source_size[lane], copy.source);
+    });
     races_->copy_issued(group, copy);
     profile_->copy(copy);
     time_->copy_issued(group, copy);
@@ -66,6 +71,11 @@ class StandardObserver final : public Observer {
   }
 
  private:
+  void check_poison(const Group& group, const Access& access) {
+    if (access.space == Space::kGlobal)
+      races_->check_poison(group, access.mask, access.size, access.addresses);
+  }
+
   LaunchShape shape_;
   std::optional<RaceDetector> races_;
   std::optional<Profile> profile_;

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "ptx/lanes.h"
 #include "ptx/lexer.h"
 #include "ptx/module.h"
 
@@ -231,11 +232,9 @@ Variable Parser::variable(Space space) {
 }
 
 void Parser::initial_value(Variable& variable) {
-  const bool sized = variable.size != 0;
-  if (sized) variable.initial.resize(variable.size);
   std::uint64_t at = 0;
   initial_element(variable, at, 0);
-  if (!sized) variable.size = at;
+  if (variable.size == 0) variable.size = at;
 }
 
 // One value or a list of them, in braces, at byte `at`.
@@ -250,7 +249,8 @@ void Parser::initial_element(Variable& variable, std::uint64_t& at, std::size_t 
   }
   const std::uint32_t size = size_of(variable.type);
   if (variable.initial.size() < at + size) {
-    if (variable.size != 0) lexer_.fail("more initial values than the variable has room for");
+    if (variable.size != 0 && variable.size < at + size)
+      lexer_.fail("more initial values than the variable has room for");
     variable.initial.resize(at + size);
   }
   std::uint64_t bits = 0;
@@ -536,6 +536,7 @@ Operand Parser::operand() {
   result.negated = lexer_.accept("!");
   const Token word = lexer_.expect(Kind::kWord, "an operand");
   if (word.text == "_" && !lexer_.at("|")) return {.kind = Operand::Kind::kSink};
+  if (word.text == "WARP_SZ") return {.kind = Operand::Kind::kInteger, .integer = kLanes};
   result.name = resolve(word.text);
   if (lexer_.accept("|")) result.second = resolve(lexer_.expect(Kind::kWord, "a predicate").text);
   result.integer = offset();

@@ -65,21 +65,21 @@ std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std
   if (side_by_side(mask, size, addresses) && addresses[first_lane(mask)] % kWavefrontBytes == 0) {
     return (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes;
   }
-  const std::uint32_t words = std::max(size / 4, 1U);
-  const std::uint32_t lanes_at_once = kLanes / words;
+  // Accesses are aligned: one of 16 bytes has four banks to itself, or shares them all with another.
+  const std::uint32_t unit = std::max(size, 4U);
+  const std::uint32_t at_once = kWavefrontBytes / unit;  // lanes, and groups of banks
   std::uint32_t wavefronts = 0;
-  for (std::uint32_t part = 0; part < words; ++part) {
+  for (std::uint32_t part = 0; part < kLanes; part += at_once) {
     std::array<std::uint32_t, 32> of_bank{};
-    std::uint64_t touched[32][32];  // by bank: which words; as many as of_bank says
-    for (std::uint32_t lane = part * lanes_at_once; lane < (part + 1) * lanes_at_once; ++lane) {
-      if ((mask >> lane & 1U) == 0) continue;
-      for (std::uint32_t i = 0; i < words; ++i) {
-        const std::uint64_t word = addresses[lane] / 4 + i;
-        const std::size_t bank = word % of_bank.size();
-        if (std::find(touched[bank], touched[bank] + of_bank[bank], word) == touched[bank] + of_bank[bank]) {
-          touched[bank][of_bank[bank]++] = word;
-        }
-      }
+    std::uint64_t touched[32][32];  // by group of banks: what of it; as many as of_bank says
+    for (std::uint32_t lane = part; lane < part + at_once; ++lane) {
+      if (!has_lane(mask, lane)) continue;
+      const std::uint64_t place = addresses[lane] / unit;
+      const std::size_t bank = place % at_once;
+      std::uint64_t* end = touched[bank] + of_bank[bank];
+      if (std::find(touched[bank], end, place) != end) continue;
+      *end = place;
+      ++of_bank[bank];
     }
     wavefronts += *std::max_element(of_bank.begin(), of_bank.end());
   }

@@ -45,8 +45,8 @@ Program::Program(Module parsed, Memory& device_memory, const Gpu& gpu)
                 module.name, "compile for an older architecture, or choose another GPU");
   }
   constant(0, 0);
-  place_variables();
   try {
+    place_variables();
     decode_functions();
   } catch (...) {
     for (const auto& [name, allocation] : variables) memory.free(allocation.address);
@@ -107,7 +107,7 @@ void Program::place_variables() {
     symbols_[variable.name] = address;
     auto* bytes = reinterpret_cast<std::byte*>(address);
     std::memset(bytes, 0, variable.size);
-    if (!variable.initial.empty()) std::memcpy(bytes, variable.initial.data(), variable.size);
+    std::ranges::copy(variable.initial, bytes);
   }
   module_shared_ = shared.end();
   for (const Variable& variable : module.variables) {

@@ -50,7 +50,7 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
                      .time = warp.time,
                      .verb = "cp.async's read"};
   const auto read_source = [&](std::uint32_t lanes, std::uint32_t size) {
-    for_each_page(global_.cut(lanes, size, copy.source),
+    for_each_page(global_.cut(lanes, size, copy.source, true),
                   [&](std::span<const Touched> touched) { read_in_flight(reader, touched); });
   };
   std::uint32_t whole = 0;

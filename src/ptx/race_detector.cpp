@@ -60,8 +60,9 @@ void RaceDetector::access(const Group& group, const Access& access) {
     strong(access, actor);
     return;
   }
-  const std::span<const Touched> touched = actor.shadow.cut(access.mask, access.size, access.addresses);
-  if (access.kind == AccessKind::kStore) {
+  const bool stores = access.kind == AccessKind::kStore;
+  const auto touched = actor.shadow.cut(access.mask, access.size, access.addresses, !stores);
+  if (stores) {
     for (const Touched& at : touched) write(actor, *at.page, at.segment);
     return;
   }
@@ -86,8 +87,9 @@ void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& seg
   }
   Cells& cells = actor.shadow.cells(page, segment);
   for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
-    const Cell& cell = cells.cells[byte >> cells.shift];
     const std::uint32_t lanes = segment.lanes_at(byte);
+    if (lanes == 0) continue;
+    const Cell& cell = cells.cells[byte >> cells.shift];
     const bool written =
         cell.write.time != 0 || (cell.strong != 0 && actor.shadow.strong(cell).last_write != 0);
     if (!written && shared) uninitialised(actor, lanes);

@@ -33,8 +33,9 @@ class RaceDetector {
   explicit RaceDetector(const LaunchShape& shape);
 
   void access(const Group& group, const Access& access);
-  // Looks at the bytes that a load or atomic operation on global memory is about to read.
-  void check_poison(const Group& group, const Access& access);
+  // Looks at the bytes of global memory that lanes are about to read.
+  void check_poison(const Group& group, std::uint32_t mask, std::uint32_t size,
+                    const std::uint64_t* addresses);
   void copy_issued(const Group& group, const AsyncCopy& copy);
   void copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask);
   void fence(const Group& group, Order order, Scope scope) { threads_.fence(group, order, scope); }
@@ -69,8 +70,8 @@ class RaceDetector {
   struct Copy {
     Knowledge issued;  // what the warp knew
     std::uint32_t pc = 0, size = 0, mask = 0;
-    std::uint64_t source[kLanes] = {}, destination[kLanes] = {};
-    std::uint32_t source_size[kLanes] = {};
+    std::uint64_t source[kLanes], destination[kLanes];  // of the lanes in the mask
+    std::uint32_t source_size[kLanes];
   };
 
   RaceShadow& shadow_of(Space space, std::uint32_t block);
@@ -86,25 +87,19 @@ class RaceDetector {
   void read_in_flight(const Actor& actor, std::span<const Touched> touched);
 
   // race_records.cpp
-  struct Reads {
-    std::uint32_t warp, time, pc;
-    bool non_coherent;
-  };
   struct Known {
     bool checked = false, recorded = false;
   };
   static Known known(const Actor& actor, Page& page, std::span<const Touched> touched);
   static void record(const Actor& actor, Page& page, std::span<const Touched> touched);
-  static void record_whole(const Actor& actor, Page& page, const Segment& segment);
-  static void record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched);
+  static void record_segment(const Actor& actor, Page& page, const Segment& segment);
   static void record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
                               std::uint32_t pc, bool non_coherent);
   static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time,
                        std::uint32_t pc);
   void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);
-  template <typename LanesAt>
   void check_record(const Actor& actor, const Segment& segment, std::uint32_t lo, std::uint32_t hi,
-                    const Reads& reads, LanesAt lanes_at);
+                    std::uint32_t warp, const ReadRecord& record);
   void check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes);
 
   void strong(const Access& access, const Actor& actor);

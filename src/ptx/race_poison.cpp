@@ -22,14 +22,15 @@ const std::byte* at(std::uint64_t address) {
 }  // namespace
 
 // Data may hold a poisoned byte or word by chance, but hardly a sector of them.
-void RaceDetector::check_poison(const Group& group, const Access& access) {
+void RaceDetector::check_poison(const Group& group, std::uint32_t mask, std::uint32_t size,
+                                const std::uint64_t* addresses) {
   std::uint64_t last_sector = ~std::uint64_t{0};
-  each_lane(access.mask, [&](std::uint32_t lane) {
-    const std::uint64_t address = access.addresses[lane];
+  each_lane(mask, [&](std::uint32_t lane) {
+    const std::uint64_t address = addresses[lane];
     const std::uint64_t sector = address / kSectorBytes;
     if (sector == last_sector) return;
     last_sector = sector;
-    if (*at(address) != kPoison || !all_poison(at(address), access.size)) return;
+    if (*at(address) != kPoison || !all_poison(at(address), size)) return;
     const auto after =
         std::upper_bound(shape_.allocations.begin(), shape_.allocations.end(), address,
                          [](std::uint64_t place, const Allocation& other) { return place < other.address; });

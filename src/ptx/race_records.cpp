@@ -5,86 +5,45 @@
 #include "ptx/race_detector.h"
 
 namespace sluice::ptx {
-namespace {
 
-constexpr std::uint32_t kCellBytes = 4;
-// From how many cells of a page on an instruction's reads get a record rather than stamps in cells.
-constexpr std::uint32_t kScattered = 8;
-
-bool in_cells(const Segment& segment) {
-  return (segment.lo | segment.hi) % kCellBytes == 0;
-}
-
-}  // namespace
-
-// What the warp's records say of these reads: that the same lanes read there before and nothing has been written since, so
+// What the warp's record says of these reads: that the same lanes read there before and nothing has been written since, so
 // that they need no check; and that it was at this time.
 RaceDetector::Known RaceDetector::known(const Actor& actor, Page& page, std::span<const Touched> touched) {
-  const std::uint32_t warp = actor.warp.warp_in_grid;
-  if (touched.front().whole) {
-    const Segment& segment = touched.front().segment;
-    const ReadRecord* record = page.find(warp << 2U | segment.lo >> 7U);
-    const bool checked = record != nullptr && record->checked && record->lo <= segment.lo &&
-                         record->hi >= segment.hi && record->mask == segment.mask &&
-                         record->shift == segment.shift && record->rotation == segment.rotation &&
-                         record->non_coherent == actor.non_coherent;
-    return {checked, checked && record->time == actor.time};
-  }
-  const ScatteredReads::Record* record =
-      page.scattered ? page.scattered->find(warp, actor.non_coherent) : nullptr;
-  if (record == nullptr) return {};
-  Known known{true, true};
-  for (const Touched& at : touched) {
-    if (!in_cells(at.segment)) return {};
-    for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      if (!record->checked.has(cell) ||
-          (at.segment.lanes_at(cell * kCellBytes) & ~record->lanes_of(cell)) != 0)
-        return {};
-      known.recorded &= record->times[cell] == actor.time;
-    }
-  }
-  return known;
+  if (touched.size() != 1) return {};
+  const Segment& segment = touched.front().segment;
+  const ReadRecord* record = page.find(read_key(actor.warp.warp_in_grid, segment));
+  const bool checked = record != nullptr && record->checked && record->segment.lo <= segment.lo &&
+                       record->segment.hi >= segment.hi && record->segment.mask == segment.mask &&
+                       record->segment.deals_like(segment) && record->non_coherent == actor.non_coherent;
+  return {checked, checked && record->time == actor.time};
 }
 
 void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touched> touched) {
-  if (touched.front().whole) {
-    record_whole(actor, page, touched.front().segment);
-    return;
-  }
-  std::uint32_t bytes = 0;
-  bool cells = true;
-  for (const Touched& at : touched) {
-    bytes += at.segment.hi - at.segment.lo;
-    cells &= in_cells(at.segment);
-  }
-  if (cells && bytes >= kScattered * kCellBytes && actor.pc <= ScatteredReads::kMaxPc) {
-    record_scattered(actor, page, touched);
+  if (touched.size() == 1) {
+    record_segment(actor, page, touched.front().segment);
     return;
   }
   for (const Touched& at : touched)
     record_in_cells(actor, page, at.segment, actor.time, actor.pc, actor.non_coherent);
 }
 
-// Keeps one record for each warp and quarter of a page. What an older one says beyond the new one goes into cells, or the new
-// one does if that is less.
-void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& segment) {
-  const std::uint32_t key = actor.warp.warp_in_grid << 2U | segment.lo >> 7U;
-  const auto [record, added] = page.find_or_add(key);
-  const bool same_pattern = record->shift == segment.shift && record->rotation == segment.rotation &&
-                            record->non_coherent == actor.non_coherent;
-  const bool same_lanes = same_pattern && record->mask == segment.mask;
-  if (!added && record->hi != record->lo) {
-    if (same_lanes && record->time == actor.time && segment.lo <= record->hi && record->lo <= segment.hi) {
-      record->lo = static_cast<std::uint16_t>(std::min<std::uint32_t>(record->lo, segment.lo));
-      record->hi = static_cast<std::uint16_t>(std::max<std::uint32_t>(record->hi, segment.hi));
+// What an older record of the same key says beyond the new one goes into cells, or the new one does if that is less.
+void RaceDetector::record_segment(const Actor& actor, Page& page, const Segment& segment) {
+  const auto [record, added] = page.find_or_add(read_key(actor.warp.warp_in_grid, segment));
+  Segment before = record->segment;
+  if (!added && before.hi != before.lo) {
+    const bool same_pattern = before.deals_like(segment) && record->non_coherent == actor.non_coherent;
+    const bool same_lanes = same_pattern && before.mask == segment.mask;
+    if (same_lanes && record->time == actor.time && segment.lo <= before.hi && before.lo <= segment.hi) {
+      record->segment.lo = std::min(before.lo, segment.lo);
+      record->segment.hi = std::max(before.hi, segment.hi);
       record->pc = actor.pc;
       return;
     }
     // A lane's read stands for its earlier one, and for any of the warp that it knows of.
     const bool superseded = (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
-                             record->time <= actor.knowledge.synced) &&
+                             (record->time <= actor.knowledge.synced && !segment.has_gaps())) &&
                             record->non_coherent == actor.non_coherent;
-    Segment before = record->segment();
     Segment after = before;
     if (superseded) {
       before.hi = std::min(before.hi, segment.lo);
@@ -102,48 +61,17 @@ void RaceDetector::record_whole(const Actor& actor, Page& page, const Segment& s
         record_in_cells(actor, page, part, record->time, record->pc, record->non_coherent);
     }
   }
-  *record = {segment.mask,
-             actor.time,
-             actor.pc,
-             static_cast<std::uint16_t>(segment.lo),
-             static_cast<std::uint16_t>(segment.hi),
-             segment.shift,
-             segment.rotation,
-             true,
-             actor.non_coherent};
-}
-
-void RaceDetector::record_scattered(const Actor& actor, Page& page, std::span<const Touched> touched) {
-  if (!page.scattered) page.scattered = std::make_unique<ScatteredReads>();
-  ScatteredReads::Record& record = page.scattered->record(actor.warp.warp_in_grid, actor.non_coherent);
-  for (const Touched& at : touched) {
-    for (std::uint32_t cell = at.segment.lo / kCellBytes; cell < at.segment.hi / kCellBytes; ++cell) {
-      const std::uint32_t now = at.segment.lanes_at(cell * kCellBytes);
-      std::uint32_t lanes = now;
-      if (record.cells.has(cell)) {
-        const std::uint32_t before = record.lanes_of(cell);
-        if (record.times[cell] == actor.time) {
-          lanes |= before;
-        } else if (record.times[cell] > actor.knowledge.synced && (before & ~lanes) != 0) {
-          // Other lanes read it at another time, and the warp hasn't met since: neither read stands for the other.
-          const Segment old{cell * kCellBytes, (cell + 1) * kCellBytes, before & ~lanes};
-          record_in_cells(actor, page, old, record.times[cell], record.pcs[cell], actor.non_coherent);
-        }
-      }
-      if (record.set(cell, lanes, actor.time, actor.pc)) continue;
-      record.checked.remove(CellBits::range(cell, cell + 1));
-      const Segment segment{cell * kCellBytes, (cell + 1) * kCellBytes, now};
-      record_in_cells(actor, page, segment, actor.time, actor.pc, actor.non_coherent);
-    }
-  }
+  *record = {segment, actor.time, actor.pc, true, actor.non_coherent};
 }
 
 void RaceDetector::record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
                                    std::uint32_t pc, bool non_coherent) {
   Cells& cells = actor.shadow.cells(page, segment);
   for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
+    const std::uint32_t lanes = segment.lanes_at(byte);
+    if (lanes == 0) continue;
     Cell& cell = cells.cells[byte >> cells.shift];
-    add_read(actor, cell, segment.lanes_at(byte), time, pc);
+    add_read(actor, cell, lanes, time, pc);
     cell.non_coherent |= non_coherent;
   }
 }
@@ -152,8 +80,11 @@ void RaceDetector::add_read(const Actor& actor, Cell& cell, std::uint32_t lanes,
                             std::uint32_t pc) {
   const std::uint32_t warp = actor.warp.warp_in_grid;
   if (cell.read.thread != Cell::kMany) {
+    const bool later =
+        cell.read.thread / kLanes != warp || cell.read.time <= time;  // not kept elsewhere until now
     const bool superseded =
-        cell.read.time == 0 || actor.knowledge.unknowing(warp, lanes, cell.read.thread, cell.read.time) == 0;
+        cell.read.time == 0 ||
+        (later && actor.knowledge.unknowing(warp, lanes, cell.read.thread, cell.read.time) == 0);
     if (superseded && is_one_lane(lanes)) {
       cell.read = {warp * kLanes + first_lane(lanes), time, pc};
       return;
@@ -168,57 +99,37 @@ void RaceDetector::add_read(const Actor& actor, Cell& cell, std::uint32_t lanes,
 void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget) {
   bool any_left = false;
   page.for_each_read([&](std::uint32_t key, ReadRecord& record) {
-    const std::uint32_t lo = std::max<std::uint32_t>(record.lo, segment.lo);
-    const std::uint32_t hi = std::min<std::uint32_t>(record.hi, segment.hi);
+    Segment& read = record.segment;
+    const std::uint32_t lo = std::max(read.lo, segment.lo);
+    const std::uint32_t hi = std::min(read.hi, segment.hi);
     if (lo < hi) {
       record.checked = false;
-      const Reads reads{key >> 2U, record.time, record.pc, record.non_coherent};
-      const Segment of_record = record.segment();
-      check_record(actor, segment, lo, hi, reads,
-                   [&](std::uint32_t byte) { return of_record.lanes_at(byte); });
-      if (forget && lo == record.lo) record.lo = static_cast<std::uint16_t>(hi);
-      if (forget && hi == record.hi) record.hi = std::max(record.lo, static_cast<std::uint16_t>(lo));
+      check_record(actor, segment, lo, hi, read_warp(key), record);
+      if (forget && lo == read.lo) read.lo = hi;
+      if (forget && hi == read.hi) read.hi = std::max(read.lo, lo);
     }
-    any_left |= record.lo != record.hi;
+    any_left |= read.lo != read.hi;
   });
   if (forget && !any_left) {
     page.first_key = FlatTable<ReadRecord>::kNoKey;
     page.others.reset();
   }
-  if (!page.scattered) return;
-  const CellBits touched =
-      CellBits::range(segment.lo / kCellBytes, (segment.hi + kCellBytes - 1) / kCellBytes);
-  const CellBits covered =
-      CellBits::range((segment.lo + kCellBytes - 1) / kCellBytes, segment.hi / kCellBytes);
-  page.scattered->for_each([&](ScatteredReads::Record& record) {
-    const CellBits both = record.cells & touched;
-    if (both.empty()) return;
-    record.checked.remove(both);
-    if (record.non_coherent ||
-        !actor.knowledge.all_know(actor.warp.warp_in_grid, record.warp, record.latest)) {
-      both.for_each([&](std::uint32_t cell) {
-        const std::uint32_t lo = std::max(segment.lo, cell * kCellBytes);
-        const std::uint32_t hi = std::min(segment.hi, (cell + 1) * kCellBytes);
-        const Reads reads{record.warp, record.times[cell], record.pcs[cell], record.non_coherent};
-        check_record(actor, segment, lo, hi, reads, [&](std::uint32_t) { return record.lanes_of(cell); });
-      });
-    }
-    if (forget) record.remove(covered);
-  });
 }
 
-// Against the lanes of a warp that have read bytes lo to hi.
-template <typename LanesAt>
+// Against the lanes of a warp that have read some of the bytes lo to hi.
 void RaceDetector::check_record(const Actor& actor, const Segment& segment, std::uint32_t lo,
-                                std::uint32_t hi, const Reads& reads, LanesAt lanes_at) {
-  if (reads.non_coherent) {
-    report(FindingKind::kNonCoherentRead, reads.pc, reads.warp * kLanes + first_lane(lanes_at(lo)), actor.pc,
+                                std::uint32_t hi, std::uint32_t warp, const ReadRecord& record) {
+  const Segment& read = record.segment;
+  while (lo < hi && read.lanes_at(lo) == 0) ++lo;
+  if (lo == hi) return;
+  if (record.non_coherent) {
+    report(FindingKind::kNonCoherentRead, record.pc, warp * kLanes + first_lane(read.lanes_at(lo)), actor.pc,
            kNonCoherent);
   }
-  if (actor.knowledge.all_know(actor.warp.warp_in_grid, reads.warp, reads.time)) return;
+  if (actor.knowledge.all_know(actor.warp.warp_in_grid, warp, record.time)) return;
   for (std::uint32_t byte = lo; byte < hi; ++byte) {
-    each_lane(lanes_at(byte), [&](std::uint32_t lane) {
-      const Stamp stamp{reads.warp * kLanes + lane, reads.time, reads.pc};
+    each_lane(read.lanes_at(byte), [&](std::uint32_t lane) {
+      const Stamp stamp{warp * kLanes + lane, record.time, record.pc};
       const std::uint32_t unknowing = actor.knowledge.unknowing(
           actor.warp.warp_in_grid, segment.lanes_at(byte), stamp.thread, stamp.time);
       if (unknowing == 0) return;

@@ -6,6 +6,11 @@
 #include "ptx/lanes.h"
 
 namespace sluice::ptx {
+namespace {
+
+constexpr std::uint32_t kLargestCell = 16;  // bytes: what a lane accesses at the most
+
+}  // namespace
 
 std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
   if (first_key == key) return {&first, false};
@@ -25,35 +30,34 @@ void RaceShadow::find_chunk(std::uint64_t number) {
 }
 
 std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
-                                         const std::uint64_t* addresses) {
+                                         const std::uint64_t* addresses, bool gaps) {
   if (mask == 0) return {};
   std::size_t used = 0;
   const auto first = first_lane(mask);
   const std::uint32_t count = mask == ~0U ? 32 : static_cast<std::uint32_t>(std::popcount(mask));
   const std::uint64_t begin = addresses[first];
-  bool neighbours = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
+  const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
+  const bool run = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
+  const std::uint64_t stride = run ? addresses[first + 1] - begin : 0;
+  const bool wide = gaps && stride > size && stride <= kPageBytes / 2 && (stride & (stride - 1)) == 0;
+  bool neighbours = run && (stride == size || wide);
   for (std::uint32_t i = 1; neighbours && i < count; ++i)
-    neighbours = addresses[first + i] == begin + std::uint64_t{i} * size;
+    neighbours = addresses[first + i] == begin + i * stride;
   if (neighbours) {
-    const std::uint64_t end = begin + std::uint64_t{count} * size;
-    const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
-    for (std::uint64_t at = begin; at < end;) {
-      const std::uint64_t start = at & ~std::uint64_t{kPageBytes - 1};
-      const std::uint64_t stop = std::min(end, start + kPageBytes);
+    const auto gap = static_cast<std::uint32_t>(std::countr_zero(stride));
+    for (std::uint32_t i = 0; i < count;) {
+      const std::uint64_t at = begin + i * stride;
+      const auto lo = static_cast<std::uint32_t>(at % kPageBytes);
+      const std::uint32_t lanes = std::min(count - i, (kPageBytes - lo + (1U << gap) - 1U) >> gap);
       Touched& touched = touched_[used++];
       touched.page = &page(at);
-      touched.segment = {.lo = static_cast<std::uint32_t>(at - start),
-                         .hi = static_cast<std::uint32_t>(stop - start),
-                         .mask = mask,
-                         .shift = static_cast<std::uint8_t>(shift),
-                         .rotation = static_cast<std::uint8_t>((((start - begin) >> shift) + first) & 31U)};
-      touched.whole = true;
-      at = stop;
+      touched.segment = {.lo = lo, .hi = lo + ((lanes - 1) << gap) + size, .mask = mask};
+      touched.segment.deal(shift, gap, first + i);
+      i += lanes;
     }
     return {touched_.data(), used};
   }
   // Neighbours in part, as rows of a tile are, and lanes at one address stay together.
-  const auto shift = static_cast<std::uint8_t>(std::countr_zero(size));
   std::uint32_t last_lane = 0;
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const auto lane = first_lane(rest);
@@ -66,10 +70,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
       const bool next = lo != 0 && lane == last_lane + 1 && address == addresses[last_lane] + size &&
                         (!one || is_one_lane(before.mask));
       if (same_address || next) {
-        if (next && one) {
-          before.shift = shift;
-          before.rotation = static_cast<std::uint8_t>((last_lane - (before.lo >> shift)) & 31U);
-        }
+        if (next && one) before.deal(shift, shift, last_lane);
         before.mask |= 1U << lane;
         before.hi = lo + size;
         last_lane = lane;
@@ -78,19 +79,11 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
     }
     Touched& touched = touched_[used++];
     touched.page = &page(address);
-    touched.segment = {
-        .lo = lo, .hi = lo + size, .mask = 1U << lane, .shift = Segment::kEveryLane, .rotation = 0};
-    touched.whole = false;
+    touched.segment = {.lo = lo, .hi = lo + size, .mask = 1U << lane};
     last_lane = lane;
   }
-  if (used == 1) {
-    Segment& only = touched_[0].segment;
-    touched_[0].whole = true;
-    if (is_one_lane(only.mask)) {  // one lane, as its part of what the whole warp would touch
-      only.shift = shift;
-      only.rotation = static_cast<std::uint8_t>((last_lane - (only.lo >> shift)) & 31U);
-    }
-  }
+  if (is_one_lane(mask))
+    touched_[0].segment.deal(shift, shift, last_lane);  // as of what a whole warp would touch
   group_by_page(used);
   return {touched_.data(), used};
 }
@@ -107,9 +100,9 @@ void RaceShadow::group_by_page(std::size_t used) {
 }
 
 Cells& RaceShadow::cells(Page& page, const Segment& segment) {
-  if (!page.cells) page.cells = std::make_unique<Cells>();
-  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kPageBytes));
+  const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kLargestCell));
   const std::uint32_t shift = std::min<std::uint32_t>(aligned, segment.shift);
+  if (!page.cells) page.cells = std::make_unique<Cells>(shift);
   if (shift < page.cells->shift) refine(*page.cells, shift);
   return *page.cells;
 }

@@ -1,7 +1,7 @@
 // What the race detector remembers of memory: for each byte who wrote it last and who has read it since.
 //
-// Memory is cut into pages of 512 bytes. Reads by whole warps of neighbouring lanes, which is how weights and activations are
-// read, are remembered as one record for each warp and page; everything else in cells of four bytes, or of fewer once something
+// Memory is cut into pages of 512 bytes. Reads by neighbouring lanes, which is how weights and activations are read, are
+// remembered as one record for each warp and run of bytes; everything else in cells of 16 bytes, or of fewer once something
 // narrower was accessed there.
 #pragma once
 
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "ptx/flat_table.h"
+#include "ptx/lanes.h"
 #include "ptx/race_clock.h"
-#include "ptx/race_reads.h"
 
 namespace sluice::ptx {
 
@@ -72,6 +72,12 @@ class AccessSet {
     if (!added && latest->same_as(access)) {
       latest->mask |= access.mask;
       latest->pc = access.pc;
+      return;
+    }
+    if (!added && access.time < latest->time) {  // it was kept elsewhere until now
+      Access older = access;
+      older.mask &= ~latest->mask;
+      if (older.mask != 0 && older.time > synced) older_.emplace_back(key, older);
       return;
     }
     if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
@@ -158,42 +164,69 @@ struct Cell {
   bool non_coherent = false;  // was read by ld.global.nc
 };
 
-// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes.
+// Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes,
+// which begin 1 << gap bytes after those of the lane before.
 struct Segment {
   static constexpr std::uint8_t kEveryLane = 0xff;
   std::uint32_t lo = 0, hi = 0;  // bytes of the page
   std::uint32_t mask = 0;
   std::uint8_t shift = kEveryLane;
+  std::uint8_t gap = 0;
+  std::uint8_t phase = 0;  // where a lane's bytes lie among 1 << gap, in units of 1 << shift
   std::uint8_t rotation = 0;
 
+  // Lanes from `lane` on have a part each, the first at lo.
+  void deal(std::uint32_t log2_bytes, std::uint32_t log2_stride, std::uint32_t lane) {
+    shift = static_cast<std::uint8_t>(log2_bytes);
+    gap = static_cast<std::uint8_t>(log2_stride);
+    phase = phase_at(lo);
+    rotation = static_cast<std::uint8_t>((lane - (lo >> gap)) & 31U);
+  }
+  // None where there is a gap.
   std::uint32_t lanes_at(std::uint32_t byte) const {
-    return shift == kEveryLane ? mask : 1U << (((byte >> shift) + rotation) & 31U);
+    if (shift == kEveryLane) return mask;
+    return phase_at(byte) == phase ? 1U << (((byte >> gap) + rotation) & 31U) : 0U;
+  }
+  bool has_gaps() const { return shift != kEveryLane && gap != shift; }
+  bool deals_like(const Segment& other) const {
+    return shift == other.shift && gap == other.gap && phase == other.phase && rotation == other.rotation;
+  }
+
+ private:
+  std::uint8_t phase_at(std::uint32_t byte) const {
+    return static_cast<std::uint8_t>((byte & ((1U << gap) - 1U)) >> shift);
   }
 };
 
+// Reads of one warp. It has a record for each 64 bytes of a page, of what begins there; what lies between the parts of another
+// has its own.
+constexpr std::uint32_t read_key(std::uint32_t warp, const Segment& segment) {
+  return warp << 3U | (((segment.lo >> 6U) + segment.phase) & 7U);
+}
+constexpr std::uint32_t read_warp(std::uint32_t key) {
+  return key >> 3U;
+}
 struct ReadRecord {
-  std::uint32_t mask = 0, time = 0, pc = 0;
-  std::uint16_t lo = 0, hi = 0;
-  std::uint8_t shift = 0, rotation = 0;
+  Segment segment;
+  std::uint32_t time = 0, pc = 0;
   bool checked = false;  // nothing has been written there since
   bool non_coherent = false;
-
-  Segment segment() const { return {lo, hi, mask, shift, rotation}; }
 };
 
 struct Cells {
-  std::uint32_t shift = 2;  // log2 of a cell's bytes
-  bool written = false;     // some cell has a write, or a strong access
-  std::vector<Cell> cells = std::vector<Cell>(kPageBytes >> 2U);
+  explicit Cells(std::uint32_t log2_bytes) : shift(log2_bytes), cells(kPageBytes >> log2_bytes) {}
+
+  std::uint32_t shift;   // log2 of a cell's bytes
+  bool written = false;  // some cell has a write, or a strong access
+  std::vector<Cell> cells;
 };
 
 struct Page {
   std::unique_ptr<Cells> cells;
-  // Reads by warp, the first of them in place. Key: warp << 2 | quarter of the page where the record begins.
+  // Reads by warp, the first of them in place. Key: read_key().
   std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
   ReadRecord first;
   std::unique_ptr<FlatTable<ReadRecord>> others;
-  std::unique_ptr<ScatteredReads> scattered;
 
   std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
   const ReadRecord* find(std::uint32_t key) const {
@@ -208,11 +241,10 @@ struct Page {
   }
 };
 
-// The part of one page that an instruction touches. `whole`: its lanes touch memory as one pattern, of which this is a part.
+// A part of one page that an instruction touches.
 struct Touched {
   Page* page = nullptr;
   Segment segment;
-  bool whole = false;
 };
 
 // Calls visit(span) for each run in one page.
@@ -234,9 +266,10 @@ class RaceShadow {
     if (number != last_number_ || last_ == nullptr) find_chunk(number);
     return last_[address / kPageBytes % kChunkPages];
   }
-  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, else runs of lanes at one address.
-  // Valid until the next call.
-  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+  // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, with gaps between them if that is
+  // wanted, else runs of lanes at one address. Valid until the next call.
+  std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                               bool gaps = false);
   // The page's cells, fine enough for the segment.
   Cells& cells(Page& page, const Segment& segment);
 

@@ -54,6 +54,23 @@ void with_size(std::uint32_t size, F&& f) {
   }
 }
 
+// A copy without a call where the number of bytes is one of cp.async's.
+void move_bytes(std::byte* to, const std::byte* from, std::uint32_t size) {
+  switch (size) {
+    case 4:
+      std::memcpy(to, from, 4);
+      return;
+    case 8:
+      std::memcpy(to, from, 8);
+      return;
+    case 16:
+      std::memcpy(to, from, 16);
+      return;
+    default:
+      std::memcpy(to, from, size);
+  }
+}
+
 // The lanes' addresses in one space, checked, and where that space lies on the host.
 struct Place {
   Space space = Space::kGlobal;
@@ -211,7 +228,9 @@ bool exchange(const Operation& op, const Rows& rows, const Place& place, std::ui
 
 // A poll may wait for another warp: often, its turn ends.
 bool goes_on_after_poll(Executor& executor, const Operation& op) {
-  return op.order == Order::kWeak || (executor.random() & 1U) != 0;
+  if (op.order == Order::kWeak) return true;
+  executor.polled = true;
+  return (executor.random() & 1U) != 0;
 }
 
 }  // namespace
@@ -340,6 +359,8 @@ bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
   with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, op.element, op.element,
               true, [&](const Place& place) {
                 Access access = access_of(op, place, op.element);
+                if (executor.observer != nullptr && op.count != 0)
+                  executor.observer->before_atomic(lanes, access);
                 bool changed = false;
                 with_size(op.element, [&](auto m) {
                   if constexpr (sizeof(m) > 1)
@@ -349,7 +370,7 @@ bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t
                 executor.changes += changed ? 1 : 0;
               });
   ++lanes.pc;
-  return (executor.random() & 1U) != 0;
+  return goes_on_after_poll(executor, op);
 }
 
 bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
@@ -477,7 +498,7 @@ bool move_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 
 bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   Warp& warp = *lanes.of;
-  auto made = std::make_unique<PendingCopy>();
+  auto made = std::make_unique_for_overwrite<PendingCopy>();
   PendingCopy& copy = *made;
   copy.id = executor.next_copy++;
   copy.pc = lanes.pc;
@@ -520,9 +541,10 @@ bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint
   }
   // Until it is written, the destination holds nothing that anybody may use.
   std::byte* shared = executor.base(lanes, Space::kShared);
-  each_lane(mask, [&](std::uint32_t i) {
-    std::memset(shared + copy.destination[i], static_cast<int>(kPoison), copy.size);
-  });
+  std::array<std::byte, sizeof(copy.data[0])> poison;
+  poison.fill(kPoison);
+  each_lane(mask,
+            [&](std::uint32_t i) { move_bytes(shared + copy.destination[i], poison.data(), copy.size); });
   const std::uint64_t dice = executor.random();
   if ((dice & 3U) == 0) executor.land(warp, copy, true, false);
   if ((dice & 15U) == 0) executor.land(warp, copy, true, true);
@@ -565,8 +587,8 @@ void Executor::land(const Warp& warp, PendingCopy& copy, bool read, bool write) 
     each_lane(copy.lanes, [&](std::uint32_t i) {
       copy.data[i] = {};
       if (copy.source_size[i] != 0)
-        std::memcpy(copy.data[i].data(), reinterpret_cast<const std::byte*>(copy.source[i]),
-                    copy.source_size[i]);
+        move_bytes(copy.data[i].data(), reinterpret_cast<const std::byte*>(copy.source[i]),
+                   copy.source_size[i]);
     });
   }
   if (write && !copy.written) {
@@ -574,7 +596,7 @@ void Executor::land(const Warp& warp, PendingCopy& copy, bool read, bool write) 
     ++changes;
     std::byte* shared = warp.block->shared.data();
     each_lane(copy.lanes, [&](std::uint32_t i) {
-      std::memcpy(shared + copy.destination[i], copy.data[i].data(), copy.size);
+      move_bytes(shared + copy.destination[i], copy.data[i].data(), copy.size);
     });
   }
 }

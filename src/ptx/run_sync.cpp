@@ -267,28 +267,25 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
   if (id >= block.barriers.size())
     executor.fail(lanes, FindingKind::kOther, fmt::format("barrier {}: there are 16", id), lane);
   Barrier& barrier = block.barriers[id];
-  const std::uint32_t expected = counted ? counts[lane] : 0;
-  if (counted && (expected == 0 || expected % kLanes != 0 || expected > executor.shape.warps * kLanes)) {
+  const std::uint32_t all = executor.shape.warps * kLanes;
+  const std::uint32_t expected = counted ? counts[lane] : all;
+  if (expected == 0 || expected % kLanes != 0 || expected > all) {
     executor.fail(lanes, FindingKind::kOther,
                   fmt::format("a barrier of {}: needs a multiple of 32, at most the block's {}",
-                              ptx::counted(expected, "thread"), executor.shape.warps * kLanes),
+                              ptx::counted(expected, "thread"), all),
                   lane);
   }
-  if (barrier.arrived != 0 && (barrier.counted != counted || barrier.expected != expected)) {
+  if (barrier.arrived != 0 && barrier.expected != expected) {
     executor.fail(lanes, FindingKind::kPartialBarrier,
                   fmt::format("barrier {} is used for {} threads here, for {} by those who wait", id,
-                              counted ? expected : executor.shape.threads,
-                              barrier.counted ? barrier.expected : executor.shape.threads),
+                              expected, barrier.expected),
                   lane);
   }
-  if (barrier.arrived == 0) barrier.pc = lanes.pc;
-  barrier.counted = counted;
+  barrier.counted |= counted;
   barrier.expected = expected;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(lanes.mask));
-  // The lanes that the block's last warp lacks come with its first lane.
-  if (counted && (lanes.mask & 1U) != 0)
-    barrier.arrived += static_cast<std::uint32_t>(std::popcount(~warp.existing));
-  if (counted && barrier.arrived > expected) {
+  if ((lanes.mask & 1U) != 0) barrier.lacking += static_cast<std::uint32_t>(std::popcount(~warp.existing));
+  if (barrier.counted && barrier.arrived + barrier.lacking > expected) {
     executor.fail(lanes, FindingKind::kPartialBarrier,
                   fmt::format("barrier {} for {} threads is reached by more", id, expected), lane);
   }
@@ -299,7 +296,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
         std::popcount(*warp.rows.at<const std::uint32_t>(op.rows[3]) & lanes.mask));
   }
   if (executor.observer != nullptr) executor.observer->barrier_arrive(lanes, id);
-  const bool complete = executor.barrier_is_complete(block, barrier);
+  const bool complete = Executor::barrier_is_complete(block, barrier);
   if (kind == BarrierKind::kArrive) {
     if (complete) executor.finish_barrier(block, id);
     ++lanes.pc;

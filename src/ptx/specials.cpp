@@ -39,6 +39,8 @@ Value nanoseconds(const Executor& executor) {
 }  // namespace
 
 std::span<const Special> specials() {
+  using E = const Executor&;
+  using W = const Warp&;
   static constexpr Special kTable[] = {
       {"%tid.x", 4, tid<0>},
       {"%tid.y", 4, tid<1>},
@@ -52,50 +54,31 @@ std::span<const Special> specials() {
       {"%nctaid.x", 4, nctaid<0>},
       {"%nctaid.y", 4, nctaid<1>},
       {"%nctaid.z", 4, nctaid<2>},
-      {"%laneid", 4, [](const Executor&, const Warp&, Lane lane) -> Value { return lane; }},
-      {"%warpid", 4, [](const Executor&, const Warp& warp, Lane) -> Value { return warp.index; }},
-      {"%nwarpid", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.shape.warps; }},
+      {"%laneid", 4, [](E, W, Lane lane) -> Value { return lane; }},
+      {"%warpid", 4, [](E, W warp, Lane) -> Value { return warp.index; }},
+      {"%nwarpid", 4, [](E executor, W, Lane) -> Value { return executor.shape.warps; }},
       {"%smid", 4,
-       [](const Executor& executor, const Warp& warp, Lane) -> Value {
-         return warp.block->slot % executor.shape.gpu->sms;
-       }},
-      {"%nsmid", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.shape.gpu->sms; }},
-      {"%gridid", 4, [](const Executor&, const Warp&, Lane) -> Value { return 1; }},
-      {"%clock", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return cycles(executor) & kLow; }},
-      {"%clock_hi", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return cycles(executor) >> 32U; }},
-      {"%clock64", 8, [](const Executor& executor, const Warp&, Lane) -> Value { return cycles(executor); }},
-      {"%globaltimer", 8,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return nanoseconds(executor); }},
-      {"%globaltimer_lo", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return nanoseconds(executor) & kLow; }},
-      {"%globaltimer_hi", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return nanoseconds(executor) >> 32U; }},
-      {"%lanemask_eq", 4, [](const Executor&, const Warp&, Lane lane) -> Value { return 1U << lane; }},
-      {"%lanemask_le", 4,
-       [](const Executor&, const Warp&, Lane lane) -> Value { return (2ULL << lane) - 1; }},
-      {"%lanemask_lt", 4,
-       [](const Executor&, const Warp&, Lane lane) -> Value { return (1ULL << lane) - 1; }},
-      {"%lanemask_ge", 4,
-       [](const Executor&, const Warp&, Lane lane) -> Value { return kLow << lane & kLow; }},
-      {"%lanemask_gt", 4,
-       [](const Executor&, const Warp&, Lane lane) -> Value { return (kLow - 1) << lane & kLow; }},
-      {"%dynamic_smem_size", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.options.dynamic_shared; }},
-      {"%total_smem_size", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.shape.shared_bytes; }},
+       [](E executor, W warp, Lane) -> Value { return warp.block->slot % executor.shape.gpu->sms; }},
+      {"%nsmid", 4, [](E executor, W, Lane) -> Value { return executor.shape.gpu->sms; }},
+      {"%gridid", 4, [](E, W, Lane) -> Value { return 1; }},
+      {"%clock", 4, [](E executor, W, Lane) -> Value { return cycles(executor) & kLow; }},
+      {"%clock_hi", 4, [](E executor, W, Lane) -> Value { return cycles(executor) >> 32U; }},
+      {"%clock64", 8, [](E executor, W, Lane) -> Value { return cycles(executor); }},
+      {"%globaltimer", 8, [](E executor, W, Lane) -> Value { return nanoseconds(executor); }},
+      {"%globaltimer_lo", 4, [](E executor, W, Lane) -> Value { return nanoseconds(executor) & kLow; }},
+      {"%globaltimer_hi", 4, [](E executor, W, Lane) -> Value { return nanoseconds(executor) >> 32U; }},
+      {"%lanemask_eq", 4, [](E, W, Lane lane) -> Value { return 1U << lane; }},
+      {"%lanemask_le", 4, [](E, W, Lane lane) -> Value { return (2ULL << lane) - 1; }},
+      {"%lanemask_lt", 4, [](E, W, Lane lane) -> Value { return (1ULL << lane) - 1; }},
+      {"%lanemask_ge", 4, [](E, W, Lane lane) -> Value { return kLow << lane & kLow; }},
+      {"%lanemask_gt", 4, [](E, W, Lane lane) -> Value { return (kLow - 1) << lane & kLow; }},
+      {"%dynamic_smem_size", 4, [](E executor, W, Lane) -> Value { return executor.options.dynamic_shared; }},
+      {"%total_smem_size", 4, [](E executor, W, Lane) -> Value { return executor.shape.shared_bytes; }},
       // Where the barrier of a cooperative launch lies: cooperative_groups looks there.
-      {"%envreg1", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.grid_barrier >> 32U; }},
-      {"%envreg2", 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value { return executor.grid_barrier & kLow; }},
+      {"%envreg1", 4, [](E executor, W, Lane) -> Value { return executor.grid_barrier >> 32U; }},
+      {"%envreg2", 4, [](E executor, W, Lane) -> Value { return executor.grid_barrier & kLow; }},
       {kDynamicBase, 4,
-       [](const Executor& executor, const Warp&, Lane) -> Value {
-         return (executor.kernel.static_shared + 15ULL) / 16 * 16;
-       }},
+       [](E executor, W, Lane) -> Value { return (executor.kernel.static_shared + 15ULL) / 16 * 16; }},
   };
   return kTable;
 }

@@ -65,7 +65,7 @@ void Executor::report_deadlock() {
     const std::uint32_t id = first->of->rows.at<const std::uint32_t>(op.rows[1])[first_lane(first->mask)];
     const Barrier& barrier = first->of->block->barriers[id];
     what += fmt::format(" in barrier {} that {} of {} threads have reached", id, barrier.arrived,
-                        barrier.counted ? barrier.expected : shape.threads);
+                        std::min(barrier.expected, shape.threads));
   } else {
     what += " for lanes of its warp";
   }
@@ -130,7 +130,10 @@ void Executor::look_for_livelock() {
         if (lanes->state == Lanes::State::kReady) groups.push_back(lanes.get());
       }
       for (Lanes* lanes : groups) {
-        if (!clock_was_read && !recurs(*lanes)) return;
+        if (!clock_was_read && !recurs(*lanes)) {
+          after_turn(*warp);
+          return;
+        }
         some = lanes;
       }
     }

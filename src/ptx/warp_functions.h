@@ -9,7 +9,7 @@ namespace sluice::ptx::run {
 // Row 1: base address; more: `count` registers. `immediate`: offset. `variant` 1: the base has 64 bits.
 bool load(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 bool store(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
-// d, address, b, c; `inner` is unused, `count` says how the value changes (Change).
+// d, address, b, c; `change` says how the value changes; `count` 0: it does so whatever it was; `sign_extend`: atom.cas.
 bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op,

@@ -276,7 +276,8 @@ Plan permutes(const std::string& opcode, const Words& words) {
   });
 }
 
-// add.cc and its kin: the carry comes from an addition before, and is read by one after.
+// add.cc and its kin: the carry comes from an addition before, the borrow from a subtraction, and is read by an addition after,
+// which finds a borrow's opposite: hardware adds ~b.
 std::optional<Plan> with_carry(const std::string& opcode, const Words& words) {
   const Type type = type_of(words.back());
   const bool multiplies = words[0].starts_with("mad");
@@ -302,7 +303,8 @@ std::optional<Plan> with_carry(const std::string& opcode, const Words& words) {
     const Unsigned128 b = unsigned_value(n - 1);
     const Unsigned128 sum = subtracts ? a - b - carried : a + b + carried;
     out[0] = in_register(type, static_cast<Signed128>(sum));
-    out[1] = gives ? static_cast<Bits>(sum >> width_of(type)) & 1U : in[n] & 1U;
+    const Bits over = gives ? static_cast<Bits>(sum >> width_of(type)) & 1U : in[n] & 1U;
+    out[1] = subtracts ? 1 - over : over;
   });
   made.body = (subtracts ? "sub.cc.u32 %r1, 0, " + carry : "add.cc.u32 %r1, " + carry + ", 0xffffffff") +
               ";\n" + opcode + " %d0";

@@ -33,6 +33,32 @@ ret;
 )",
        "[%poisoned4]",
        "[%w0]"},
+      {"uninitialised_counter",
+       1,
+       32,
+       FindingKind::kUninitialised,
+       {11},
+       R"(
+.loc 1 11 1
+atom.global.add.u32 %v0, [%poisoned4], 1;
+ret;
+)",
+       "atom.global.add.u32",
+       "atom.global.exch.b32"},
+      {"uninitialised_source_of_a_copy",
+       1,
+       32,
+       FindingKind::kUninitialised,
+       {11},
+       R"(
+.loc 1 11 1
+cp.async.ca.shared.global [%slot16], [%poisoned4], 4;
+.loc 1 12 1
+cp.async.wait_all;
+ret;
+)",
+       "%poisoned4",
+       "%buffer4"},
       {"out_of_bounds",
        1,
        32,

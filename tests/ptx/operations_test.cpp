@@ -1,5 +1,6 @@
 // Every opcode that touches memory, other lanes or the order of execution, against the PTX ISA's text.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -716,6 +717,50 @@ TEST(PtxInstruction, LdmatrixChecksTheAddressesOfAllLanesOnSm75) {
                             target)};
     EXPECT_EQ(sluice::ptx::has(run(0), FindingKind::kOutOfBounds), target == 75);
   }
+}
+
+// Kernels that execute trap where something isn't as it must be.
+void expect_no_trap(std::string_view body, std::uint32_t threads = 32) {
+  const PtxRun run{
+      .text = fmt::format(".version 8.4\n.target sm_80\n.address_size 64\n.visible .entry k(.param "
+                          ".u64 p)\n{{\n.reg .pred %p;\n.reg .b32 %r<20>;\n{}}}\n",
+                          body),
+      .threads = threads};
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const LaunchResult result = run(seed);
+    EXPECT_TRUE(result.completed && result.findings.empty()) << text_of(result);
+  }
+}
+
+TEST(PtxInstruction, MmaReadsAllOfCBeforeItWritesD) {
+  std::string body = "mov.u32 %r0, %laneid;\nmov.b32 %r1, 0x3f803f80;\n";  // two ones
+  for (int i = 0; i < 4; ++i)
+    body += fmt::format("mad.lo.u32 %r2, %r0, 4, {};\ncvt.rn.f32.u32 %r{}, %r2;\n", i, 4 + i);
+  const std::string shape = "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 ";
+  const std::string factors = ", {%r1, %r1, %r1, %r1}, {%r1, %r1}, {%r4, %r5, %r6, %r7};\n";
+  body += shape + "{%r8, %r9, %r10, %r11}" + factors + shape + "{%r7, %r6, %r5, %r4}" + factors;
+  for (int i = 0; i < 4; ++i) body += fmt::format("setp.ne.b32 %p, %r{}, %r{};\n@%p trap;\n", 8 + i, 7 - i);
+  expect_no_trap(body);
+}
+
+TEST(PtxInstruction, WarpSizeIsAConstant) {
+  expect_no_trap("mov.u32 %r0, WARP_SZ;\nadd.u32 %r0, %r0, WARP_SZ;\nsetp.ne.u32 %p, %r0, 64;\n@%p trap;\n");
+}
+
+// The ISA speaks of borrow; on hardware a subtraction leaves a carry, and nvcc's code for 128 bits counts on it.
+TEST(PtxInstruction, AddcAfterASubtractionAddsOneIfThereWasNoBorrow) {
+  for (const auto& [a, b, carry] : {std::array{5, 3, 1}, std::array{3, 5, 0}, std::array{4, 4, 1}})
+    expect_no_trap(
+        fmt::format("mov.u32 %r1, {};\nsub.cc.u32 %r2, %r1, {};\naddc.u32 %r3, 0, 0;\n"
+                    "setp.ne.u32 %p, %r3, {};\n@%p trap;\n",
+                    a, b, carry));
+}
+
+TEST(PtxInstruction, BarrierOfAllIsThatOfAsManyAsThereAre) {
+  expect_no_trap(
+      "mov.u32 %r0, %tid.x;\nsetp.lt.u32 %p, %r0, 32;\n@%p bra FIRST;\nbar.sync 1, 64;\nret;\n"
+      "FIRST:\nbar.sync 1;\nret;\n",
+      64);
 }
 
 TEST(PtxInstruction, TrapEndsTheLaunch) {

@@ -285,8 +285,8 @@ TEST(RaceDetector, AgreesWithTheDefinitionOnRandomPrograms) {
         continue;
       }
       const std::uint32_t size = 1U << below(5);
-      const std::uint32_t strides[] = {size, size, size, 0, 2 * size, 16};
-      const std::uint32_t stride = strides[below(6)];
+      const std::uint32_t strides[] = {size, size, size, 0, 2 * size, 16, 80};
+      const std::uint32_t stride = strides[below(7)];
       const bool store = below(3) == 0 && stride >= size;
       const std::uint64_t begin = below(4) * 128U / size * size;
       script.access(store ? AccessKind::kStore : AccessKind::kLoad, Order::kWeak, Scope::kNone, begin, size,

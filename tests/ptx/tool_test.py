@@ -109,6 +109,15 @@ class Tool(unittest.TestCase):
         self.assertIn("in.npy,out=out.npy: 7 2 3\n", result.stdout)
         self.assertEqual((self.folder / "out.npy").read_bytes(), npy(struct.pack("<3f", 7, 2, 3), "<f4"))
 
+    def test_random_numbers_lie_in_their_range(self):
+        for kind, code, low, high in (("f16", "e", -1, 1), ("f32", "f", -1, 1), ("f64", "d", -1, 1), ("s32", "i", 0, 100)):
+            result = self.call("run", self.kernel("b32"), "--kernel", "store", "--grid", 1, "--block", 1, "--arg",
+                               f"random:{kind}[4096],out=out.npy", "--arg", "u32:0")
+            self.assertEqual(result.returncode, GOOD, result.stdout + result.stderr)
+            data = (self.folder / "out.npy").read_bytes()[128:]
+            values = struct.unpack(f"<4096{code}", data)[4:]
+            self.assertTrue(low <= min(values) < low + (high - low) / 4 and high - (high - low) / 4 < max(values) < high, kind)
+
     def test_counts_are_of_what_ran(self):
         good = self.call("run", self.kernel("b32"), "--kernel", "store", "--block", 1, "--arg", "zeros:u8[4]", "--arg", "u32:5")
         self.assertIn("6 warp instructions, 6 thread instructions, 0 block barriers\n", good.stdout)
@@ -131,6 +140,8 @@ class Tool(unittest.TestCase):
 
     def test_wrong_usage_and_input(self):
         ptx = self.kernel("b32")
+        real, whole = self.kernel("f32"), self.kernel("u32")
+        self.write("big.npy", npy(bytes(4), ">f4"))
         store = ("run", ptx, "--kernel", "store")
         both = (*store, "--arg", "zeros:u8[4]", "--arg", "u32:5")
         for args, *says in (
@@ -144,6 +155,9 @@ class Tool(unittest.TestCase):
             ([*store, "--arg", "zeros:u8[4]", "--arg", "f8:5"], "f8"), ([*store, "--arg", "zeros:u8", "--arg", "u32:5"], "shape"),
             ([*store, "--arg", "zeros:u8[4]", "--arg", "struct:absent.npy"], "absent.npy"),
             ([*store, "--arg", "zeros:u8[4]", "--arg", "u32:5,out=x.npy"], "only buffers"),
+            ([*store, "--arg", "big.npy", "--arg", "u32:5"], "big.npy", ">f4", "little-endian"),
+            (["run", real, *store[2:], "--arg", "zeros:u8[4]", "--arg", "s32:5"], "s32:5", "parameter 2 is a floating-point number"),
+            (["run", whole, *store[2:], "--arg", "zeros:u8[4]", "--arg", "f32:5"], "f32:5", "parameter 2 is a whole number"),
             ([*both, "--gpu", "tiny", "--grid", "100", "--block", "1024", "--cooperative"], "100 blocks in a cooperative launch", "2, 1 on each SM, fit"),
         ):
             with self.subTest(args):

@@ -335,7 +335,7 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
     Stream& checked = checked_stream(state, context, stream);
     const Owned owned = found->second;
     state.owned.erase(found);  // it is gone for the caller at once
-    enqueue(context, checked, [&state, address, owned] { release(state, address, owned); });
+    enqueue_always(context, checked, [&state, address, owned] { release(state, address, owned); });
   });
 }
 

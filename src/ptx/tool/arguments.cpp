@@ -94,10 +94,8 @@ void fill_random(std::span<std::byte> bytes, std::string_view type, std::size_t 
     } else if (type == "bf16") {
       const std::uint16_t value = float_to_bf16(static_cast<float>(unit));
       std::memcpy(&bytes[at], &value, size);
-    } else if (type == "f16") {  // multiples of 2^-10 are exact
-      const auto steps = static_cast<std::uint32_t>(draw % 1024);
-      const auto value =
-          static_cast<std::uint16_t>((0x3c00U + steps) | static_cast<std::uint32_t>(draw >> 63U) << 15U);
+    } else if (type == "f16") {
+      const std::uint16_t value = double_to_f16(std::floor(unit * 0x1p10) * 0x1p-10);  // exact, and below 1
       std::memcpy(&bytes[at], &value, size);
     } else {
       const std::uint64_t value = draw % 100;
@@ -135,6 +133,7 @@ Argument::Argument(std::string_view text, Memory& memory, std::uint64_t seed) : 
     value_.assign(file.data.begin(), file.data.end());
   } else {
     value_ = scalar(type_of(kind, text), what, text);
+    type_ = *type_named(kind);
   }
 }
 

@@ -34,6 +34,7 @@ class Argument {
   Argument(std::string_view text, Memory& memory, std::uint64_t seed);
 
   std::span<const std::byte> value() const { return value_; }  // as the parameter takes it
+  Type type() const { return type_; }                          // of a scalar; else kNone
   bool is_buffer() const { return address_ != 0; }
   const std::string& text() const { return text_; }
   // First elements, for people.
@@ -48,6 +49,7 @@ class Argument {
 
   std::string text_;
   std::vector<std::byte> value_;
+  Type type_ = Type::kNone;
   ArrayType array_;  // of a buffer
   std::uint64_t address_ = 0, size_ = 0;
   std::string out_;

@@ -38,6 +38,13 @@ struct Options {
   std::size_t lines = 20;
 };
 
+// Whether one is floating point and the other isn't; bits (.b32) may be either.
+bool differ_in_kind(Type a, Type b) {
+  const auto is_bits = [](Type type) { return type <= Type::kB128; };
+  const auto is_real = [](Type type) { return type >= Type::kF16; };
+  return !is_bits(a) && !is_bits(b) && is_real(a) != is_real(b);
+}
+
 std::array<std::uint32_t, 3> triple(std::vector<std::uint32_t> values) {
   values.resize(3, 1);
   return {values[0], values[1], values[2]};
@@ -68,6 +75,10 @@ struct Run {
       if (value.size() != parameter.size) {
         throw Error(fmt::format("--arg {} has {}, parameter {} takes {}", options.arguments[i],
                                 counted(value.size(), "byte"), i + 1, parameter.size));
+      }
+      if (differ_in_kind(arguments.back().type(), parameter.type)) {
+        throw Error(fmt::format("--arg {}: parameter {} is a {}", options.arguments[i], i + 1,
+                                parameter.type >= Type::kF16 ? "floating-point number" : "whole number"));
       }
       std::ranges::copy(value, parameters.begin() + parameter.offset);
     }

@@ -44,8 +44,9 @@ ArrayFile read_npy(const std::string& path) {
   array.type = header.substr(begin + 1, end - begin - 1);
   if (header.find("'fortran_order': False") == std::string_view::npos) throw Error("not in C order", path);
   std::size_t size = array.type.size() == 3 ? static_cast<std::size_t>(array.type[2] - '0') : 0;
-  if (size != 1 && size != 2 && size != 4 && size != 8)
-    throw Error(fmt::format("type {} is not supported", array.type), path);
+  if ((size != 1 && size != 2 && size != 4 && size != 8) || array.type[0] == '>' || array.type[1] == 'U')
+    throw Error(fmt::format("type {} is not supported", printable(array.type)), path,
+                "numbers, in little-endian order: astype('<f4') and so on");
   std::string_view shape = value_of(header, "shape", '(', ')', path);
   while (!shape.empty()) {
     std::uint64_t extent = 0;

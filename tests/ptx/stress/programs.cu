@@ -122,3 +122,19 @@ extern "C" __global__ void match(const uint32_t* keys, uint32_t* out, unsigned c
   __match_all_sync(0xffffffffu, key, &all);
   if (i < count) out[i] = __popc(same) * 2 + (all != 0 ? 1 : 0);
 }
+
+// Division of 128 bits, which the compiler makes of additions and subtractions with carry; warpSize; roundings of fp16.
+extern "C" __global__ void wide_division(const uint64_t* x, uint64_t* out, uint16_t* halves, unsigned count) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const unsigned __int128 a = static_cast<unsigned __int128>(x[2 * i]) << 64 | x[2 * i + 1];
+  const unsigned __int128 b = static_cast<unsigned __int128>(x[2 * i + 1] >> (x[2 * i] & 63)) * x[2 * i] / warpSize + 1;
+  const unsigned __int128 quotient = a / b, remainder = a % b;
+  out[4 * i] = static_cast<uint64_t>(quotient >> 64);
+  out[4 * i + 1] = static_cast<uint64_t>(quotient);
+  out[4 * i + 2] = static_cast<uint64_t>(remainder >> 64);
+  out[4 * i + 3] = static_cast<uint64_t>(remainder);
+  const float third = static_cast<float>(static_cast<int>(x[2 * i] % 100000) - 50000) / 3;
+  halves[2 * i] = __half_as_ushort(__float2half_rd(third));
+  halves[2 * i + 1] = __half_as_ushort(__float2half_ru(third));
+}

@@ -409,6 +409,34 @@ float rounded_to(float value, int bits) {
   return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(fraction, bits + 1)), exponent - bits - 1));
 }
 
+TEST_P(Stress, WideDivision) {
+  __extension__ using Wide = unsigned __int128;
+  const auto machine = runner("programs");
+  constexpr unsigned kCount = 1000;
+  std::vector<std::uint64_t> x(2 * kCount);
+  for (std::uint64_t& value : x) value = random_() >> random_() % 64;
+  const Buffer<std::uint64_t> given(machine->memory(), x);
+  const Buffer<std::uint64_t> out(machine->memory(), std::vector<std::uint64_t>(4 * kCount));
+  const Buffer<std::uint16_t> halves(machine->memory(), std::vector<std::uint16_t>(2 * kCount));
+  machine->run("wide_division", {8, 1, 1}, {128, 1, 1}, {}, given, out, halves, kCount);
+  const std::vector<std::uint64_t> results = out.values();
+  const std::vector<std::uint16_t> rounded = halves.values();
+  for (unsigned i = 0; i < kCount; ++i) {
+    const std::uint64_t high = x[2 * i];
+    const std::uint64_t low = x[2 * i + 1];
+    const Wide a = Wide{high} << 64U | low;
+    const Wide b = Wide{low >> (high & 63U)} * high / 32 + 1;
+    const auto wide = [&](unsigned at) { return Wide{results[4 * i + at]} << 64U | results[4 * i + at + 1]; };
+    EXPECT_TRUE(wide(0) == a / b && wide(2) == a % b) << high << " " << low;
+    const float third = static_cast<float>(static_cast<int>(high % 100000) - 50000) / 3;
+    const float below = f16_to_float(rounded[2 * i]);
+    const float above = f16_to_float(rounded[2 * i + 1]);
+    EXPECT_LE(below, third);
+    EXPECT_GE(above, third);
+    EXPECT_LE(above - below, std::max(std::abs(third) * 0x1p-10F, 0x1p-24F)) << third;
+  }
+}
+
 TEST_P(Stress, ExactArithmetic) {
   const auto machine = runner("programs");
   constexpr unsigned kCount = 257;

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <optional>
 
-namespace sluice::cli {
+namespace sluice {
 
 // Bytes that this process may still take; nothing where that is not limited or not known.
 struct FreeMemory {
@@ -15,4 +15,4 @@ struct FreeMemory {
 
 FreeMemory free_memory();
 
-}  // namespace sluice::cli
+}  // namespace sluice

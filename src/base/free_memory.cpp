@@ -1,4 +1,4 @@
-#include "cli/free_memory.h"
+#include "base/free_memory.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -10,7 +10,7 @@
 
 #include "base/control_groups.h"
 
-namespace sluice::cli {
+namespace sluice {
 namespace {
 
 namespace fs = std::filesystem;
@@ -52,4 +52,4 @@ FreeMemory free_memory() {
           .address_space = left_of_limit(RLIMIT_AS, "VmSize:")};
 }
 
-}  // namespace sluice::cli
+}  // namespace sluice
