@@ -217,7 +217,8 @@ std::size_t tokenizer_bytes(const std::filesystem::path& path) {
 
 std::size_t input_bytes(const std::optional<std::string>& file) {
   constexpr std::size_t kMostAskedFor = std::size_t{65} << 20U;
-  const std::filesystem::path path = file.value_or("-") == "-" ? "/dev/stdin" : *file;
+  const std::string name = file.value_or("-");
+  const std::filesystem::path path = name == "-" ? "/dev/stdin" : name;
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) return 0;
   const std::uintmax_t size = std::filesystem::file_size(path, error);
