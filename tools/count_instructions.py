@@ -76,6 +76,7 @@ def main():
     if not arguments.bytes_only:
         counted["warp instructions an op and block"] = (small - per_byte * matrices) / (OPS * BLOCKS)
     moved = False
+    print(f"(warp instructions of a step: {small} with a head of {ROWS[0]} rows, {large} with {ROWS[1]})")
     for name, value in counted.items():
         drift = value / model[name]["value"] - 1
         moved = moved or abs(drift) > LIMIT

@@ -10,7 +10,7 @@
 Registers, spills and fixed shared memory are ptxas's own words. Resident blocks are what the register file allows for the block size of
 the kernel (one block for an SM is what decode is made for). The size of the code, of its largest loop, and how wide its loads of
 global memory are, come from cuobjdump -sass (NVIDIA's, from PyPI into a virtual environment if PATH has none): a loop is what a
-branch backwards encloses."""
+branch backwards encloses, and the functions that are called there."""
 
 import argparse
 import pathlib
@@ -26,6 +26,7 @@ SKIPPED = 77
 REGISTERS_OF_SM = 65536
 THREADS = 288  # of a block, launch.h: kDecodeThreads
 DECODE = "sluice_decode"
+LOOP_BYTES = 64 << 10  # of decode's loop over a launch's tokens: docs/cuda.md says why
 LUCE_THREADS = {"decode_kernel": 512, "lm_head_kernel": 256}
 LUCE_FLAGS = ["-O3", "--use_fast_math", "-std=c++17", "-DNUM_BLOCKS=82", "-DBLOCK_SIZE=512", "-DLM_NUM_BLOCKS=512",
               "-DLM_BLOCK_SIZE=256", "-DTARGET_SM=86"]
@@ -78,15 +79,41 @@ def instructions(cubin, cuobjdump):
     return functions
 
 
+def functions_of(code, step):
+    """Where each function of the code begins and ends: the kernel, and behind it what it calls."""
+    entries = {code[0][0]}
+    for _, text in code:
+        if match := re.search(r"\bCALL\b.*?0x([0-9a-f]+)", text):
+            entries.add(int(match[1], 16))
+    bounds = sorted(entries) + [code[-1][0] + step]
+    return dict(zip(bounds, bounds[1:]))
+
+
+def loop_bytes(code, step):
+    """Of the largest loop, which is what a branch backwards encloses, and of the functions that are called in it, or by these."""
+    begin = end = 0
+    for address, text in code:
+        # BRA may be predicated, and names its target in hexadecimal.
+        if (match := re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)) and int(match[1], 16) < address:
+            if address + step - int(match[1], 16) > end - begin:
+                begin, end = int(match[1], 16), address + step
+    functions = functions_of(code, step)
+    reached, todo = set(), [(begin, end)]
+    while todo:
+        first, last = todo.pop()
+        for address, text in code:
+            if first <= address < last and (match := re.search(r"\bCALL\b.*?0x([0-9a-f]+)", text)):
+                target = int(match[1], 16)
+                if target not in reached and not begin <= target < end:
+                    reached.add(target)
+                    todo.append((target, functions[target]))
+    return end - begin + sum(functions[it] - it for it in reached)
+
+
 def code_figures(code):
     if len(code) < 2:
         return {"bytes": 0, "loop": 0, "loads": {}}
     step = code[1][0] - code[0][0]
-    loop = 0
-    for address, text in code:
-        # BRA may be predicated, and names its target in hexadecimal.
-        if (match := re.search(r"\bBRA\b.*?0x([0-9a-f]+)", text)) and int(match[1], 16) < address:
-            loop = max(loop, address + step - int(match[1], 16))
     loads = {}
     for _, text in code:
         if match := re.search(r"\b(LDGSTS|LDG)\b(\.\S+)?", text):
@@ -94,7 +121,7 @@ def code_figures(code):
             width = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}[bits[1]] if bits else 4
             key = f"{match[1]} {width} B"
             loads[key] = loads.get(key, 0) + 1
-    return {"bytes": code[-1][0] + step, "loop": loop, "loads": loads}
+    return {"bytes": code[-1][0] + step, "loop": loop_bytes(code, step), "loads": loads}
 
 
 def figures_of(cubin, log, cuobjdump):
@@ -134,7 +161,7 @@ def row(architecture, name, it, threads=THREADS):
 
 
 def problems(architecture, figures):
-    """What must hold of decode: no spills; as many registers as its block may have."""
+    """What must hold of decode: no spills; as many registers as its block may have; a small loop."""
     decode = figures.get(DECODE)
     if decode is None:
         return [f"{architecture}: there is no {DECODE}"]
@@ -143,6 +170,8 @@ def problems(architecture, figures):
         found.append(f"{architecture}: {DECODE} spills {decode['spills']} bytes")
     if decode["registers"] * THREADS > REGISTERS_OF_SM:
         found.append(f"{architecture}: {DECODE} has {decode['registers']} registers, a block of {THREADS} threads doesn't fit")
+    if decode["loop"] > LOOP_BYTES:
+        found.append(f"{architecture}: {DECODE}'s loop has {decode['loop']} bytes, more than {LOOP_BYTES}")
     if not any(key.endswith(" 16 B") for key in decode["loads"]):
         found.append(f"{architecture}: {DECODE} loads nothing 16 bytes wide")
     return found

@@ -7,6 +7,8 @@ set -uo pipefail
 cd "$(dirname "$0")"
 export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 device=${1:-cuda}
+driver=libcuda.so.1
+[ "$device" != emulated ] || driver=$PWD/bin/ptx/libcuda.so.1
 failed=0
 
 part() {  # part NAME COMMAND...
@@ -16,6 +18,10 @@ part() {  # part NAME COMMAND...
   local code=$?
   echo "-- exit code $code"
   [ $code -eq 0 ] || failed=1
+}
+
+usable() {  # one token; what stands in the way is one line
+  bin/sluice run --device "$device" --temp 0 -n 1 -p Hi >/dev/null
 }
 
 same_answers() {  # greedy answers of the GPU beside those of the CPU
@@ -40,19 +46,30 @@ speed() {  # under power limits, too, where the GPU's may be set
   fi
 }
 
+instructions() {  # thousands of one-instruction kernels, each on the PTX machine and on the GPU, against what the ISA says
+  SLUICE_PTX_CHECKS=off SLUICE_TEST_DRIVER=$driver bin/test_ptx --gtest_filter='PtxInstruction.Of*GivesWhatTheIsaSays'
+}
+
 tests() {
-  # What judges the PTX machine itself stays with it.
-  SLUICE_TEST_DRIVER=libcuda.so.1 "$@" bin/test_cuda --gtest_filter='CudaBackend.*:-*AWaitThatTakesTooLong*:*DoesNotFit*'
+  # What judges the PTX machine itself, or hangs on its time, stays with it.
+  SLUICE_TEST_DRIVER=$driver SLUICE_KERNELS=$PWD/kernels "$@" bin/test_cuda \
+    --gtest_filter='CudaBackend.*:*MixedSteps*:*Decode*:-CudaBackend.AWait*:CudaBackend.GivesUp*:*DoesNotFit*:*ReadsEachWeightOnce*'
 }
 
 {
   part "program" bin/sluice --version
   if command -v nvidia-smi >/dev/null; then part "driver" nvidia-smi; fi
   part "devices" bin/sluice devices
+  part "a token" usable
+  if [ $failed -ne 0 ]; then
+    echo "== done: nothing else was tried, since $device can't be used here (see above)"
+    exit 1
+  fi
   part "answers" same_answers
-  if [ "$device" != emulated ]; then
-    part "tests" tests
-    if command -v compute-sanitizer >/dev/null; then part "compute-sanitizer" tests compute-sanitizer --error-exitcode 1; fi
+  part "instructions" instructions
+  part "tests" tests
+  if [ "$device" != emulated ] && command -v compute-sanitizer >/dev/null; then
+    part "compute-sanitizer" tests compute-sanitizer --error-exitcode 1
   fi
   part "speed" speed
   echo "== done: $([ $failed -eq 0 ] && echo all good || echo something failed)"

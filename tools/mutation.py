@@ -27,14 +27,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutations import Mutation, cpu, cuda_mixed, edited, gguf, oracle, screening, tokenizer, weights
+from mutations import Mutation, cpu, cuda_decode, cuda_mixed, edited, gguf, oracle, screening, tokenizer, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build-mutation" / "tree"
 BUILD = ROOT / "build-mutation" / "build"
 MUTANTS = ROOT / "build-mutation" / "mutants"
 MUTATIONS = [*oracle.MUTATIONS, *weights.MUTATIONS, *gguf.MUTATIONS, *tokenizer.MUTATIONS, *cpu.MUTATIONS,
-             *screening.MUTATIONS, *cuda_mixed.MUTATIONS]
+             *screening.MUTATIONS, *cuda_decode.MUTATIONS, *cuda_mixed.MUTATIONS]
 MEMORY = 8 << 30  # bytes of address space for a mutant that allocates without end
 MIN_TIMEOUT = 60  # seconds; or ten times what the unmutated program takes
 SEED = 20261122
@@ -156,8 +156,7 @@ class Tester:
         """PTX of the edited CUDA sources, which the tests take from SLUICE_KERNELS."""
         self.mutant(mutation, folder)
         nvcc = run([str(ROOT / "tools" / "get_nvcc.sh")]).stdout.strip()
-        entry = "cuda/device/mixed.cu"  # decode's is included
-        source = next(root / "src" / entry for root in (folder, TREE) if (root / "src" / entry).is_file())
+        source = next(path for root in (folder, TREE) if (path := root / "src" / mutation.entry).is_file())
         result = run([nvcc, "-std=c++20", "-O3", "-lineinfo", "--fmad=false", "-DNDEBUG", f"-I{folder / 'src'}",
                       f"-I{TREE / 'src'}", f"-arch=compute_{mutation.kernels}", "-ptx", str(source), "-o",
                       str(folder / f"kernels.{mutation.kernels}.ptx")])

@@ -244,7 +244,7 @@ class CudaBackend final : public Backend {
 
   Launch prepare(const program::Step& step, std::size_t n_steps) {
     reserve(step, n_steps);
-    const Part part = decode_part(step, *sequences_);
+    const Part part = decode_part(step, sequences_->conv_parity());
     const Place place = stage(part);
     reserve_input(staging_.bytes().size());
     input_.upload(0, staging_.bytes());
@@ -339,7 +339,7 @@ class CudaBackend final : public Backend {
   // The same of one that isn't decode alone.
   void run_mixed(const program::Step& step, program::StepResult& result) {
     reserve(step, 1);
-    const MixedParts parts = mixed_parts(step, *sequences_);
+    const MixedParts parts = mixed_parts(step, sequences_->conv_parity());
     MixedOps names;
     const MixedLaunch mixed = prepare(parts, names);
     settled(step, [&](LaunchResult& how) { launcher_.run(mixed, names, how); });

@@ -171,4 +171,12 @@ std::vector<Op> decode_ops(const Program& program, const DeviceWeights& weights,
   return Builder(program, weights, base).build();
 }
 
+std::vector<Op> head_ops(std::vector<Op> ops) {
+  ops.erase(ops.begin(), ops.end() - 2);
+  SLUICE_CHECK(ops[0].code == OpCode::kHead && ops[1].code == OpCode::kSample);
+  ops[0].wait = kNone;
+  ops[1].wait = 0;
+  return ops;
+}
+
 }  // namespace sluice::cuda

@@ -89,8 +89,8 @@ DeviceModel::BufferBytes DeviceModel::buffer_bytes() const {
   const std::size_t row = kMostDecodeRows * kFp32;
   const std::size_t pages = std::size_t{kMostDecodeRows} * shape.n_heads * max_pages(positions_) * kFp32;
   return {.residual = 2 * row * shape.hidden,
-          .projection = row * std::max(shape.delta_width(), shape.attention_width()),
-          .mixed = row * std::max(shape.value_dim(), shape.query_dim()),
+          .projection = row * shape.projection_stride(),
+          .mixed = row * shape.mixed_stride(),
           .gated = row * shape.intermediate,
           .partial = std::max(kLeast, pages * shape.head_dim),
           .partial_sums = std::max(kLeast, pages * 2),
@@ -132,8 +132,8 @@ Buffers DeviceModel::buffers(std::size_t index) const {
   buffers.partial = floats(partial_);
   buffers.partial_sums = floats(partial_sums_);
   buffers.logits = floats(logits_);
-  buffers.projection_stride = std::max(shape.delta_width(), shape.attention_width());
-  buffers.mixed_stride = std::max(shape.value_dim(), shape.query_dim());
+  buffers.projection_stride = shape.projection_stride();
+  buffers.mixed_stride = shape.mixed_stride();
   buffers.max_pages = max_pages(positions_);
   return buffers;
 }

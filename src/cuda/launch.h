@@ -71,6 +71,10 @@ SLUICE_DEVICE constexpr std::size_t packed_index(std::uint32_t row, std::uint32_
   return ((std::size_t{row / kPanel} * chunks + k / kChunk) * kPanel + row % kPanel) * kChunk + k % kChunk;
 }
 
+SLUICE_DEVICE constexpr std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
+  return a < b ? b : a;
+}
+
 struct ModelShape {
   std::uint32_t vocab, hidden, intermediate;
   std::uint32_t n_heads, n_kv_heads, head_dim, rotary_dim;
@@ -97,13 +101,19 @@ struct ModelShape {
   SLUICE_DEVICE constexpr std::uint32_t value_begin() const { return query_dim() + kv_dim(); }
   SLUICE_DEVICE constexpr std::uint32_t gate_begin() const { return query_dim() + 2 * kv_dim(); }
   SLUICE_DEVICE constexpr std::uint32_t attention_width() const { return gate_begin() + query_dim(); }
+  // Of Buffers::projection and Buffers::mixed, where layers of either kind leave theirs.
+  SLUICE_DEVICE constexpr std::uint32_t projection_stride() const {
+    return larger(delta_width(), attention_width());
+  }
+  SLUICE_DEVICE constexpr std::uint32_t mixed_stride() const { return larger(value_dim(), query_dim()); }
 };
 
 // Vectors of a layer, fp32; those of the other kind of layer are null.
 struct LayerVectors {
-  const float* mix_norm;          // [hidden]
-  const float* mlp_norm;          // [hidden]
-  const float* conv;              // [conv_kernel, conv_dim]  the last tap meets the current token
+  const float* mix_norm;  // [hidden]
+  const float* mlp_norm;  // [hidden]
+  const float*
+      conv;  // [conv_dim, kMostConvKernel]  the last of conv_kernel taps meets the current token; then zeros
   const float* decay;             // [n_value_heads]  -exp(A_log)
   const float* dt_bias;           // [n_value_heads]
   const float* delta_norm;        // [value_head_dim]
@@ -194,9 +204,9 @@ struct Buffers {
   float* partial;       // [rows, n_heads, max_pages, head_dim]  weighted V of a KV page
   float* partial_sums;  // [rows, n_heads, max_pages, 2]  maximum of its scores, sum of their exponentials
   float* logits;        // [outputs, vocab]
-  std::uint32_t projection_stride;  // the larger of delta_width and attention_width
-  std::uint32_t mixed_stride;       // the larger of value_dim and query_dim
-  std::uint32_t max_pages;          // of a slot
+  std::uint32_t projection_stride;
+  std::uint32_t mixed_stride;
+  std::uint32_t max_pages;  // of a slot
 };
 
 struct States {
@@ -299,7 +309,6 @@ inline constexpr std::uint32_t kRingStages = 4;
 // What a decode block of `n_rows` rows keeps in shared memory beside its ring.
 SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std::uint32_t n_rows,
                                                    std::uint32_t available) {
-  const auto larger = [](std::uint32_t a, std::uint32_t b) { return a < b ? b : a; };
   const std::uint32_t depth = round_up(
       larger(larger(model.hidden, model.intermediate), larger(model.value_dim(), model.query_dim())), kChunk);
   const std::uint32_t group = model.n_kv_heads == 0 ? 0 : model.n_heads / model.n_kv_heads;
@@ -356,6 +365,11 @@ struct MixedLaunch {
   std::uint32_t n_blocks;
   std::uint32_t n_outputs;
 };
+
+// MixedLaunch::operand_depth
+SLUICE_DEVICE constexpr std::uint32_t operand_depth(const ModelShape& model) {
+  return round_up(larger(model.hidden, model.mixed_stride()), kChunk);
+}
 
 // Counters of prefill.control: kOpStages for each op and row block, and one for the outputs.
 SLUICE_DEVICE constexpr std::uint32_t mixed_counters(std::uint32_t n_ops, std::uint32_t n_blocks) {

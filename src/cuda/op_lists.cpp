@@ -4,7 +4,6 @@
 #include <span>
 #include <utility>
 
-#include "base/error.h"
 #include "program/builder.h"
 
 namespace sluice::cuda {
@@ -47,12 +46,7 @@ const OpList& OpLists::of_prefill(bool has_outputs) {
 const OpList& OpLists::of_heads() {
   if (!heads_) {
     const program::StepShape shape = one_row(true);
-    std::vector<Op> ops = ops_of(shape);
-    ops.erase(ops.begin(), ops.end() - 2);
-    SLUICE_CHECK(ops[0].code == OpCode::kHead && ops[1].code == OpCode::kSample);
-    ops[0].wait = kNone;
-    ops[1].wait = 0;
-    heads_ = upload(shape, std::move(ops));
+    heads_ = upload(shape, head_ops(ops_of(shape)));
   }
   return *heads_;
 }

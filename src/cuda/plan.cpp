@@ -143,10 +143,10 @@ void DeviceWeights::add_delta_net(const model::DeltaNetWeights& weights, LayerMa
   matrices.mix_in = add_matrix(shape_.delta_width(), config.hidden_size, projections);
   matrices.mix_out = add_matrix(weights.out.rows, weights.out.cols,
                                 [&weights](std::size_t row) { return Source{&weights.out, row}; });
-  std::vector<float> taps(weights.conv.size());
+  std::vector<float> taps(kMostConvKernel * config.conv_dim());
   for (std::size_t channel = 0; channel < config.conv_dim(); ++channel)
     for (std::size_t tap = 0; tap < config.conv_kernel; ++tap)
-      taps[tap * config.conv_dim() + channel] = weights.conv[channel * config.conv_kernel + tap];
+      taps[channel * kMostConvKernel + tap] = weights.conv[channel * config.conv_kernel + tap];
   vectors.conv = add_vector(taps);
   vectors.decay = add_vector(weights.decay);
   vectors.dt_bias = add_vector(weights.dt_bias);

@@ -103,4 +103,7 @@ class DeviceWeights {
 // program::kMaxShortSpan. Which op waits for which follows from the Program's waits, taken op by op.
 std::vector<Op> decode_ops(const program::Program& program, const DeviceWeights& weights, std::uint64_t base);
 
+// Their head and sampling alone, which wait for nothing before.
+std::vector<Op> head_ops(std::vector<Op> ops);
+
 }  // namespace sluice::cuda

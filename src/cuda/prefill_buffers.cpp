@@ -9,17 +9,13 @@ struct Sizes {
   std::size_t residual, projection, mixed, operand, gated;
 };
 
-std::uint32_t operand_depth(const ModelShape& shape) {
-  return round_up(std::max({shape.hidden, shape.value_dim(), shape.query_dim()}), kChunk);
-}
-
 Sizes sizes_of(const ModelShape& shape, const MixedLimits& limits) {
   constexpr std::size_t kLeast = 256;  // bytes of an allocation that nothing needs
   const std::size_t row = limits.rows * sizeof(float);
   const std::size_t blocks = limits.row_blocks * kRowBlock * sizeof(std::uint16_t);
   return {.residual = row * shape.hidden,
-          .projection = row * std::max(shape.delta_width(), shape.attention_width()),
-          .mixed = row * std::max(shape.value_dim(), shape.query_dim()),
+          .projection = row * shape.projection_stride(),
+          .mixed = row * shape.mixed_stride(),
           .operand = std::max(kLeast, blocks * operand_depth(shape)),
           .gated = std::max(kLeast, blocks * round_up(shape.intermediate, kChunk))};
 }

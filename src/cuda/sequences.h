@@ -21,7 +21,8 @@ class Sequences {
 
   std::size_t n_slots() const { return lengths_.size(); }
   const std::vector<std::size_t>& lengths() const { return lengths_; }
-  std::uint32_t conv_parity(std::size_t slot) const { return parity_[slot]; }
+  // Span::conv_parity of each slot.
+  const std::vector<std::uint32_t>& conv_parity() const { return parity_; }
   std::uint32_t max_pages() const { return max_pages_; }
   States states() const;
 

@@ -13,26 +13,12 @@ bool is_short(const program::Span& span) {
   return span.n_rows <= program::kMaxShortSpan;
 }
 
-void set_choice(const program::Choice& choice, Row& row, std::vector<Edit>& edits) {
-  row.choice = choice_kind(choice);
-  row.temperature = choice.sampling.temperature;
-  row.top_p = choice.sampling.top_p;
-  row.min_p = choice.sampling.min_p;
-  row.top_k = static_cast<std::uint32_t>(std::min<std::size_t>(choice.sampling.top_k, kNone - 1));
-  row.seed = choice.sampling.seed;
-  row.draw = choice.draw;
-  row.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
-  row.first_edit = static_cast<std::uint32_t>(edits.size());
-  row.n_edits = static_cast<std::uint32_t>(choice.edits.size());
-  for (const program::LogitEdit& edit : choice.edits) edits.push_back({edit.token, edit.repeat, edit.add});
-}
-
 // Adds spans of a step to parts.
 class Adder {
  public:
-  Adder(const program::Step& step, const Sequences& sequences)
+  Adder(const program::Step& step, std::span<const std::uint32_t> conv_parity)
       : step_(step),
-        sequences_(sequences),
+        conv_parity_(conv_parity),
         output_of_(step.tokens.size(), Part::kNoOutput),
         logits_at_(step.outputs.size(), kNone) {
     std::uint32_t n_logits = 0;
@@ -48,7 +34,7 @@ class Adder {
                           .position = static_cast<std::uint32_t>(span.position),
                           .first_row = static_cast<std::uint32_t>(part.rows.size()),
                           .n_rows = static_cast<std::uint32_t>(span.n_rows),
-                          .conv_parity = sequences_.conv_parity(span.slot)});
+                          .conv_parity = conv_parity_[span.slot]});
     for (std::size_t i = span.first_row; i < span.first_row + span.n_rows; ++i) {
       Row row{};
       row.token = step_.tokens[i];
@@ -84,7 +70,7 @@ class Adder {
   }
 
   const program::Step& step_;
-  const Sequences& sequences_;
+  std::span<const std::uint32_t> conv_parity_;
   std::vector<std::size_t> output_of_;    // [rows]
   std::vector<std::uint32_t> logits_at_;  // [outputs]
 };
@@ -109,6 +95,20 @@ program::Step rows_of(const program::Step& step, std::size_t begin, std::size_t 
 }
 
 }  // namespace
+
+void set_choice(const program::Choice& choice, Row& row, std::vector<Edit>& edits) {
+  row.choice = choice_kind(choice);
+  row.temperature = choice.sampling.temperature;
+  row.top_p = choice.sampling.top_p;
+  row.min_p = choice.sampling.min_p;
+  row.top_k = static_cast<std::uint32_t>(std::min<std::size_t>(choice.sampling.top_k, kNone - 1));
+  row.seed = choice.sampling.seed;
+  row.draw = choice.draw;
+  row.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
+  row.first_edit = static_cast<std::uint32_t>(edits.size());
+  row.n_edits = static_cast<std::uint32_t>(choice.edits.size());
+  for (const program::LogitEdit& edit : choice.edits) edits.push_back({edit.token, edit.repeat, edit.add});
+}
 
 bool Part::has_outputs() const {
   return std::ranges::any_of(outputs, [](std::size_t output) { return output != kNoOutput; });
@@ -156,15 +156,15 @@ std::vector<program::Step> launches_of(const program::Step& step, std::size_t mo
   return launches;
 }
 
-Part decode_part(const program::Step& step, const Sequences& sequences) {
-  const Adder adder(step, sequences);
+Part decode_part(const program::Step& step, std::span<const std::uint32_t> conv_parity) {
+  const Adder adder(step, conv_parity);
   Part part;
   for (const program::Span& span : step.spans) adder.add(span, part);
   return part;
 }
 
-MixedParts mixed_parts(const program::Step& step, const Sequences& sequences) {
-  const Adder adder(step, sequences);
+MixedParts mixed_parts(const program::Step& step, std::span<const std::uint32_t> conv_parity) {
+  const Adder adder(step, conv_parity);
   MixedParts parts;
   for (const program::Span& span : step.spans) {
     if (!is_short(span)) {

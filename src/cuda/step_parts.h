@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cuda/launch.h"
-#include "cuda/sequences.h"
 #include "program/backend.h"
 #include "program/program.h"
 
@@ -53,7 +53,11 @@ std::vector<program::Step> launches_of(const program::Step& step, std::size_t mo
 // Whether the host needs the row's logits: to hand them on, or to choose from them.
 bool needs_logits(const program::Output& output);
 
-Part decode_part(const program::Step& step, const Sequences& sequences);
-MixedParts mixed_parts(const program::Step& step, const Sequences& sequences);
+// What `row` is to choose; its edits join `edits`.
+void set_choice(const program::Choice& choice, Row& row, std::vector<Edit>& edits);
+
+// `conv_parity`: Span::conv_parity of each slot.
+Part decode_part(const program::Step& step, std::span<const std::uint32_t> conv_parity);
+MixedParts mixed_parts(const program::Step& step, std::span<const std::uint32_t> conv_parity);
 
 }  // namespace sluice::cuda

@@ -9,6 +9,9 @@
 #ifndef SLUICE_HOST_DEVICE
 #define SLUICE_HOST_DEVICE  // what the device compiler wants before a function, as __host__ __device__
 #endif
+#ifndef SLUICE_ROLLED
+#define SLUICE_ROLLED  // what keeps a device compiler from unrolling the loop behind it
+#endif
 
 namespace sluice::program::sampler {
 
@@ -17,6 +20,7 @@ namespace sluice::program::sampler {
 SLUICE_HOST_DEVICE constexpr void philox4x32_10(std::uint32_t (&counter)[4], std::uint64_t key) {
   auto key0 = static_cast<std::uint32_t>(key);
   auto key1 = static_cast<std::uint32_t>(key >> 32U);
+  SLUICE_ROLLED
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * counter[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * counter[2];
@@ -75,8 +79,12 @@ SLUICE_HOST_DEVICE constexpr float log_near_one(float f) {
   return f - (half_square - s * (half_square + r));
 }
 
-// log(x), x > 0, normal or subnormal: x = 2^e m with sqrt(1/2) <= m < sqrt(2).
-SLUICE_HOST_DEVICE constexpr float log(float x) {
+// x > 0, normal or subnormal, as 2^exponent (1 + fraction) with sqrt(1/2) <= 1 + fraction < sqrt(2).
+struct Scaled {
+  int exponent;
+  float fraction;
+};
+SLUICE_HOST_DEVICE constexpr Scaled scaled(float x) {
   int e = 0;
   if (x < 0x1p-126F) {
     x *= 0x1p+25F;
@@ -85,9 +93,15 @@ SLUICE_HOST_DEVICE constexpr float log(float x) {
   // Bits of sqrt(1/2), subtracted so that the exponent field steps there instead of at 1.
   const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, x) - 0x3F3504F3U;
   e += static_cast<int>(bits) >> 23;
-  const float m = __builtin_bit_cast(float, (bits & 0x7FFFFFU) + 0x3F3504F3U);
-  const float e_float = static_cast<float>(e);
-  return e_float * kLn2High + (log_near_one(m - 1.0F) + e_float * kLn2Low);
+  return {e, __builtin_bit_cast(float, (bits & 0x7FFFFFU) + 0x3F3504F3U) - 1.0F};
+}
+
+SLUICE_HOST_DEVICE constexpr float log(const Scaled& x) {
+  const float e_float = static_cast<float>(x.exponent);
+  return e_float * kLn2High + (log_near_one(x.fraction) + e_float * kLn2Low);
+}
+SLUICE_HOST_DEVICE constexpr float log(float x) {
+  return log(scaled(x));
 }
 
 // Largest value of `gumbel`, rounded up: -log(2^-33) = 22.87.
@@ -100,8 +114,13 @@ SLUICE_HOST_DEVICE constexpr float gumbel(std::uint32_t word) {
   const bool near_one = word >= 0xB504F334U;  // 2^32 sqrt(1/2), rounded up
   const std::uint64_t twice = 2 * std::uint64_t{near_one ? ~word : word} + 1;
   const float u = static_cast<float>(twice) * 0x1p-33F;  // or 1 - u
-  const float exponential = near_one ? -log_near_one(-u) : -log(u);
-  return -log(exponential);
+  Scaled argument = near_one ? Scaled{0, -u} : scaled(u);
+  SLUICE_ROLLED
+  for (bool is_inner = true;; is_inner = false) {
+    const float result = -log(argument);
+    if (!is_inner) return result;
+    argument = scaled(result);
+  }
 }
 
 // The noise of token `id` at draw number `draw` under `seed`: four ids share a Philox block.

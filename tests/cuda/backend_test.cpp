@@ -4,8 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <span>
@@ -21,6 +19,7 @@
 #include "cuda/build.h"
 #include "model/random_model.h"
 #include "tests/cpu/rounded_oracle.h"
+#include "tests/cuda/kernels.h"
 #include "tests/cuda/ptx_machine.h"
 #include "tests/support/errors.h"
 #include "tests/support/golden.h"
@@ -57,11 +56,6 @@ model::ModelConfig small_config() {
   return config;
 }
 
-std::string kernels(int architecture) {
-  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 class CudaBackend : public testing::Test {
  protected:
   void SetUp() override {
@@ -82,7 +76,7 @@ class CudaBackend : public testing::Test {
   std::unique_ptr<Backend> backend_of(int architecture, std::size_t n_slots, std::size_t blocks,
                                       std::size_t most_rows = 512) {
     std::string& text = kernels_[architecture];
-    if (text.empty()) text = kernels(architecture);
+    if (text.empty()) text = sluice::test::kernels(architecture);
     CudaOptions options;
     options.library = sluice::test::driver_library();
     options.launcher.most_blocks = blocks;
@@ -475,7 +469,7 @@ TEST_P(MixedSteps, AStepLongerThanALaunchIsSeveral) {
 
 // Kernels whose blocks never say that they are done.
 std::string kernels_without_arrivals() {
-  std::string text = kernels(80);
+  std::string text = sluice::test::kernels(80);
   std::size_t removed = 0;
   for (std::size_t at = 0; (at = text.find("red.release.gpu", at)) != std::string::npos; ++removed)
     text.erase(at, text.find('\n', at) - at);

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -18,18 +16,18 @@
 #include "cuda/context.h"
 #include "cuda/launch.h"
 #include "cuda/plan.h"
+#include "cuda/step_parts.h"
 #include "model/weights.h"
 #include "program/builder.h"
 #include "program/sampling.h"
+#include "tests/cuda/kernels.h"
 #include "tests/cuda/ptx_machine.h"
 #include "tests/support/seed.h"
 
 namespace sluice::cuda::test {
 
 inline std::vector<std::byte> read_ptx(int architecture) {
-  std::ifstream file(std::string(SLUICE_CUDA_FOLDER) + "/kernels." + std::to_string(architecture) + ".ptx");
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  EXPECT_FALSE(text.empty());
+  const std::string text = sluice::test::kernels(architecture);
   std::vector<std::byte> bytes(text.size() + 1);
   std::memcpy(bytes.data(), text.data(), text.size());
   return bytes;
@@ -44,7 +42,7 @@ DeviceMemory to_device(const std::shared_ptr<const Context>& context, const std:
 
 template <typename T>
 T* pointer(const DeviceMemory& memory) {
-  return reinterpret_cast<T*>(memory.address());
+  return device_pointer<T>(memory.address());
 }
 
 struct DeviceOptions {
@@ -66,7 +64,8 @@ struct DecodeRow {
   program::Sampling sampling{};
   std::uint64_t draw = 0;
   std::size_t n_tokens = 0;  // 0: the vocabulary
-  std::vector<program::LogitEdit> edits{};
+  std::vector<program::LogitEdit>
+      edits{};  // NOLINT(readability-redundant-member-init): designated initializers may leave it out
 };
 
 struct DecodeSpan {
@@ -84,7 +83,7 @@ class DecodeDevice {
   DecodeDevice(const model::Model& model, const DeviceOptions& options, sluice::test::Random& random)
       : model_(model),
         options_(options),
-        context_(sluice::test::new_context()),
+        context_(sluice::test::kernels_context()),
         module_(context_, read_ptx(options.architecture)),
         kernel_(module_.kernel("sluice_decode")),
         stream_(context_),
@@ -110,8 +109,8 @@ class DecodeDevice {
       return DeviceMemory(context_, std::max<std::size_t>(n, 1) * sizeof(float));
     };
     residual_ = floats(rows * shape_.hidden);
-    projection_ = floats(rows * projection_stride());
-    mixed_ = floats(rows * mixed_stride());
+    projection_ = floats(rows * shape_.projection_stride());
+    mixed_ = floats(rows * shape_.mixed_stride());
     gated_ = floats(rows * shape_.intermediate);
     partial_ = floats(rows * shape_.n_heads * max_pages_ * shape_.head_dim);
     partial_sums_ = floats(rows * shape_.n_heads * max_pages_ * 2);
@@ -224,8 +223,6 @@ class DecodeDevice {
  private:
   static constexpr std::size_t kMostOps = 64;
 
-  std::uint32_t projection_stride() const { return std::max(shape_.delta_width(), shape_.attention_width()); }
-  std::uint32_t mixed_stride() const { return std::max(shape_.value_dim(), shape_.query_dim()); }
   std::size_t delta_size() const {
     return std::max<std::size_t>(
         1, std::size_t{shape_.n_delta_layers} * options_.n_slots * shape_.value_dim() * shape_.key_stride());
@@ -239,34 +236,21 @@ class DecodeDevice {
     Row out{};
     out.token = row.token;
     out.span = span;
-    out.choice = row.choice;
     out.logits_at = kNone;
-    out.temperature = row.sampling.temperature;
-    out.top_p = row.sampling.top_p;
-    out.min_p = row.sampling.min_p;
-    out.top_k = static_cast<std::uint32_t>(row.sampling.top_k);
-    out.seed = row.sampling.seed;
-    out.draw = row.draw;
-    out.n_tokens = row.n_tokens == 0 ? shape_.vocab : static_cast<std::uint32_t>(row.n_tokens);
-    out.first_edit = static_cast<std::uint32_t>(edits.size());
-    out.n_edits = static_cast<std::uint32_t>(row.edits.size());
-    for (const program::LogitEdit& edit : row.edits) edits.push_back({edit.token, edit.repeat, edit.add});
+    set_choice({row.sampling, row.draw, row.n_tokens == 0 ? shape_.vocab : row.n_tokens, row.edits}, out,
+               edits);
+    out.choice = row.choice;
     return out;
   }
 
   Launch make_launch(std::uint32_t n_rows) {
     Launch launch{};
     launch.model = shape_;
-    launch.buffers = {pointer<float>(residual_),
-                      pointer<float>(projection_),
-                      pointer<float>(mixed_),
-                      pointer<float>(gated_),
-                      pointer<float>(partial_),
-                      pointer<float>(partial_sums_),
-                      pointer<float>(logits_),
-                      projection_stride(),
-                      mixed_stride(),
-                      max_pages_};
+    launch.buffers = {pointer<float>(residual_), pointer<float>(projection_),
+                      pointer<float>(mixed_),    pointer<float>(gated_),
+                      pointer<float>(partial_),  pointer<float>(partial_sums_),
+                      pointer<float>(logits_),   shape_.projection_stride(),
+                      shape_.mixed_stride(),     max_pages_};
     launch.states = {pointer<float>(delta_), pointer<float>(conv_), pointer<std::uint16_t>(kv_),
                      pointer<const std::uint32_t>(pages_), options_.n_slots};
     launch.control.counters = pointer<std::uint32_t>(counters_[turn_]);
@@ -275,9 +259,9 @@ class DecodeDevice {
     launch.control.abort = pointer<std::uint32_t>(words_);
     launch.control.decision = pointer<std::uint32_t>(words_) + 1;
     launch.control.candidates = pointer<Candidate>(candidates_);
-    launch.control.stop = reinterpret_cast<const std::uint32_t*>(stop_.address());
-    launch.control.ring = reinterpret_cast<TokenRing*>(ring_.address());
-    launch.control.record = reinterpret_cast<AbortRecord*>(record_.address());
+    launch.control.stop = device_pointer<const std::uint32_t>(stop_.address());
+    launch.control.ring = device_pointer<TokenRing>(ring_.address());
+    launch.control.record = device_pointer<AbortRecord>(record_.address());
     launch.control.wait_ns = options_.wait_ns;
     launch.control.launch_ns = std::uint64_t{100'000'000'000};
     const std::uint32_t of_slot = kComputeWarps * kRingStages * kChunkBytes;

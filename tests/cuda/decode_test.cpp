@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -237,6 +238,26 @@ DecodeRow row_of(std::int32_t token, const Choosing& choosing) {
           .edits = choosing.choice.edits};
 }
 
+// A vocabulary smaller than the grid.
+TEST_P(Decode, SomeBlocksHaveNoTokens) {
+  model::ModelConfig config = random_config(random_, 1);
+  config.vocab_size = pick(random_, 4, 8);
+  model::RandomModel model(config, random_());
+  model.fill(1);
+  DecodeDevice device(model.model(), {.architecture = GetParam(), .blocks = 13, .most_rows = 3, .n_slots = 3},
+                      random_);
+  std::vector<DecodeSpan> spans;
+  std::vector<Choosing> choosing;
+  for (std::uint32_t slot = 0; slot < 3; ++slot) {
+    choosing.push_back(random_choosing(random_, config, slot));
+    spans.push_back({slot, {row_of(random_token(random_, config), choosing[slot])}});
+    spans[slot].rows[0].wants_logits = true;
+  }
+  const DecodeResult result = device.run(spans);
+  for (std::uint32_t slot = 0; slot < 3; ++slot)
+    EXPECT_EQ(result.ring.tokens[0][slot], program::choose(result.logits[slot], choosing[slot].choice));
+}
+
 constexpr std::uint32_t kSteps = 4;
 
 // Rows that sample in a launch of several steps, and what the host's sampler makes of the same logits one step at a time.
@@ -353,6 +374,24 @@ TEST_P(Decode, GivesUpAWaitThatTakesTooLong) {
   EXPECT_EQ(record.counter, op);
   EXPECT_EQ(record.seen, 0U);
   EXPECT_EQ(record.target, 3U);
+}
+
+std::size_t occurrences(std::string_view text, std::string_view what) {
+  std::size_t n = 0;
+  for (std::size_t at = text.find(what); at != std::string_view::npos; at = text.find(what, at + 1)) ++n;
+  return n;
+}
+
+// What the host reads or writes meanwhile, which the machine doesn't see: tokens and the record of who gave up are released to
+// it, and its word to stop is read as its own. Counters, which blocks alone share, go up by red.
+TEST_P(Decode, SharesWithTheHostAtSystemScope) {
+  std::string text = sluice::test::kernels(GetParam());
+  const std::size_t begin = text.find(".entry sluice_decode");
+  ASSERT_NE(begin, std::string::npos);
+  text = text.substr(begin, text.find(".entry", begin + 1) - begin);
+  EXPECT_GE(occurrences(text, "st.release.sys.global"), 2U);
+  EXPECT_EQ(occurrences(text, "st.release"), occurrences(text, "st.release.sys.global"));
+  EXPECT_GE(occurrences(text, "ld.relaxed.sys.global"), 1U);
 }
 
 // Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are.

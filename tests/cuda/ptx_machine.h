@@ -15,7 +15,7 @@
 
 namespace sluice::test {
 
-// SLUICE_TEST_DRIVER=libcuda.so.1 runs tests of the backend on a GPU.
+// SLUICE_TEST_DRIVER=libcuda.so.1 runs tests of the backend and of the decode kernel on a GPU.
 inline std::filesystem::path driver_library() {
   const char* given = std::getenv("SLUICE_TEST_DRIVER");
   return given == nullptr ? SLUICE_PTX_LIBRARY : given;
@@ -27,6 +27,10 @@ inline std::shared_ptr<const cuda::Driver> ptx_machine() {
 
 inline std::shared_ptr<const cuda::Context> new_context() {
   return cuda::Context::make(ptx_machine(), 0);
+}
+
+inline std::shared_ptr<const cuda::Context> kernels_context() {
+  return cuda::Context::make(cuda::Driver::open(driver_library()), 0);
 }
 
 // What the machine counts in the one launch that `run` makes.

@@ -1,21 +1,19 @@
 #include "tests/ptx/instruction.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "cuda/context.h"
 #include "ptx/machine.h"
 #include "ptx/opcodes.h"
 #include "tests/ptx/exact.h"
-#include "tests/support/temp_folder.h"
 
 namespace sluice::ptx {
 namespace {
@@ -23,8 +21,6 @@ namespace {
 using exact::Format;
 using test::pick;
 using test::Random;
-
-constexpr std::string_view kConstant = ".const .align 16 .b64 constant[2]";
 
 const Format* format_of(Type type) {
   if (type == Type::kF16 || type == Type::kF16x2) return &exact::kF16;
@@ -112,17 +108,24 @@ std::string declare(const Plan& plan, const std::vector<Type>& types, char name,
                      plan.wide && format_of(types[i]) == nullptr ? 64 : bits_of(types[i]), name, i);
 }
 
+}  // namespace
+
+std::string module_head(std::uint32_t target) {
+  return fmt::format(
+      ".version 8.4\n.target sm_{}\n.address_size 64\n.const .align 16 .b64 constant[2] = {{{}, {}}};\n",
+      target, kFixed[0], kFixed[1]);
+}
+
 std::string kernel_text(const Plan& plan, std::size_t index) {
   std::string text =
-      fmt::format("{}\n.visible .entry k{}(.param .u64 p, .param .align 16 .b8 fixed[16])\n{{\n",
-                  plan.module_text, index);
+      fmt::format("{}\n.visible .entry k{}(.param .align 16 .b8 fixed[32])\n{{\n", plan.module_text, index);
   for (std::size_t i = 0; i < plan.sources.size(); ++i) text += declare(plan, plan.sources, 's', i);
   for (std::size_t i = 0; i < plan.results.size(); ++i) text += declare(plan, plan.results, 'd', i);
   text += fmt::format(
       ".reg .b32 %t, %r<16>;\n.reg .b64 %a, %o, %q<8>;\n.reg .b16 %h<8>;\n.reg .pred %p<4>;\nld.param.u64 "
-      "%a, [p];\nmov.u32 %t, %tid.x;\n"
+      "%a, [fixed+16];\nmov.u32 %t, %tid.x;\n"
       "mad.wide.u32 %o, %t, 16, %a;\nadd.u64 %o, %o, {};\nmad.wide.u32 %a, %t, {}, %a;\n",
-      kThreads * 8 * kSlots, 8 * kSlots);
+      sizeof(Slots) * kThreads, sizeof(Slots));
   for (std::size_t i = 0; i < plan.sources.size(); ++i) {
     if (plan.sources[i] == Type::kPred) {
       text += fmt::format("ld.global.b32 %r0, [%a+{}];\nsetp.ne.b32 %s{}, %r0, 0;\n", 8 * i, i);
@@ -143,11 +146,26 @@ std::string kernel_text(const Plan& plan, std::size_t index) {
   return text + "ret;\n}\n";
 }
 
-void run_case(const Case& one, const Kernel& kernel, Memory& memory, std::uint64_t buffer,
-              std::uint64_t seed) {
-  const Plan& plan = one.plan;
+namespace {
+
+// The kernels' one parameter.
+struct Parameters {
+  std::uint64_t fixed[2];
+  std::uint64_t slots;  // operands, then results
+  std::uint64_t padding;
+};
+
+struct Operands {
+  Slots of_thread[kThreads];
+};
+struct Results {
+  std::uint64_t of_thread[kThreads][2];
+};
+
+Operands draw_operands(const Plan& plan, std::uint64_t seed) {
+  Operands operands;
+  auto& in = operands.of_thread;
   Random random(seed);
-  static Slots in[kThreads];
   for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
     for (std::uint64_t& slot : in[thread]) slot = random();
     for (std::size_t i = 0; i < plan.sources.size(); ++i) {
@@ -165,43 +183,146 @@ void run_case(const Case& one, const Kernel& kernel, Memory& memory, std::uint64
     }
     if (plan.adjust) plan.adjust(in[thread], thread);
   }
-  std::memcpy(memory.bytes(buffer, sizeof(in)).data(), in, sizeof(in));
-  const std::uint64_t results = buffer + sizeof(in);
-  std::ranges::fill(memory.bytes(results, std::uint64_t{16} * kThreads), std::byte{0});
-  std::vector<std::byte> parameters(32);
-  std::memcpy(parameters.data(), &buffer, 8);
-  std::memcpy(parameters.data() + 16, kFixed, sizeof(kFixed));
-  LaunchOptions options;
-  options.block = {kThreads, 1, 1};
-  options.checks = false;
-  options.seed = seed;
-  const LaunchResult result = launch(kernel, memory, gpu_named("rtx3090"), parameters, options);
-  ASSERT_TRUE(result.completed) << one.opcode
-                                << (result.findings.empty() ? "" : ": " + result.findings[0].message);
-  std::uint64_t out[kThreads][2];
-  std::memcpy(out, memory.bytes(results, sizeof(out)).data(), sizeof(out));
-  std::uint64_t expected[kThreads][2] = {};
+  return operands;
+}
+
+Results expected_results(const Plan& plan, const Operands& operands) {
+  Results results{};
   for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
     if (!plan.warp)
-      plan.expected(in[thread], expected[thread]);
+      plan.expected(operands.of_thread[thread], results.of_thread[thread]);
     else if (thread % 32 == 0)
-      plan.warp(in + thread, expected + thread);
+      plan.warp(operands.of_thread + thread, results.of_thread + thread);
   }
+  return results;
+}
+
+// The first difference of a case is a failure of the test.
+void expect_results(const Case& one, const Operands& operands, const Results& expected,
+                    const Results& results, std::string_view whose) {
+  const Plan& plan = one.plan;
   for (std::uint32_t thread = 0; thread < kThreads; ++thread) {
     for (std::size_t i = 0; i < plan.results.size(); ++i) {
       const Type type = plan.results[i];
       const std::uint64_t all = plan.wide && format_of(type) == nullptr ? ~std::uint64_t{0} : mask_of(type);
-      const std::uint64_t want = expected[thread][i] & all;
-      const std::uint64_t got = out[thread][i] & all;
+      const std::uint64_t want = expected.of_thread[thread][i] & all;
+      const std::uint64_t got = results.of_thread[thread][i] & all;
       if (same(plan, type, want, got) || (plan.accepts && plan.accepts(want, got))) continue;
-      std::string operands;
+      std::string text;
       for (std::size_t s = 0; s < plan.sources.size(); ++s)
-        operands +=
-            fmt::format(" {:#x}", in[thread][s] & (plan.wide ? ~std::uint64_t{0} : mask_of(plan.sources[s])));
-      ADD_FAILURE() << fmt::format("{} of{} in thread {}: result {} is {:#x}, the ISA says {:#x}", one.opcode,
-                                   operands, thread, i, got, want);
+        text += fmt::format(" {:#x}", operands.of_thread[thread][s] &
+                                          (plan.wide ? ~std::uint64_t{0} : mask_of(plan.sources[s])));
+      ADD_FAILURE() << fmt::format("{} of{} in thread {} {}: result {} is {:#x}, the ISA says {:#x}",
+                                   one.opcode, text, thread, whose, i, got, want);
       return;
     }
+  }
+}
+
+// Where kernels run: false if one ended early, which is a failure of the test.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual bool has(const Case& one) const = 0;
+  virtual bool run(const Case& one, std::size_t index, const Operands& operands, Results& results) = 0;
+  virtual std::string_view name() const = 0;
+};
+
+constexpr std::size_t kResultsAt = sizeof(Operands);
+constexpr std::size_t kBufferBytes = sizeof(Operands) + sizeof(Results);
+
+std::string module_of(std::span<const Case> cases, std::uint32_t target,
+                      const std::function<bool(const Case&)>& has) {
+  std::string text = module_head(target);
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    if (has(cases[i])) text += kernel_text(cases[i].plan, i);
+  return text;
+}
+
+constexpr std::uint32_t kNewestTarget = 90;  // of which the instructions here are
+
+class OnMachine final : public Runner {
+ public:
+  OnMachine(std::span<const Case> cases, std::uint64_t seed)
+      : seed_(seed),
+        module_(parse(module_of(cases, kNewestTarget, [](const Case&) { return true; }), "instruction.ptx"),
+                memory_, gpu_named("h100")),
+        buffer_(memory_.allocate(kBufferBytes)) {}
+
+  bool has(const Case&) const override { return true; }
+  std::string_view name() const override { return "on the machine"; }
+
+  bool run(const Case& one, std::size_t index, const Operands& operands, Results& results) override {
+    std::memcpy(memory_.bytes(buffer_, sizeof operands).data(), &operands, sizeof operands);
+    const std::span<std::byte> out = memory_.bytes(buffer_ + kResultsAt, sizeof results);
+    std::ranges::fill(out, std::byte{0});
+    const Parameters parameters = {{kFixed[0], kFixed[1]}, buffer_, 0};
+    LaunchOptions options;
+    options.block = {kThreads, 1, 1};
+    options.checks = false;
+    options.seed = seed_ + index;
+    const LaunchResult result =
+        launch(*module_.find_kernel(fmt::format("k{}", index)), memory_, gpu_named("rtx3090"),
+               std::as_bytes(std::span(&parameters, 1)), options);
+    EXPECT_TRUE(result.completed) << one.opcode
+                                  << (result.findings.empty() ? "" : ": " + result.findings[0].message);
+    std::memcpy(&results, out.data(), sizeof results);
+    return result.completed;
+  }
+
+ private:
+  std::uint64_t seed_;
+  Memory memory_{std::uint64_t{1} << 22U};
+  LoadedModule module_;
+  std::uint64_t buffer_;
+};
+
+// Through a driver: those that the GPU has. Calls throw Error.
+class OnGpu final : public Runner {
+ public:
+  OnGpu(const std::filesystem::path& driver, std::span<const Case> cases)
+      : context_(cuda::Context::make(cuda::Driver::open(driver), 0)),
+        target_(std::min(static_cast<std::uint32_t>(context_->device().capability()), kNewestTarget)),
+        stream_(context_),
+        module_(load(cases)),
+        buffer_(context_, kBufferBytes) {}
+
+  bool has(const Case& one) const override {
+    return !one.plan.only_on_machine && first_target(split_opcode(one.opcode)) <= target_;
+  }
+  std::string_view name() const override { return "on the GPU"; }
+
+  bool run(const Case&, std::size_t index, const Operands& operands, Results& results) override {
+    results = {};
+    buffer_.upload(0, std::as_bytes(std::span(&operands, 1)));
+    buffer_.upload(kResultsAt, std::as_bytes(std::span(&results, 1)));
+    const Parameters parameters = {{kFixed[0], kFixed[1]}, buffer_.address(), 0};
+    module_.kernel(fmt::format("k{}", index)).launch(1, kThreads, stream_, parameters);
+    stream_.synchronize();
+    buffer_.download(kResultsAt, std::as_writable_bytes(std::span(&results, 1)));
+    return true;
+  }
+
+ private:
+  cuda::Module load(std::span<const Case> cases) const {
+    const std::string text = module_of(cases, target_, [this](const Case& one) { return has(one); });
+    return {context_, std::as_bytes(std::span(text.c_str(), text.size() + 1))};
+  }
+
+  std::shared_ptr<const cuda::Context> context_;
+  std::uint32_t target_;
+  cuda::Stream stream_;
+  cuda::Module module_;
+  cuda::DeviceMemory buffer_;
+};
+
+void expect_as_planned(std::span<const Case> cases, std::uint64_t seed, Runner& runner) {
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    if (!runner.has(cases[i])) continue;
+    const Operands operands = draw_operands(cases[i].plan, seed + i);
+    Results results;
+    if (runner.run(cases[i], i, operands, results))
+      expect_results(cases[i], operands, expected_results(cases[i].plan, operands), results, runner.name());
   }
 }
 
@@ -209,86 +330,19 @@ void run_case(const Case& one, const Kernel& kernel, Memory& memory, std::uint64
 
 void expect_as_planned(std::span<const Case> cases, std::uint64_t seed) {
   constexpr std::size_t kPerModule = 400;
+  const char* driver = std::getenv("SLUICE_TEST_DRIVER");
   for (std::size_t first = 0; first < cases.size(); first += kPerModule) {
     const auto part = cases.subspan(first, std::min(kPerModule, cases.size() - first));
-    std::string text = fmt::format(".version 8.4\n.target sm_90\n.address_size 64\n{} = {{{}, {}}};\n",
-                                   kConstant, kFixed[0], kFixed[1]);
-    for (std::size_t i = 0; i < part.size(); ++i) text += kernel_text(part[i].plan, i);
-    Memory memory(std::uint64_t{1} << 22U);
-    const std::uint64_t buffer = memory.allocate(kThreads * (8 * kSlots + 16));
     try {
-      const LoadedModule module(parse(text, "instruction.ptx"), memory, gpu_named("h100"));
-      for (std::size_t i = 0; i < part.size(); ++i)
-        run_case(part[i], *module.find_kernel(fmt::format("k{}", i)), memory, buffer, seed + first + i);
+      OnMachine machine(part, seed + first);
+      expect_as_planned(part, seed + first, machine);
+      if (driver == nullptr) continue;
+      OnGpu gpu(driver, part);
+      expect_as_planned(part, seed + first, gpu);
     } catch (const Error& error) {
       ADD_FAILURE() << error.what() << " in one of " << part.size() << " kernels";
     }
   }
-}
-
-namespace {
-
-// What a command prints, standard error too.
-std::string output_of(const std::string& command) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen((command + " 2>&1").c_str(), "r"), pclose);
-  std::string text;
-  std::array<char, 4096> part{};
-  while (const std::size_t n = std::fread(part.data(), 1, part.size(), pipe.get()))
-    text.append(part.data(), n);
-  return text;
-}
-
-std::string last_line(std::string_view text) {
-  while (text.ends_with('\n')) text.remove_suffix(1);
-  return std::string(text.substr(text.rfind('\n') + 1));
-}
-
-void expect_as_assembled(std::span<const Case> cases, std::uint32_t target, const std::string& nvcc) {
-  std::string text =
-      fmt::format(".version 8.4\n.target sm_{}\n.address_size 64\n{} = {{1, 2}};\n", target, kConstant);
-  const auto next_line = [&] { return 1 + std::ranges::count(text, '\n'); };
-  // Where each kernel begins. Of those that must be refused, some: many errors take the assembler long.
-  std::map<std::ptrdiff_t, const Case*> begins;
-  std::ptrdiff_t line = next_line();
-  std::size_t n_refused = 0;
-  for (std::size_t i = 0; i < cases.size(); ++i) {
-    if (first_target(split_opcode(cases[i].opcode)) > target && n_refused++ % 16 != 0) continue;
-    const std::string kernel = kernel_text(cases[i].plan, i);
-    begins[line] = &cases[i];
-    line += std::ranges::count(kernel, '\n');
-    text += kernel;
-  }
-  // An error at the end, so that nothing is compiled.
-  begins[line] = nullptr;
-  text += ".visible .entry last()\n{\n.reg .b32 %r<3>;\nadd.rz.s32 %r0, %r1, %r2;\n}\n";
-  const test::TempFolder folder;
-  const std::string file = folder.write("instructions.ptx", text).string();
-  const std::string said =
-      output_of(fmt::format("'{0}' -arch=sm_{1} -cubin -o '{2}.cubin' '{2}'", nvcc, target, file));
-  std::map<const Case*, std::string> refused;
-  const std::string mark = file + ", line ";
-  for (std::size_t at = said.find(mark); at != std::string::npos; at = said.find(mark, at + 1)) {
-    const std::string_view rest = std::string_view(said).substr(at + mark.size());
-    const auto after = begins.upper_bound(std::stol(std::string(rest.substr(0, 12))));
-    ASSERT_NE(after, begins.begin());
-    refused.emplace(std::prev(after)->second, rest.substr(0, rest.find('\n')));
-  }
-  ASSERT_TRUE(refused.contains(nullptr)) << said.substr(0, 2000);
-  for (const auto& [begin, one] : begins) {
-    if (one == nullptr) continue;
-    const bool takes = first_target(split_opcode(one->opcode)) <= target;
-    const auto found = refused.find(one);
-    EXPECT_EQ(found == refused.end(), takes)
-        << one->opcode << " for sm_" << target << ": " << (takes ? found->second : "the assembler takes it");
-  }
-}
-
-}  // namespace
-
-void expect_as_assembled(std::span<const Case> cases) {
-  const std::string nvcc = last_line(output_of("'" SLUICE_SOURCE_DIR "/tools/get_nvcc.sh'"));
-  if (!nvcc.starts_with('/')) GTEST_SKIP() << nvcc;
-  for (const std::uint32_t target : {75U, 80U, 86U, 90U}) expect_as_assembled(cases, target, nvcc);
 }
 
 std::vector<Case> cases_for(std::span<const std::string> opcodes,

@@ -38,6 +38,8 @@ Bits low_bits(Bits x, unsigned n) {
 struct Place {
   std::string space, fill, address;
   bool fixed = false;  // they are kFixed
+  // An argument of a call that isn't made.
+  bool is_argument() const { return space == "param" && !fixed; }
 };
 
 Place place_of(const Words& words) {
@@ -93,6 +95,7 @@ Cases load(const std::string& opcode, const Words& words) {
     const char name = wide ? 'q' : natural(vector);
     const unsigned register_bits = wide ? 64 : std::max(vector.bits(), 16U);
     Plan plan{.sources = {Type::kB64, Type::kB64}, .results = {Type::kB64, Type::kB64}};
+    plan.only_on_machine = place.is_argument();
     plan.body = place.fill +
                 fmt::format("{} {}, [{}]{};\n", opcode, list(vector, name), place.address, policy(words));
     for (std::size_t i = 0; i < 4; ++i) {
@@ -122,6 +125,7 @@ Cases store(const std::string& opcode, const Words& words) {
   const Vector vector = vector_of(words);
   const Place place = place_of(words);
   Plan plan{.sources = std::vector<Type>(4, Type::kB64), .results = {Type::kB64, Type::kB64}};
+  plan.only_on_machine = place.is_argument();
   plan.body =
       place.fill +
       fmt::format(

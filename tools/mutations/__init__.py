@@ -17,6 +17,7 @@ class Mutation:
     compile: tuple[str, ...] = ()  # for a header: the sources below src/ to recompile with it
     tests: tuple[str, ...] = ()  # the test programs expected to notice, most likely first; by folder if empty
     kernels: int = 0  # of a CUDA source: the architecture for which the kernels are compiled anew; the tests stay as they are
+    entry: str = "cuda/device/mixed.cu"  # what is compiled then; decode's source is included
     filter: str = "*"  # of these, the tests that are run, as --gtest_filter takes them, without "-"
 
     @property

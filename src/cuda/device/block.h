@@ -27,6 +27,14 @@ enum BarrierId : std::uint32_t {
   kEmpty = 4
 };  // two of the latter two
 
+// Loads of a lane that are under way together, where many are needed. Fewer on sm_75, whose instructions for the same source are more: the
+// loop over a launch's tokens is to stay small (docs/cuda.md).
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+inline constexpr std::uint32_t kLoadsAtOnce = 4;
+#else
+inline constexpr std::uint32_t kLoadsAtOnce = 2;
+#endif
+
 struct Range {
   std::uint32_t begin, end;
 };
@@ -35,8 +43,13 @@ struct Block {
   const Launch& launch;
   std::uint32_t warp, lane;
   std::uint32_t step = 0;
+  std::uint32_t of_grid;  // ⌊(2^32 - 1) / blocks⌋
 
-  __device__ explicit Block(const Launch& of) : launch(of), warp(threadIdx.x / 32), lane(threadIdx.x % 32) {}
+  __device__ explicit Block(const Launch& of)
+      : launch(of),
+        warp(uniform(threadIdx.x / 32)),
+        lane(threadIdx.x % 32),
+        of_grid(0xFFFFFFFFU / gridDim.x) {}
 
   __device__ bool is_control() const { return warp == kComputeWarps; }
   __device__ BlockState& state() const { return *reinterpret_cast<BlockState*>(shared_memory); }
@@ -56,28 +69,41 @@ struct Block {
   __device__ void everybody() const { barrier_sync(kEverybody, kDecodeThreads); }
   __device__ void computing_warps() const { barrier_sync(kComputing, kComputeThreads); }
 
-  // This block's share of `units`.
+  // ⌊n / blocks⌋ and what remains, n < 2^31: the product is at most one too small. Half as long as a division.
+  struct Quotient {
+    std::uint32_t whole, rest;
+  };
+  __device__ Quotient divide_by_grid(std::uint32_t n) const {
+    const std::uint32_t whole = __umulhi(n, of_grid);
+    const std::uint32_t rest = n - whole * gridDim.x;
+    return rest < gridDim.x ? Quotient{whole, rest} : Quotient{whole + 1, rest - gridDim.x};
+  }
+
+  // This block's share of `units`: from ⌊units · block ÷ blocks⌋ to where the next block's begins. Products of remainders fit: a grid that
+  // is resident at once has less than 2^15 blocks.
   __device__ Range share(std::uint32_t units) const {
-    const auto bound = [&](std::uint32_t block) {
-      return static_cast<std::uint32_t>(std::uint64_t{units} * block / gridDim.x);
-    };
-    return {bound(blockIdx.x), bound(blockIdx.x + 1)};
+    const Quotient of_block = divide_by_grid(units);
+    const Quotient extra = divide_by_grid(of_block.rest * blockIdx.x);
+    const std::uint32_t begin = of_block.whole * blockIdx.x + extra.whole;
+    return {begin, begin + of_block.whole + (extra.rest + of_block.rest >= gridDim.x ? 1U : 0U)};
   }
 
   __device__ std::uint32_t position(std::uint32_t row) const {
     const Span& span = launch.spans[launch.rows[row].span];
     return span.position + (row - span.first_row) + step;
   }
+  // That the row's attention reads.
+  __device__ std::uint32_t pages(std::uint32_t row) const { return position(row) / kKvPage + 1; }
   __device__ std::uint32_t token(std::uint32_t row) const {
     return static_cast<std::uint32_t>(step == 0 ? launch.rows[row].token : state().tokens[row]);
   }
 };
 
+// Of an op with weights.
 __device__ inline Range rows_of_block(const Block& block, const Op& op) {
-  Range rows = block.share(op.n_rows / op.row_unit);
-  rows.begin = op.first_row + rows.begin * op.row_unit;
-  rows.end = op.first_row + rows.end * op.row_unit;
-  return rows;
+  const std::uint32_t shift = op.row_unit - 1;  // of a unit of 1 or 2 rows
+  const Range units = block.share(op.n_rows >> shift);
+  return {op.first_row + (units.begin << shift), op.first_row + (units.end << shift)};
 }
 
 // Records who waited in vain for what, and makes all blocks give up.
@@ -133,7 +159,6 @@ __device__ inline bool wait_for_inputs(const Block& block, const Op& op, std::ui
 __device__ inline void signal(const Block& block, std::uint32_t task) {
   __syncwarp();
   if (block.lane == 0) arrive_release(block.launch.control.counters + task * kCounterWords);
-  __syncwarp();
 }
 
 }  // namespace sluice::cuda::device

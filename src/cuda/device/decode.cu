@@ -15,36 +15,54 @@
 namespace sluice::cuda::device {
 namespace {
 
-__device__ void embed(const Block& block) {
+__device__ void embed(const Block& block, Range columns) {
   const Launch& launch = block.launch;
-  const Range columns = block.share(launch.model.hidden);
   const std::uint32_t chunks = round_up(launch.model.hidden, kChunk) / kChunk;
-  const std::uint32_t width = columns.end - columns.begin;
 #pragma unroll 1
-  for (std::uint32_t i = threadIdx.x; i < launch.n_rows * width; i += kComputeThreads) {
-    const std::uint32_t row = i / width;
-    const std::uint32_t column = columns.begin + i % width;
-    launch.buffers.residual[std::size_t{row} * launch.model.hidden + column] =
-        from_bf16(launch.embedding[packed_index(block.token(row), column, chunks)]);
+  for (std::uint32_t row = 0; row < launch.n_rows; ++row) {
+    const std::uint32_t token = block.token(row);
+    float* const to = launch.buffers.residual + std::size_t{row} * launch.model.hidden;
+#pragma unroll 1
+    for (std::uint32_t column = columns.begin + threadIdx.x; column < columns.end; column += kComputeThreads)
+      to[column] = from_bf16(launch.embedding[packed_index(token, column, chunks)]);
   }
 }
 
+// What of an op is the block's: units, or rows of its matrix (launch.h).
+__device__ Range share_of(const Block& block, const Op& op) {
+  const Launch& launch = block.launch;
+  if (op.weight != nullptr) return rows_of_block(block, op);
+  std::uint32_t units = 0;
+  if (op.code == OpCode::kEmbed) units = launch.model.hidden;
+  if (op.code == OpCode::kDeltaRule)
+    units = launch.n_spans * launch.model.n_value_heads * DeltaRule::quads_of(launch.model);
+  if (op.code == OpCode::kMerge) units = launch.n_rows * launch.model.n_heads;
+  if (op.code == OpCode::kAttention) {
+#pragma unroll 1
+    for (std::uint32_t row = 0; row < launch.n_rows; ++row)
+      units += launch.model.n_kv_heads * block.pages(row);
+  }
+  return block.share(units);
+}
+
 // Compute warps, when the op's inputs are there.
-__device__ void compute(const Block& block, const Op& op, WeightRing& ring) {
+__device__ void compute(const Block& block, const Op& op, Range share, WeightRing& ring) {
   const Launch& launch = block.launch;
   const Buffers& buffers = launch.buffers;
+  const float* x = buffers.residual;  // what the product's rows are
+  std::uint32_t stride = launch.model.hidden;
   switch (op.code) {
     case OpCode::kEmbed:
-      embed(block);
+      embed(block, share);
       return;
     case OpCode::kDeltaRule:
-      DeltaRule(block, op).run();
+      DeltaRule(block, op).run(share);
       return;
     case OpCode::kAttention:
-      Attention(block, op).run();
+      Attention(block, op).run(share);
       return;
     case OpCode::kMerge:
-      merge_pages(block);
+      merge_pages(block, share);
       return;
     case OpCode::kSample:
       if (block.warp < launch.n_rows) {
@@ -56,20 +74,22 @@ __device__ void compute(const Block& block, const Op& op, WeightRing& ring) {
     case OpCode::kMixIn:
     case OpCode::kMlpIn:
     case OpCode::kHead:
-      stage_rows(block, op, buffers.residual, launch.model.hidden);
       break;
     case OpCode::kMixOut:
-      if (op.is_delta != 0)
-        stage_gated_norm(block, op);
-      else
-        stage_rows(block, op, buffers.mixed, buffers.mixed_stride);
+      x = buffers.mixed;
+      stride = buffers.mixed_stride;
       break;
     case OpCode::kMlpOut:
-      stage_rows(block, op, buffers.gated, launch.model.intermediate);
+      x = buffers.gated;
+      stride = launch.model.intermediate;
       break;
   }
+  if (op.code == OpCode::kMixOut && op.is_delta != 0)
+    stage_gated_norm(block, op);
+  else
+    stage_rows(block, op, x, stride);
   block.everybody();
-  multiply(block, ring, op);
+  multiply(block, ring, op, share);
 }
 
 // Block 0's control warp, once a step: whether there is a reason to make no more.
@@ -83,54 +103,43 @@ __device__ void decide(const Block& block, std::uint64_t begin) {
 }
 
 // The control warp, of an op with weights: from sums to outputs.
-__device__ void finish(const Block& block, const Op& op, std::uint64_t begin) {
+__device__ void finish(const Block& block, const Op& op, Range rows, std::uint64_t begin) {
   const Launch& launch = block.launch;
   const Buffers& buffers = launch.buffers;
   block.everybody();
   const std::uint32_t row = block.lane / 4;
-  const float inverse = row < launch.n_rows && op.code != OpCode::kMixOut && op.code != OpCode::kMlpOut
-                            ? inverse_rms(block, op, row)
-                            : 1.0F;
-  switch (op.code) {
-    case OpCode::kMixIn: {
-      float* out = buffers.projection + std::size_t{row} * buffers.projection_stride;
-      add_up(block, op,
-             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-               if (has_first) out[column] = sums.x * inverse;
-               if (has_second) out[column + 1] = sums.y * inverse;
-             });
-      return;
-    }
-    case OpCode::kMlpIn: {
-      float* out = buffers.gated + std::size_t{row} * launch.model.intermediate;
-      add_up(block, op, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_gate, bool) {
-        if (has_gate) out[column / 2] = silu(sums.x * inverse) * (sums.y * inverse);
-      });
-      return;
-    }
-    case OpCode::kHead: {
-      decide(block, begin);
-      clear_lists(block);
-      HeadLane lane(block);
-      add_up(block, op,
-             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-#pragma unroll 1
-               for (std::uint32_t i = 0; i < 2; ++i)
-                 lane.take(column + i, (i == 0 ? sums.x : sums.y) * inverse, i == 0 ? has_first : has_second);
-             });
-      lane.publish();
-      return;
-    }
-    default: {  // out and down projections: the residual's share of a block is always the same
-      float* out = buffers.residual + std::size_t{row} * launch.model.hidden;
-      add_up(block, op,
-             [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
-               if (has_first) out[column] += sums.x;
-               if (has_second) out[column + 1] += sums.y;
-             });
-      return;
-    }
+  const bool joins_residual = op.code == OpCode::kMixOut || op.code == OpCode::kMlpOut;
+  const float inverse = row < launch.n_rows && !joins_residual ? inverse_rms(block, op, row) : 1.0F;
+  // Where an output at column 0 of this lane's row would be.
+  float* out = op.code == OpCode::kMixIn   ? buffers.projection + std::size_t{row} * buffers.projection_stride
+               : op.code == OpCode::kMlpIn ? buffers.gated + std::size_t{row} * launch.model.intermediate
+                                           : buffers.residual + std::size_t{row} * launch.model.hidden;
+  const OpCode op_code = op.code;
+  const bool is_head = op_code == OpCode::kHead;
+  if (is_head) {
+    decide(block, begin);
+    clear_lists(block);
   }
+  HeadLane lane(block);
+  add_up(block, rows, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
+    const OpCode code = opaque(op_code);  // or the compiler makes this loop several times
+    sums.x *= inverse;
+    sums.y *= inverse;
+    if (code == OpCode::kMlpIn) {
+      if (has_first) out[column / 2] = silu(sums.x) * sums.y;
+      return;
+    }
+#pragma unroll 1
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      const float sum = i == 0 ? sums.x : sums.y;
+      const bool is_there = i == 0 ? has_first : has_second;
+      if (code == OpCode::kHead)
+        lane.take(column + i, sum, is_there);
+      else if (is_there)  // the residual's share of a block is always the same
+        out[column + i] = code == OpCode::kMixIn ? sum : out[column + i] + sum;
+    }
+  });
+  if (is_head) lane.publish();
 }
 
 // Block 0 tells the host: the step is complete, and why none follows.
@@ -145,20 +154,21 @@ __device__ void report(const Block& block, Ending ending) {
 }
 
 // All ops of a step. False: give up.
-__device__ bool run_step(Block& block, WeightRing* ring, std::uint64_t begin) {
+__device__ bool run_step(Block& block, WeightRing& ring, std::uint64_t begin) {
 #pragma unroll 1
   for (std::uint32_t task = 0; task < block.launch.n_ops; ++task) {
     const Op& op = block.launch.ops[task];
+    const Range share = share_of(block, op);
     if (!wait_for_inputs(block, op, task)) return false;
     if (!block.is_control()) {
-      compute(block, op, *ring);
+      compute(block, op, share, ring);
       if (op.weight == nullptr) block.everybody();
       continue;
     }
     if (op.weight == nullptr)
       block.everybody();
     else
-      finish(block, op, begin);
+      finish(block, op, share, begin);
     signal(block, task);
   }
   return true;
@@ -171,37 +181,29 @@ __device__ void clear_next_counters(const Control& control) {
     control.next_counters[i * kCounterWords] = 0;
 }
 
-__device__ void run_steps(Block& block, WeightRing* ring, std::uint64_t begin) {
-#pragma unroll 1
-  for (;; ++block.step) {
-    if (!run_step(block, ring, begin)) return;
-    const Ending ending = ending_of(block);
-    report(block, ending);
-    if (ending != Ending::kRunning) return;
-  }
-}
-
 // A whole launch. Every thread of every block comes here, and has left what it did in shared memory before.
 __device__ void decode(const Launch& launch) {
   Block block(launch);
   const std::uint64_t begin = nanoseconds();
+  // The first op waits for nothing, and its barrier stands before all who read these.
   if (threadIdx.x == 0) block.state().gave_up = 0;
   if (threadIdx.x < kMostDecodeRows) block.state().tokens[threadIdx.x] = -1;
   if (threadIdx.x == 0) block.state().ending = static_cast<std::uint32_t>(Ending::kRunning);
   clear_next_counters(launch.control);
-  block.everybody();
-  if (block.is_control()) {
-    run_steps(block, nullptr, begin);
-  } else {
-    WeightRing ring(block);
-    run_steps(block, &ring, begin);
-    ring.drain();
+  WeightRing ring(block);  // the control warp's is empty
+#pragma unroll 1
+  for (; run_step(block, ring, begin); ++block.step) {
+    const Ending ending = ending_of(block);
+    report(block, ending);
+    if (ending != Ending::kRunning) break;
   }
+  ring.drain();
 }
 
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1) sluice_decode(const __grid_constant__ Launch launch) {
+extern "C" __global__ void __launch_bounds__(kDecodeThreads, 1)
+    sluice_decode(const __grid_constant__ Launch launch) {
   decode(launch);
 }
 

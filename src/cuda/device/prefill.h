@@ -394,7 +394,7 @@ class Prefill {
     float weights[kMostConvKernel];     // of the row, then of these
 #pragma unroll
     for (std::uint32_t i = 0; i < kMostConvKernel; ++i) {
-      weights[i] = is_there && i <= kept ? taps[(kept - i) * model_.conv_dim() + channel] : 0.0F;
+      weights[i] = is_there && i <= kept ? taps[channel * kMostConvKernel + kept - i] : 0.0F;
       if (i < kMostConvKernel - 1) inputs[i] = is_there && i < kept ? s.tail[kept - 1 - i][in_tail] : 0.0F;
     }
     for (std::uint32_t r = 0; r < kDeltaChunk; ++r) {

@@ -41,39 +41,62 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
   }
   store_shared(shared_address(tile + block.lane * 2), make_float2(sums[0], sums[1]));
 #else
-  // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step.
+  // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step, four at a time by the same code:
+  // `sums` and `others` change places after each four.
+  constexpr std::uint32_t kAtOnce = 4;
+  static_assert(kMostDecodeRows == 2 * kAtOnce);
   std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
-  float sums[kMostDecodeRows] = {};
+  float sums[kAtOnce] = {};
+  float others[kAtOnce] = {};
+  const auto exchange = [&] {
+#pragma unroll
+    for (std::uint32_t i = 0; i < kAtOnce; ++i) {
+      const float sum = sums[i];
+      sums[i] = others[i];
+      others[i] = sum;
+    }
+  };
 #pragma unroll 1
   for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
     const uint4 weights = ring.next(is_ours);
     const std::uint32_t w[4] = {weights.x, weights.y, weights.z, weights.w};
+#pragma unroll 1
+    for (std::uint32_t first = 0; first < n_rows; first += kAtOnce) {
 #pragma unroll
-    for (std::uint32_t row = 0; row < kMostDecodeRows; ++row) {
-      if (row >= n_rows) break;
-      const uint4 activations = load_shared(at + row * 64);
-      const std::uint32_t x[4] = {activations.x, activations.y, activations.z, activations.w};
+      for (std::uint32_t row = 0; row < kAtOnce; ++row) {
+        if (first + row >= n_rows) break;
+        const uint4 activations = load_shared(at + (first + row) * 64);
+        const std::uint32_t x[4] = {activations.x, activations.y, activations.z, activations.w};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        sums[row] = fmaf(low_bf16(w[i]), low_bf16(x[i]), sums[row]);
-        sums[row] = fmaf(high_bf16(w[i]), high_bf16(x[i]), sums[row]);
+        for (int i = 0; i < 4; ++i) {
+          sums[row] = fmaf(low_bf16(w[i]), low_bf16(x[i]), sums[row]);
+          sums[row] = fmaf(high_bf16(w[i]), high_bf16(x[i]), sums[row]);
+        }
       }
+      if (n_rows > kAtOnce) exchange();  // twice: so they are back
     }
   }
+  // Over four lanes: each gives away the rows whose number has another bit 0, then bit 1, than its own.
+  const bool keeps_odd = (block.lane & 1U) != 0;
+  const bool keeps_upper = (block.lane & 2U) != 0;
+#pragma unroll 1
+  for (std::uint32_t first = 0; first < kMostDecodeRows; first += kAtOnce) {
+    float pairs[2];
 #pragma unroll
-  for (std::uint32_t row = 0; row < kMostDecodeRows; ++row) {
-    float sum = sums[row];
-    sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
-    sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-    if (block.lane % 4 == row % 4) tile[row * 8 + block.lane / 4] = sum;
+    for (std::uint32_t i = 0; i < 2; ++i)
+      pairs[i] = (keeps_odd ? sums[2 * i + 1] : sums[2 * i]) +
+                 __shfl_xor_sync(0xFFFFFFFFU, keeps_odd ? sums[2 * i] : sums[2 * i + 1], 1);
+    tile[(first + block.lane % 4) * 8 + block.lane / 4] =
+        (keeps_upper ? pairs[1] : pairs[0]) +
+        __shfl_xor_sync(0xFFFFFFFFU, keeps_upper ? pairs[0] : pairs[1], 2);
+    exchange();
   }
   __syncwarp();  // so that lanes copy the next chunks side by side
 #endif
 }
 
-// Compute warps: all of the block's panels.
-__device__ inline void multiply(const Block& block, WeightRing& ring, const Op& op) {
-  const Range rows = rows_of_block(block, op);
+// Compute warps: all of the block's panels, `rows` of the matrix.
+__device__ inline void multiply(const Block& block, WeightRing& ring, const Op& op, Range rows) {
   const Range chunks = chunks_of_warp(op, block.warp);
   const std::uint32_t n_panels = panels_of(rows);
 #pragma unroll 1
@@ -92,8 +115,7 @@ __device__ inline void multiply(const Block& block, WeightRing& ring, const Op& 
 // The control warp: `finish(row of the step, first row of weights, sums of it and the next, which of these are to be had)` for each lane
 // and panel, in order. All lanes call it.
 template <typename Finish>
-__device__ inline void add_up(const Block& block, const Op& op, const Finish& finish) {
-  const Range rows = rows_of_block(block, op);
+__device__ inline void add_up(const Block& block, Range rows, const Finish& finish) {
   const std::uint32_t n_panels = panels_of(rows);
   const std::uint32_t n_batches = (n_panels + kBatchPanels - 1) / kBatchPanels;
   const std::uint32_t step_row = block.lane / 4;
@@ -118,7 +140,6 @@ __device__ inline void add_up(const Block& block, const Op& op, const Finish& fi
              has_row && row + 1 >= rows.begin && row + 1 < rows.end);
       __syncwarp();
     }
-    __syncwarp();
     if (batch + 2 < n_batches) barrier_arrive(kEmpty + batch % 2, kDecodeThreads);
   }
 }

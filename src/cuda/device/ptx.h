@@ -6,6 +6,19 @@
 
 namespace sluice::cuda::device {
 
+// The same value, of which the compiler knows nothing.
+template <typename T>
+__device__ inline T opaque(T value) {
+  auto bits = static_cast<std::uint32_t>(value);
+  asm volatile("" : "+r"(bits));
+  return static_cast<T>(bits);
+}
+
+// What all lanes of a warp have, said so to the compiler: branches on it need no care for lanes that part.
+__device__ inline std::uint32_t uniform(std::uint32_t value) {
+  return __shfl_sync(0xFFFFFFFFU, value, 0);
+}
+
 // Counters and words that blocks share.
 
 __device__ inline std::uint32_t load_acquire(const std::uint32_t* at) {

@@ -24,6 +24,7 @@ class WeightRing {
         base_(shared_address(shared_memory + block.launch.shared.ring) +
               block.warp * kRingStages * block.launch.shared.ring_slots * kChunkBytes + block.lane * 16),
         slots_(block.launch.shared.ring_slots) {
+    if (block.is_control()) return;
     find_op(0);
 #pragma unroll 1
     for (std::uint32_t stage = 0; stage < kRingStages; ++stage) fill();

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #define SLUICE_HOST_DEVICE __host__ __device__
+#define SLUICE_ROLLED _Pragma("unroll 1")
 #include "cuda/device/candidates.h"
 #include "program/sampler_math.h"
 
@@ -22,6 +23,14 @@ __device__ inline bool chooses_one(ChoiceKind kind) {
 // Once in the code: it is long.
 static __device__ __noinline__ float noise_of(const Row& row, std::uint32_t step, std::uint32_t token) {
   return sampler::token_gumbel(row.seed, row.draw + step, token);
+}
+
+// exp(key - largest), and the same in units that add up exactly.
+static __device__ __noinline__ float relative(float key, float largest) {
+  return sampler::relative_probability(key, largest);
+}
+__device__ inline std::uint64_t units_of(float key, float largest) {
+  return sampler::probability_units(relative(key, largest));
 }
 
 // A lane of the control warp while the head runs: it sees two columns of each panel, of one row of the step.
@@ -45,12 +54,12 @@ class HeadLane {
       if (kind_ == ChoiceKind::kGreedy || kind_ == ChoiceKind::kGumbel || kind_ == ChoiceKind::kTopK) {
         const float edited = edit(column, logit);
         if (column < row.n_tokens && edited > -__builtin_inff()) it = candidate(row, column, edited);
+        if (kind_ != ChoiceKind::kTopK && ranks_before(it, best_)) best_ = it;
       }
     }
-    if (kind_ != ChoiceKind::kTopK && it.token != kNone && ranks_before(it, best_)) best_ = it;
     if (!__any_sync(0xFFFFFFFFU, kind_ == ChoiceKind::kTopK)) return;
     if (kind_ != ChoiceKind::kTopK) it.token = kNone;
-    offer(block_, row_, kind_ == ChoiceKind::kTopK ? block_.launch.rows[row_].top_k : 1, it);
+    offer(Lists(block_), row_, kind_ == ChoiceKind::kTopK ? block_.launch.rows[row_].top_k : 1, it);
   }
 
   // The block's candidates to where all blocks read them.
@@ -58,7 +67,6 @@ class HeadLane {
     best_ = best_of_lanes(best_, 4);
     const Control& control = block_.launch.control;
     if (chooses_one(kind_) && block_.lane % 4 == 0) *place(control, row_, 0) = best_;
-    __syncwarp();
 #pragma unroll 1
     for (std::uint32_t row = 0; row < block_.launch.n_rows; ++row) {
       if (block_.launch.rows[row].choice != ChoiceKind::kTopK) continue;
@@ -74,10 +82,13 @@ class HeadLane {
   }
 
   __device__ float edit(std::uint32_t column, float logit) {
-    while (edit_ != edits_end_ && static_cast<std::uint32_t>(edit_->token) < column) ++edit_;
-    if (edit_ == edits_end_ || static_cast<std::uint32_t>(edit_->token) != column) return logit;
-    logit = logit > 0.0F ? logit / edit_->repeat : logit * edit_->repeat;
-    return logit + edit_->add;
+    for (; edit_ != edits_end_; ++edit_) {
+      const auto token = static_cast<std::uint32_t>(edit_->token);
+      if (token < column) continue;
+      if (token > column) break;
+      return (logit > 0.0F ? logit / edit_->repeat : logit * edit_->repeat) + edit_->add;
+    }
+    return logit;
   }
 
   __device__ Candidate candidate(const Row& row, std::uint32_t column, float logit) const {
@@ -116,22 +127,22 @@ __device__ inline std::int32_t choose_listed(const Block& block, std::uint32_t i
   if (n == 0) return -1;
   const float largest = list[0].key;
   if (row.top_p < 1.0F) {
-    std::uint64_t total = 0;
-#pragma unroll 1
-    for (std::uint32_t i = 0; i < n; ++i)
-      total += sampler::probability_units(sampler::relative_probability(list[i].key, largest));
-    const std::uint64_t wanted = sampler::units_wanted(row.top_p, total);
-    std::uint64_t sum = 0;
+    // Twice: all of them, then as many as are wanted.
+    std::uint64_t wanted = ~std::uint64_t{0};
     std::uint32_t kept = 0;
 #pragma unroll 1
-    for (; sum < wanted; ++kept)
-      sum += sampler::probability_units(sampler::relative_probability(list[kept].key, largest));
+    for (std::uint32_t pass = 0; pass < 2; ++pass) {
+      std::uint64_t sum = 0;
+#pragma unroll 1
+      for (kept = 0; kept < n && sum < wanted; ++kept) sum += units_of(list[kept].key, largest);
+      if (pass == 0) wanted = sampler::units_wanted(row.top_p, sum);
+    }
     n = kept;
   }
   Candidate best = no_candidate();
 #pragma unroll 1
   for (std::uint32_t i = block.lane; i < n; i += 32) {
-    if (row.min_p > 0.0F && sampler::relative_probability(list[i].key, largest) < row.min_p) continue;
+    if (row.min_p > 0.0F && relative(list[i].key, largest) < row.min_p) continue;
     const Candidate noisy{list[i].key + noise_of(row, block.step, list[i].token), list[i].token};
     if (ranks_before(noisy, best)) best = noisy;
   }
@@ -158,7 +169,7 @@ __device__ inline std::int32_t merge_row(const Block& block, std::uint32_t index
 #pragma unroll 1
   for (std::uint32_t first = 0; first < n; first += 32) {
     const std::uint32_t i = first + block.lane;
-    offer(block, index, row.top_k, i < n ? load_candidate(candidates + i) : no_candidate());
+    offer(Lists(block), index, row.top_k, i < n ? load_candidate(candidates + i) : no_candidate());
   }
   return choose_listed(block, index);
 }

@@ -16,8 +16,10 @@ __device__ inline std::uint32_t operand_index(const Block& block, std::uint32_t 
 // x [rows, stride] times `norm`, where there is one; sums of squares of x to the block's state, so that 1 / rms can multiply after
 // the product.
 __device__ inline void stage_rows(const Block& block, const Op& op, const float* x, std::uint32_t stride) {
-  constexpr std::uint32_t kAtOnce = 4;  // loads under way
+  constexpr std::uint32_t kAtOnce = kLoadsAtOnce;
   const std::uint32_t depth = op.chunks * kChunk;
+  const std::uint32_t width = op.width;
+  const float* const norm = op.norm;
   std::uint16_t* operand = block.activations();
 #pragma unroll 1
   for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) {
@@ -29,15 +31,20 @@ __device__ inline void stage_rows(const Block& block, const Op& op, const float*
 #pragma unroll
       for (std::uint32_t i = 0; i < kAtOnce; ++i) {
         const std::uint32_t k = first + i * kComputeThreads;
-        values[i] = k < op.width ? load_shared_result(in + k) : 0.0F;
+        values[i] = k < width ? load_shared_result(in + k) : 0.0F;
       }
+#pragma unroll
+      for (std::uint32_t i = 0; i < kAtOnce; ++i) squares = fmaf(values[i], values[i], squares);
+      if (norm != nullptr) {
+#pragma unroll
+        for (std::uint32_t i = 0; i < kAtOnce; ++i)
+          if (first + i * kComputeThreads < width) values[i] *= norm[first + i * kComputeThreads];
+      }
+      std::uint16_t* to = operand + operand_index(block, row, first);
 #pragma unroll
       for (std::uint32_t i = 0; i < kAtOnce; ++i) {
         const std::uint32_t k = first + i * kComputeThreads;
-        if (k >= depth) break;
-        squares = fmaf(values[i], values[i], squares);
-        const float scaled = op.norm != nullptr && k < op.width ? values[i] * op.norm[k] : values[i];
-        operand[operand_index(block, row, k)] = to_bf16(scaled);
+        if (k < depth) to[i * (kComputeThreads * block.launch.n_rows)] = to_bf16(values[i]);
       }
     }
     squares = warp_sum(squares);
@@ -50,7 +57,7 @@ __device__ inline float inverse_rms(const Block& block, const Op& op, std::uint3
   float sum = 0;
 #pragma unroll 1
   for (std::uint32_t warp = 0; warp < kComputeWarps; ++warp) sum += block.state().square_sums[row][warp];
-  return 1.0F / sqrtf(sum / static_cast<float>(op.width) + block.launch.model.eps);
+  return inverse_root_mean(sum, op.width, block.launch.model.eps);
 }
 
 // DeltaNet's gated norm, a warp for each V head: rms_norm(o) · w · SiLU(z). Every block makes it for itself.
@@ -59,11 +66,13 @@ __device__ inline void stage_gated_norm(const Block& block, const Op& op) {
   const Buffers& buffers = block.launch.buffers;
   const std::uint32_t size = model.value_head_dim;
   std::uint16_t* operand = block.activations();
-  const std::uint32_t n = block.launch.n_rows * model.n_value_heads;
 #pragma unroll 1
-  for (std::uint32_t unit = block.warp; unit < n; unit += kComputeWarps) {
-    const std::uint32_t row = unit / model.n_value_heads;
-    const std::uint32_t head = unit % model.n_value_heads;
+  for (std::uint32_t row = 0, head = block.warp; row < block.launch.n_rows;) {
+    if (head >= model.n_value_heads) {
+      head -= model.n_value_heads;
+      ++row;
+      continue;
+    }
     const float* o = buffers.mixed + std::size_t{row} * buffers.mixed_stride + head * size;
     const float* z =
         buffers.projection + std::size_t{row} * buffers.projection_stride + model.z_begin() + head * size;
@@ -73,17 +82,19 @@ __device__ inline void stage_gated_norm(const Block& block, const Op& op) {
       const float value = load_shared_result(o + i);
       squares = fmaf(value, value, squares);
     }
-    const float scale = 1.0F / sqrtf(warp_sum(squares) / static_cast<float>(size) + model.eps);
+    const float scale = inverse_root_mean(warp_sum(squares), size, model.eps);
 #pragma unroll 1
     for (std::uint32_t i = block.lane; i < size; i += 32) {
       const float value = load_shared_result(o + i) * scale * op.norm[i] * silu(load_shared_result(z + i));
       operand[operand_index(block, row, head * size + i)] = to_bf16(value);
     }
+    head += kComputeWarps;
   }
-  const std::uint32_t padding = op.chunks * kChunk - op.width;
 #pragma unroll 1
-  for (std::uint32_t i = threadIdx.x; i < block.launch.n_rows * padding; i += kComputeThreads)
-    operand[operand_index(block, i / padding, op.width + i % padding)] = 0;
+  for (std::uint32_t row = 0; row < block.launch.n_rows; ++row)
+#pragma unroll 1
+    for (std::uint32_t k = op.width + threadIdx.x; k < op.chunks * kChunk; k += kComputeThreads)
+      operand[operand_index(block, row, k)] = 0;
 }
 
 }  // namespace sluice::cuda::device

@@ -5,10 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -22,10 +19,12 @@
 
 #include "cuda/launch.h"
 #include "cuda/plan.h"
+#include "cuda/step_parts.h"
 #include "model/weights.h"
 #include "program/backend.h"
 #include "program/builder.h"
 #include "ptx/machine.h"
+#include "tests/cuda/kernels.h"
 #include "tests/support/seed.h"
 
 namespace sluice::cuda::test {
@@ -35,12 +34,9 @@ class Machine {
  public:
   explicit Machine(int architecture)
       : gpu_(&ptx::gpu_named(architecture == 75 ? "t4" : "rtx3090")), memory_(std::uint64_t{1} << 30U) {
-    const char* mutant = std::getenv("SLUICE_KERNELS");  // tools/mutation.py
-    const std::string name = std::string(mutant == nullptr ? SLUICE_CUDA_FOLDER : mutant) + "/kernels." +
-                             std::to_string(architecture) + ".ptx";
-    std::ifstream stream(name);
-    const std::string text{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-    module_ = std::make_unique<ptx::LoadedModule>(ptx::parse(text, name), memory_, *gpu_);
+    module_ = std::make_unique<ptx::LoadedModule>(
+        ptx::parse(sluice::test::kernels(architecture), sluice::test::kernels_file(architecture)), memory_,
+        *gpu_);
   }
   static Machine& of(int architecture) {
     static std::map<int, std::unique_ptr<Machine>> machines;
@@ -113,8 +109,8 @@ class MixedDevice final : public program::Backend {
         max_pages_((options.context + kKvPage - 1) / kKvPage),
         pages_(machine_, shuffled_pages()),
         residual_(machine_, rows_up() * shape_.hidden),
-        projection_(machine_, rows_up() * projection_stride()),
-        mixed_(machine_, rows_up() * mixed_stride()),
+        projection_(machine_, rows_up() * shape_.projection_stride()),
+        mixed_(machine_, rows_up() * shape_.mixed_stride()),
         gated_(machine_, rows_up() * shape_.intermediate),
         partial_(machine_, rows_up() * shape_.n_heads * max_pages_ * shape_.head_dim),
         partial_sums_(machine_, rows_up() * shape_.n_heads * max_pages_ * 2),
@@ -124,7 +120,7 @@ class MixedDevice final : public program::Backend {
         delta_(machine_, std::size_t{shape_.n_delta_layers} * options.n_slots * shape_.value_dim() *
                              shape_.key_stride()),
         conv_(machine_, 2 * conv_half()),
-        operand_(machine_, rows_up() * kRowBlock * operand_depth()),
+        operand_(machine_, rows_up() * kRowBlock * operand_depth(shape_)),
         gated_operand_(machine_, rows_up() * kRowBlock * round_up(shape_.intermediate, kChunk)),
         output_residual_(machine_, rows_up() * shape_.hidden),
         lengths_(options.n_slots, 0),
@@ -181,15 +177,12 @@ class MixedDevice final : public program::Backend {
   std::uint64_t head_bytes() const { return bytes_of(weights_.head()); }
 
  private:
-  // A launch's description and what belongs to it, in device memory.
+  // A part of the step as a launch, and what belongs to it in device memory.
   struct DecodePart {
-    std::vector<Row> rows;
-    std::vector<Span> spans;
-    std::vector<Edit> edits;
-    std::vector<std::size_t> outputs;  // of rows; npos: none
-    std::unique_ptr<DeviceArray<Row>> device_rows;
-    std::unique_ptr<DeviceArray<Span>> device_spans;
-    std::unique_ptr<DeviceArray<Edit>> device_edits;
+    Part part;
+    std::unique_ptr<DeviceArray<Row>> rows;
+    std::unique_ptr<DeviceArray<Span>> spans;
+    std::unique_ptr<DeviceArray<Edit>> edits;
     std::unique_ptr<DeviceArray<Op>> ops;
     std::unique_ptr<DeviceArray<std::uint32_t>> counters, next_counters, decision;
     std::unique_ptr<DeviceArray<Candidate>> candidates;
@@ -197,18 +190,27 @@ class MixedDevice final : public program::Backend {
     Launch launch{};
   };
 
-  // What a step becomes: groups of short spans, the long spans, heads of their outputs.
+  // What a step becomes. Every part has counters, records and candidates of its own, so that a mistake shows where it is made.
   class Parts {
    public:
     Parts(MixedDevice& device, const program::Step& step)
-        : d_(device), step_(step), output_of_(step.tokens.size(), kNoOutput) {
-      for (std::size_t i = 0; i < step.outputs.size(); ++i) output_of_[step.outputs[i].row] = i;
-      make_groups();
-      make_prefill();
-      make_heads();
+        : d_(device), step_(step), parts_(mixed_parts(step, device.parity_)) {
+      std::uint32_t row = 0;  // groups and the long spans have rows of their own
+      for (const Part& group : parts_.groups) {
+        add(groups_, group, d_.ops_of(group.shape()), row);
+        row += static_cast<std::uint32_t>(group.rows.size());
+      }
+      prefill_.part = parts_.prefill;
+      finish(prefill_, n_long_spans() == 0 ? std::vector<Op>{} : d_.ops_of({{{1, 1}}, {0}, false}), row);
+      std::uint32_t output = 0;
+      for (const Part& head : parts_.heads) {
+        DecodePart& added = add(heads_, head, head_ops(d_.ops_of({{{1, 1}}, {0}, false})), 0);
+        added.launch.buffers.residual = d_.output_residual_.pointer(std::size_t{output} * d_.shape_.hidden);
+        output += static_cast<std::uint32_t>(head.rows.size());
+      }
     }
 
-    std::size_t n_long_spans() const { return prefill_.spans.size(); }
+    std::size_t n_long_spans() const { return parts_.prefill.spans.size(); }
     std::size_t n_groups() const { return groups_.size(); }
 
     std::vector<std::byte> decode_bytes() const { return bytes_of(groups_[0]->launch); }
@@ -217,8 +219,8 @@ class MixedDevice final : public program::Backend {
       mixed.prefill = prefill_.launch;
       group_launches_ = launches_of(groups_);
       head_launches_ = launches_of(heads_);
-      blocks_ = std::make_unique<DeviceArray<RowBlock>>(d_.machine_, row_blocks_);
-      outputs_ = std::make_unique<DeviceArray<std::uint32_t>>(d_.machine_, output_rows_);
+      blocks_ = std::make_unique<DeviceArray<RowBlock>>(d_.machine_, parts_.blocks);
+      outputs_ = std::make_unique<DeviceArray<std::uint32_t>>(d_.machine_, parts_.output_rows);
       mixed.groups = group_launches_->pointer();
       mixed.heads = head_launches_->pointer();
       mixed.blocks = blocks_->pointer();
@@ -226,11 +228,11 @@ class MixedDevice final : public program::Backend {
       mixed.output_residual = d_.output_residual_.pointer();
       mixed.operand = d_.operand_.pointer();
       mixed.gated = d_.gated_operand_.pointer();
-      mixed.operand_depth = d_.operand_depth();
+      mixed.operand_depth = operand_depth(d_.shape_);
       mixed.n_groups = static_cast<std::uint32_t>(groups_.size());
       mixed.n_heads = static_cast<std::uint32_t>(heads_.size());
-      mixed.n_blocks = static_cast<std::uint32_t>(row_blocks_.size());
-      mixed.n_outputs = static_cast<std::uint32_t>(output_rows_.size());
+      mixed.n_blocks = static_cast<std::uint32_t>(parts_.blocks.size());
+      mixed.n_outputs = static_cast<std::uint32_t>(parts_.output_rows.size());
       return bytes_of(mixed);
     }
 
@@ -238,16 +240,18 @@ class MixedDevice final : public program::Backend {
       program::StepResult result;
       result.tokens.assign(step_.outputs.size(), -1);
       const std::vector<float> logits = d_.logits_.values();
-      for (std::size_t i = 0; i < step_.outputs.size(); ++i) {
-        if (!step_.outputs[i].return_logits) continue;
-        const auto from = logits.begin() + static_cast<std::ptrdiff_t>(i * d_.shape_.vocab);
+      std::ptrdiff_t at = 0;  // rows of those that want them stand in the order of outputs
+      for (const program::Output& output : step_.outputs) {
+        if (!needs_logits(output)) continue;
+        const auto from = logits.begin() + at++ * static_cast<std::ptrdiff_t>(d_.shape_.vocab);
         result.logits.insert(result.logits.end(), from, from + d_.shape_.vocab);
       }
       const auto take = [&](const std::unique_ptr<DecodePart>& part) {
         const TokenRing ring = part->ring->values()[0];
         EXPECT_EQ(ring.n_steps, 1U);
-        for (std::size_t row = 0; row < part->outputs.size(); ++row)
-          if (part->outputs[row] != kNoOutput) result.tokens[part->outputs[row]] = ring.tokens[0][row];
+        const std::vector<std::size_t>& outputs = part->part.outputs;
+        for (std::size_t row = 0; row < outputs.size(); ++row)
+          if (outputs[row] != Part::kNoOutput) result.tokens[outputs[row]] = ring.tokens[0][row];
       };
       std::ranges::for_each(groups_, take);
       std::ranges::for_each(heads_, take);
@@ -256,8 +260,6 @@ class MixedDevice final : public program::Backend {
     }
 
    private:
-    static constexpr std::size_t kNoOutput = ~std::size_t{0};
-
     static void expect_cleared(const DecodePart& part) {
       const std::vector<std::uint32_t> counters = part.next_counters->values();
       for (std::size_t i = 0; i < part.launch.control.n_counters; ++i)
@@ -277,116 +279,22 @@ class MixedDevice final : public program::Backend {
       return std::make_unique<DeviceArray<Launch>>(d_.machine_, launches);
     }
 
-    static bool is_short(const program::Span& span) { return span.n_rows <= program::kMaxShortSpan; }
-
-    void make_groups() {
-      for (const program::Span& span : step_.spans) {
-        if (!is_short(span)) continue;
-        if (groups_.empty() || groups_.back()->rows.size() + span.n_rows > kMostDecodeRows)
-          groups_.push_back(std::make_unique<DecodePart>());
-        add_span(*groups_.back(), span);
-      }
-      std::uint32_t first_row = 0;
-      for (const auto& group : groups_) {
-        program::StepShape shape;
-        for (const Span& span : group->spans)
-          shape.spans.push_back(
-              {span.n_rows, program::kv_splits_of(span.n_rows, span.position + span.n_rows)});
-        for (std::uint32_t row = 0; row < group->rows.size(); ++row)
-          if (group->outputs[row] != kNoOutput) shape.output_rows.push_back(row);
-        if (shape.output_rows.empty()) shape.output_rows.push_back(0);
-        finish(*group, d_.ops_of(shape), first_row);
-        first_row += static_cast<std::uint32_t>(group->rows.size());
-      }
-      first_long_row_ = first_row;
-    }
-
-    void make_prefill() {
-      for (const program::Span& span : step_.spans)
-        if (!is_short(span)) add_span(prefill_, span);
-      for (std::uint32_t index = 0; index < prefill_.spans.size(); ++index) {
-        const Span& span = prefill_.spans[index];
-        for (std::uint32_t row = 0; row < span.n_rows; row += kRowBlock)
-          row_blocks_.push_back(
-              {index, row / kRowBlock, span.first_row + row, std::min(kRowBlock, span.n_rows - row)});
-      }
-      std::vector<Op> ops;
-      if (!prefill_.spans.empty()) ops = d_.ops_of({{{1, 1}}, {0}, false});
-      finish(prefill_, ops, first_long_row_);
-    }
-
-    void make_heads() {
-      for (std::uint32_t row = 0; row < prefill_.rows.size(); ++row) {
-        if (prefill_.outputs[row] == kNoOutput) continue;
-        if (heads_.empty() || heads_.back()->rows.size() == kMostDecodeRows)
-          heads_.push_back(std::make_unique<DecodePart>());
-        DecodePart& head = *heads_.back();
-        const auto in_head = static_cast<std::uint32_t>(head.rows.size());
-        head.spans.push_back({prefill_.spans[prefill_.rows[row].span].slot, 0, in_head, 1, 0});
-        head.rows.push_back(prefill_.rows[row]);
-        head.rows.back().span = in_head;
-        head.outputs.push_back(prefill_.outputs[row]);
-        head.edits = prefill_.edits;
-        output_rows_.push_back(row);
-      }
-      std::uint32_t first = 0;
-      for (const auto& head : heads_) {
-        std::vector<Op> ops = d_.ops_of({{{1, 1}}, {0}, false});
-        ops.erase(ops.begin(), ops.end() - 2);
-        ops[0].wait = kNone;
-        ops[1].wait = 0;
-        finish(*head, ops, 0);
-        head->launch.buffers.residual = d_.output_residual_.pointer(std::size_t{first} * d_.shape_.hidden);
-        first += static_cast<std::uint32_t>(head->rows.size());
-      }
-    }
-
-    void add_span(DecodePart& part, const program::Span& span) {
-      const auto first = static_cast<std::uint32_t>(part.rows.size());
-      part.spans.push_back({static_cast<std::uint32_t>(span.slot), static_cast<std::uint32_t>(span.position),
-                            first, static_cast<std::uint32_t>(span.n_rows), d_.parity_[span.slot]});
-      for (std::size_t i = 0; i < span.n_rows; ++i) {
-        const std::size_t row = span.first_row + i;
-        Row out{};
-        out.token = step_.tokens[row];
-        out.span = static_cast<std::uint32_t>(part.spans.size()) - 1;
-        out.logits_at = kNone;
-        const std::size_t output = output_of_[row];
-        part.outputs.push_back(output);
-        if (output != kNoOutput) choose(step_.outputs[output], output, part, out);
-        part.rows.push_back(out);
-      }
-    }
-
-    static void choose(const program::Output& output, std::size_t index, DecodePart& part, Row& out) {
-      if (output.return_logits) out.logits_at = static_cast<std::uint32_t>(index);
-      if (!output.choice) return;
-      const program::Choice& choice = *output.choice;
-      const bool is_greedy = program::is_greedy(choice.sampling);
-      out.choice = is_greedy                    ? ChoiceKind::kGreedy
-                   : choice.sampling.top_k == 0 ? ChoiceKind::kGumbel
-                                                : ChoiceKind::kTopK;
-      out.temperature = choice.sampling.temperature;
-      out.top_p = choice.sampling.top_p;
-      out.min_p = choice.sampling.min_p;
-      out.top_k = static_cast<std::uint32_t>(choice.sampling.top_k);
-      out.seed = choice.sampling.seed;
-      out.draw = choice.draw;
-      out.n_tokens = static_cast<std::uint32_t>(choice.n_tokens);
-      out.first_edit = static_cast<std::uint32_t>(part.edits.size());
-      out.n_edits = static_cast<std::uint32_t>(choice.edits.size());
-      for (const program::LogitEdit& edit : choice.edits)
-        part.edits.push_back({edit.token, edit.repeat, edit.add});
+    DecodePart& add(std::vector<std::unique_ptr<DecodePart>>& to, const Part& part,
+                    const std::vector<Op>& ops, std::uint32_t first_row) {
+      to.push_back(std::make_unique<DecodePart>());
+      to.back()->part = part;
+      finish(*to.back(), ops, first_row);
+      return *to.back();
     }
 
     void finish(DecodePart& part, const std::vector<Op>& ops, std::uint32_t first_row) {
       Machine& m = d_.machine_;
       const auto n_ops = static_cast<std::uint32_t>(ops.size());
       const std::uint32_t n_counters =
-          std::max(n_ops, mixed_counters(n_ops, static_cast<std::uint32_t>(row_blocks_.size())));
-      part.device_rows = std::make_unique<DeviceArray<Row>>(m, part.rows);
-      part.device_spans = std::make_unique<DeviceArray<Span>>(m, part.spans);
-      part.device_edits = std::make_unique<DeviceArray<Edit>>(m, part.edits);
+          std::max(n_ops, mixed_counters(n_ops, static_cast<std::uint32_t>(parts_.blocks.size())));
+      part.rows = std::make_unique<DeviceArray<Row>>(m, part.part.rows);
+      part.spans = std::make_unique<DeviceArray<Span>>(m, part.part.spans);
+      part.edits = std::make_unique<DeviceArray<Edit>>(m, part.part.edits);
       part.ops = std::make_unique<DeviceArray<Op>>(m, ops);
       part.counters =
           std::make_unique<DeviceArray<std::uint32_t>>(m, std::size_t{n_counters} * kCounterWords);
@@ -416,23 +324,20 @@ class MixedDevice final : public program::Backend {
       launch.layers = d_.layers_.pointer();
       launch.embedding = d_.weights_.embedding(d_.others_.address());
       launch.rotary = d_.rotary_.pointer();
-      launch.rows = part.device_rows->pointer();
-      launch.spans = part.device_spans->pointer();
-      launch.edits = part.device_edits->pointer();
+      launch.rows = part.rows->pointer();
+      launch.spans = part.spans->pointer();
+      launch.edits = part.edits->pointer();
       launch.n_ops = n_ops;
-      launch.n_rows = static_cast<std::uint32_t>(part.rows.size());
-      launch.n_spans = static_cast<std::uint32_t>(part.spans.size());
+      launch.n_rows = static_cast<std::uint32_t>(part.part.rows.size());
+      launch.n_spans = static_cast<std::uint32_t>(part.part.spans.size());
       launch.n_steps = 1;
     }
 
     MixedDevice& d_;
     const program::Step& step_;
-    std::vector<std::size_t> output_of_;  // [rows]
+    MixedParts parts_;
     std::vector<std::unique_ptr<DecodePart>> groups_, heads_;
     DecodePart prefill_;
-    std::vector<RowBlock> row_blocks_;
-    std::vector<std::uint32_t> output_rows_;
-    std::uint32_t first_long_row_ = 0;
     std::unique_ptr<DeviceArray<Launch>> group_launches_, head_launches_;
     std::unique_ptr<DeviceArray<RowBlock>> blocks_;
     std::unique_ptr<DeviceArray<std::uint32_t>> outputs_;
@@ -442,11 +347,6 @@ class MixedDevice final : public program::Backend {
     return std::uint64_t{round_up(matrix.n_rows, kPanel)} * matrix.chunks * kChunk * sizeof(std::uint16_t);
   }
   std::size_t rows_up() const { return options_.most_rows; }
-  std::uint32_t projection_stride() const { return std::max(shape_.delta_width(), shape_.attention_width()); }
-  std::uint32_t mixed_stride() const { return std::max(shape_.value_dim(), shape_.query_dim()); }
-  std::uint32_t operand_depth() const {
-    return round_up(std::max({shape_.hidden, shape_.value_dim(), shape_.query_dim()}), kChunk);
-  }
   std::size_t conv_half() const {
     return std::size_t{shape_.n_delta_layers} * options_.n_slots * (shape_.conv_kernel - 1) *
            shape_.conv_dim();
@@ -472,14 +372,14 @@ class MixedDevice final : public program::Backend {
   Buffers buffers(std::uint32_t row) const {
     Buffers buffers{};
     buffers.residual = residual_.pointer(std::size_t{row} * shape_.hidden);
-    buffers.projection = projection_.pointer(std::size_t{row} * projection_stride());
-    buffers.mixed = mixed_.pointer(std::size_t{row} * mixed_stride());
+    buffers.projection = projection_.pointer(std::size_t{row} * shape_.projection_stride());
+    buffers.mixed = mixed_.pointer(std::size_t{row} * shape_.mixed_stride());
     buffers.gated = gated_.pointer(std::size_t{row} * shape_.intermediate);
     buffers.partial = partial_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * shape_.head_dim);
     buffers.partial_sums = partial_sums_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * 2);
     buffers.logits = logits_.pointer();
-    buffers.projection_stride = projection_stride();
-    buffers.mixed_stride = mixed_stride();
+    buffers.projection_stride = shape_.projection_stride();
+    buffers.mixed_stride = shape_.mixed_stride();
     buffers.max_pages = max_pages_;
     return buffers;
   }
