@@ -43,7 +43,7 @@ MUTATIONS = [
              "std::fill_n(a_.ceilings.data() + first, n_panels, std::numeric_limits<float>::infinity());",
              "std::fill_n(a_.ceilings.data() + first, n_panels, -std::numeric_limits<float>::infinity());"),
     Mutation("never_given_up", "all columns screened, whatever was skimmed", STEPS,
-             "s_.pays_to_screen = HeadPolicy::pays(", "s_.pays_to_screen = true || HeadPolicy::pays("),
+             "s_.pays_to_screen =\n      HeadPolicy::pays(", "s_.pays_to_screen =\n      true || HeadPolicy::pays("),
     Mutation("sample_keeps_all_of_top_k", "of a sample as many as of all", SELECTION,
              "(how.top_k * floors.size() + n_panels - 1) / n_panels", "how.top_k"),
     Mutation("noise_left_out", "bounds compared without their noise", SELECTION, "upper[i] += noise;", ""),

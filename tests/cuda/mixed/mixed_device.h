@@ -17,6 +17,7 @@
 
 #include <gtest/gtest.h>
 
+#include "cuda/driver.h"
 #include "cuda/launch.h"
 #include "cuda/plan.h"
 #include "cuda/step_parts.h"
@@ -70,7 +71,7 @@ class DeviceArray {
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   std::uint64_t address() const { return address_; }
-  T* pointer(std::size_t at = 0) const { return reinterpret_cast<T*>(address_ + at * sizeof(T)); }
+  T* pointer(std::size_t at = 0) const { return device_pointer<T>(address_ + at * sizeof(T)); }
   std::span<std::byte> bytes() const { return machine_->memory().bytes(address_, size_ * sizeof(T)); }
   std::vector<T> values() const {
     std::vector<T> copy(size_);

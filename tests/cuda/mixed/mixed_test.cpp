@@ -77,7 +77,7 @@ class Mixed : public testing::TestWithParam<int> {
   void SetUp() override {
     if (!is_built_in()) GTEST_SKIP() << "CUDA isn't built in: " << why_not_built_in();
   }
-  MixedOptions options(std::uint32_t blocks) const {
+  static MixedOptions options(std::uint32_t blocks) {
     MixedOptions options;
     options.architecture = GetParam();
     options.blocks = blocks;
