@@ -533,7 +533,7 @@ TEST_F(CudaBackend, GivesUpAnywhereInALongSpan) {
       EXPECT_THAT(error.what(), HasSubstr("a launch was given up: in "));
     }
   }
-  EXPECT_GT(given_up, 4U);
+  EXPECT_GE(given_up, test::kIsSanitized ? 3U : 5U);  // half of the waits
 }
 
 TEST_F(CudaBackend, SaysWhatDoesNotFit) {
