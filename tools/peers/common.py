@@ -44,9 +44,9 @@ class Peers:
         return run.stdout
 
     def logits(self, model: Path, tokens: list[int]) -> np.ndarray:
-        """[T, vocab], as `sluice logits` gives them."""
+        """[T, vocab], as `sluice logits` gives them in fp32: other devices round as the stored type allows."""
         out = self.folder / "logits.npy"
-        self.sluice("logits", model, "--tokens", ",".join(map(str, tokens)), "-o", out)
+        self.sluice("logits", model, "--device", "oracle", "--tokens", ",".join(map(str, tokens)), "-o", out)
         return np.load(out)
 
 
