@@ -98,15 +98,15 @@ def loop_bytes(code, step):
             if address + step - int(match[1], 16) > end - begin:
                 begin, end = int(match[1], 16), address + step
     functions = functions_of(code, step)
-    reached, todo = set(), [(begin, end)]
-    while todo:
-        first, last = todo.pop()
+    reached, pending = set(), [(begin, end)]
+    while pending:
+        first, last = pending.pop()
         for address, text in code:
             if first <= address < last and (match := re.search(r"\bCALL\b.*?0x([0-9a-f]+)", text)):
                 target = int(match[1], 16)
                 if target not in reached and not begin <= target < end:
                     reached.add(target)
-                    todo.append((target, functions[target]))
+                    pending.append((target, functions[target]))
     return end - begin + sum(functions[it] - it for it in reached)
 
 

@@ -107,10 +107,10 @@ class Inspect(CliTest):
             self.assertIn(part, text)
 
     def test_what_the_config_calls_its_type_does_not_reach_the_terminal_as_it_is(self):
-        model = write_known_model(self.folder / "model", dtype="bf\x1b[2J\n16\u2028" + "x" * 1000)
+        model = write_known_model(self.folder / "model", dtype="bf\x1b[2J\n16\u2028" + "y" * 1000)
         text = self.good("inspect", model).decode()
-        self.assertIn("type              qwen3_5_text, bf\\x1b[2J\\x0a16\\xe2\\x80\\xa8xxx", text)
-        self.assertNotIn("x" * 100, text)
+        self.assertIn("type              qwen3_5_text, bf\\x1b[2J\\x0a16\\xe2\\x80\\xa8yyy", text)
+        self.assertNotIn("y" * 100, text)
 
     def test_a_screened_head(self):
         """The default for 248,320 rows, where there are kernels that it is worth it for. A copy of a byte a weight and 8 a row."""
