@@ -1,6 +1,6 @@
-// The head in four steps (program/screening.h, cpu/screen.h): bounds of the first logits from the narrower copy, of all logits if
-// those say that it pays, the panels that may hold the answer, their logits as the full head computes them: by the same kernel, whose results for a column depend on that
-// column alone.
+// The head in four steps (program/screening.h, cpu/screen.h): bounds of the first logits from the narrower copy; of all others, if
+// those say that it pays; the panels that may hold the answer; and their logits as the full head computes them: by the same
+// kernel, whose results for a column depend on that column alone.
 #include <algorithm>
 #include <cmath>
 #include <limits>

@@ -2,6 +2,7 @@
 #include "program/builder.h"
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 
