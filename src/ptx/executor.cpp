@@ -10,7 +10,22 @@
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
+
+thread_local std::uint64_t inexact_seed = 0;
+
 namespace {
+
+// While a launch runs on this thread.
+class InexactSeed {
+ public:
+  explicit InexactSeed(const LaunchOptions& options) {
+    constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
+    inexact_seed = options.vary_inexact ? std::max<std::uint64_t>((options.seed + 1) * kGolden >> 16U, 1) : 0;
+  }
+  ~InexactSeed() { inexact_seed = 0; }
+  InexactSeed(const InexactSeed&) = delete;
+  InexactSeed& operator=(const InexactSeed&) = delete;
+};
 
 constexpr std::uint64_t kResidentBytes = std::uint64_t{2} << 30U;
 constexpr std::uint32_t kLongestVisit = 64;  // turns
@@ -378,6 +393,7 @@ void Executor::after_turn(Warp& warp) {
 }
 
 void Executor::run(LaunchResult& result) {
+  const InexactSeed of_this_launch(options);
   try {
     for (std::uint32_t slot = 0; slot < blocks_.size(); ++slot) start_block(slot, next_block_index());
     while (!ready_.empty()) {

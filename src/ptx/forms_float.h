@@ -1,6 +1,8 @@
 // PTX ISA, "Floating-Point Instructions" and "Half Precision Floating-Point Instructions"; comparisons and selections.
 //
-// The bits of .approx are the implementation's own: here they are the exact result, rounded once.
+// The last bits of .approx are the implementation's own: here they are the exact result, rounded once, unless the launch varies
+// them. Then the single-precision ex2, lg2, sin, cos, tanh and rsqrt are functions of the operand and the seed within the ISA's
+// bounds; the others' bounds leave no room beside the rounding, or (gross ones of f64) aren't used up.
 #pragma once
 
 #include "ptx/forms_core.h"
@@ -102,10 +104,25 @@ void real(FormTable& t, const char* name, Form::Rounds rounds, F /*f*/) {
   if constexpr (kHasDouble) add.template operator()<F, double>("");
 }
 
-// A function of libm, through double.
-#define SLUICE_APPROX(name, function)              \
-  real<1, false, false>(t, name ".approx", kNever, \
-                        [](float x) { return static_cast<float>(function(static_cast<double>(x))); })
+// `exact`, as a function of `operand` by the seed: off by up to `relative` of it or `absolute`, whichever is more. What the ISA gives for
+// zeros and infinities is exact.
+inline double varied(double exact, double operand, double relative, double absolute_error) {
+  if (inexact_seed == 0 || operand == 0 || !is_finite(exact) || !is_finite(operand)) return exact;
+  // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+  std::uint64_t word = std::bit_cast<std::uint64_t>(operand) + inexact_seed * 0x9e3779b97f4a7c15U;
+  word = (word ^ word >> 30U) * 0xbf58476d1ce4e5b9U;
+  word = (word ^ word >> 27U) * 0x94d049bb133111ebU;
+  word ^= word >> 31U;
+  const double share = static_cast<double>(static_cast<std::int64_t>(word)) * 0x1p-63;
+  return exact + share * larger<false>(relative * absolute(exact), absolute_error);
+}
+
+// A function of libm, through double. The errors are what the ISA allows less a rounding of the result and one of the exact one.
+#define SLUICE_APPROX(name, function, relative, absolute_error)                              \
+  real<1, false, false>(t, name ".approx", kNever, [](float x) {                             \
+    const auto operand = static_cast<double>(x);                                             \
+    return static_cast<float>(varied(function(operand), operand, relative, absolute_error)); \
+  })
 
 inline void list_single_and_double(FormTable& t) {
   real<2, true, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
@@ -124,13 +141,17 @@ inline void list_single_and_double(FormTable& t) {
   real<1, false, true>(t, "sqrt", kRequired, [](auto a) { return root(a); });
   real<1, false, false>(t, "sqrt.approx", kNever, [](float a) { return root(a); });
   real<1, false, false>(t, "rsqrt.approx", kNever, [](float a) {
-    return static_cast<float>(1 / __builtin_sqrt(static_cast<double>(a)));
+    const auto operand = static_cast<double>(a);
+    return static_cast<float>(varied(1 / __builtin_sqrt(operand), operand, 0x1p-24, 0));
   });
-  SLUICE_APPROX("sin", __builtin_sin);
-  SLUICE_APPROX("cos", __builtin_cos);
-  SLUICE_APPROX("lg2", __builtin_log2);
-  SLUICE_APPROX("ex2", __builtin_exp2);
-  const auto tanh = [](float x) { return static_cast<float>(__builtin_tanh(static_cast<double>(x))); };
+  SLUICE_APPROX("sin", __builtin_sin, 0, 0x1p-21);
+  SLUICE_APPROX("cos", __builtin_cos, 0, 0x1p-21);
+  SLUICE_APPROX("lg2", __builtin_log2, 0x1p-24, 0x1p-23);
+  SLUICE_APPROX("ex2", __builtin_exp2, 0x1p-24, 0);
+  const auto tanh = [](float x) {
+    const auto operand = static_cast<double>(x);
+    return static_cast<float>(varied(__builtin_tanh(operand), operand, 0x1p-12, 0));
+  };
   t.add("tanh.approx", "", "f32", form<decltype(tanh), float, float>(tanh));
   // .ftz.f64: only the upper half of the operand's and result's bits counts, subnormal numbers are zeros, and there is one NaN.
   const auto upper = [](double x) {

@@ -1,7 +1,13 @@
 // Single instructions against values that follow from the PTX ISA's text.
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <ostream>
+#include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,6 +16,7 @@
 
 #include "base/error.h"
 #include "ptx/machine.h"
+#include "tests/support/seed.h"
 
 namespace sluice::ptx {
 namespace {
@@ -29,7 +36,7 @@ std::string module_with(const std::string& body, const std::string& target = "sm
          body + "\nst.global.u32 [%d0+12], %r0;\nret;\n}\n";
 }
 
-std::uint32_t run(const Example& one) {
+std::uint32_t run(const Example& one, LaunchOptions options = {}) {
   const Gpu& gpu = gpu_named("rtx3090");
   Memory memory(std::uint64_t{1} << 20U);
   const LoadedModule module(parse(module_with(one.body), "one.ptx"), memory, gpu);
@@ -38,7 +45,6 @@ std::uint32_t run(const Example& one) {
   std::memcpy(memory.bytes(buffer, 16).data(), words, sizeof(words));
   std::vector<std::byte> parameters(8);
   std::memcpy(parameters.data(), &buffer, 8);
-  LaunchOptions options;
   options.block = {1, 1, 1};
   options.checks = false;
   const LaunchResult result = launch(module.kernels()[0], memory, gpu, parameters, options);
@@ -123,6 +129,129 @@ TEST(PtxInstruction, IsRefusedWithItsLineIfTheTargetLacksIt) {
     EXPECT_THAT(refused, testing::HasSubstr("one.ptx:13")) << body;
     EXPECT_THAT(refused, testing::HasSubstr("sm_80 is the first target")) << body;
   }
+}
+
+// What PTX only bounds.
+struct Bounded {
+  const char* opcode;
+  double (*function)(double);
+  double relative, absolute;  // the larger of both, or with `places` so many units of the last place
+  int places;
+  float least, most;  // operands
+};
+
+const std::vector<Bounded>& bounded() {
+  static const std::vector<Bounded> all = {
+      {"ex2.approx.f32", [](double x) { return std::exp2(x); }, 0, 0, 2, -100, 100},
+      {"lg2.approx.f32", [](double x) { return std::log2(x); }, 0x1p-22, 0x1p-22, 0, 0x1p-100F, 0x1p100F},
+      {"sin.approx.f32", [](double x) { return std::sin(x); }, 0, std::exp2(-20.5), 0, -6.2F, 6.2F},
+      {"cos.approx.f32", [](double x) { return std::cos(x); }, 0, std::exp2(-20.5), 0, -6.2F, 6.2F},
+      {"tanh.approx.f32", [](double x) { return std::tanh(x); }, 0x1p-11, 0, 0, -9, 9},
+      {"rsqrt.approx.f32", [](double x) { return 1 / std::sqrt(x); }, std::exp2(-22.9), 0, 0, 0x1p-90F,
+       1e9F}};
+  return all;
+}
+
+double bound_of(const Bounded& it, double exact) {
+  if (it.places > 0) return it.places * std::ldexp(1.0, std::ilogb(exact) - 23);
+  return std::max(it.relative * std::abs(exact), it.absolute);
+}
+
+float result_of(const Bounded& it, float operand, bool varies, std::uint64_t seed) {
+  const std::string body = std::string(it.opcode) + " %r0, %r1;";
+  LaunchOptions options;
+  options.vary_inexact = varies;
+  options.seed = seed;
+  return std::bit_cast<float>(run({body.c_str(), std::bit_cast<std::uint32_t>(operand), 0, 0, 0}, options));
+}
+
+TEST(PtxInexact, FunctionsVaryBySeedWithinTheirBounds) {
+  std::mt19937_64 random(sluice::test::seed_of_test());
+  for (const Bounded& it : bounded()) {
+    std::uniform_real_distribution<float> operands(it.least, it.most);
+    int moved = 0;
+    for (int i = 0; i < 40; ++i) {
+      const float operand = operands(random);
+      const double exact = it.function(static_cast<double>(operand));
+      const float fixed = result_of(it, operand, false, 1);
+      EXPECT_EQ(fixed, static_cast<float>(exact)) << it.opcode << " of " << operand;
+      EXPECT_EQ(fixed, result_of(it, operand, false, 2));
+      for (const std::uint64_t seed : {1U, 2U}) {
+        const float varied = result_of(it, operand, true, seed);
+        EXPECT_LE(std::abs(static_cast<double>(varied) - exact), bound_of(it, exact))
+            << it.opcode << " of " << operand;
+        EXPECT_EQ(varied, result_of(it, operand, true, seed));
+        moved += varied != fixed ? 1 : 0;
+      }
+    }
+    EXPECT_GT(moved, 0) << it.opcode;  // of 80; about 15 are expected to
+  }
+}
+
+TEST(PtxInexact, WhatTheIsaGivesExactlyStays) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const std::uint64_t seed : {1U, 2U, 3U}) {
+    EXPECT_EQ(result_of(bounded()[0], 0, true, seed), 1.0F);
+    EXPECT_EQ(result_of(bounded()[0], -kInfinity, true, seed), 0.0F);
+    EXPECT_EQ(result_of(bounded()[1], 0, true, seed), -kInfinity);
+    EXPECT_EQ(result_of(bounded()[3], 0, true, seed), 1.0F);
+    EXPECT_EQ(result_of(bounded()[5], kInfinity, true, seed), 0.0F);
+    EXPECT_TRUE(std::isnan(result_of(bounded()[5], -1, true, seed)));
+  }
+}
+
+// Factors are below 2, so the magnitudes of a sum's 16 products and its c, 1, add up to 65 at most.
+std::vector<float> product_of(std::uint64_t seed, bool varies, std::span<const std::uint16_t> factors) {
+  const std::string text =
+      ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p)\n{\n"
+      ".reg .b32 %r<16>;\n.reg .b64 %d<4>;\nld.param.u64 %d0, [p];\nmov.u32 %r0, %tid.x;\n"
+      "mul.wide.u32 %d1, %r0, 48;\nadd.u64 %d0, %d0, %d1;\n"
+      "ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%d0];\nld.global.v2.u32 {%r5, %r6}, [%d0+16];\n"
+      "mov.b32 %r7, 0f3f800000;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r8, %r9, %r10, %r11}, {%r1, %r2, %r3, %r4}, "
+      "{%r5, %r6}, {%r7, %r7, %r7, %r7};\n"
+      "st.global.v4.u32 [%d0+32], {%r8, %r9, %r10, %r11};\nret;\n}\n";
+  const Gpu& gpu = gpu_named("rtx3090");
+  Memory memory(std::uint64_t{1} << 20U);
+  const LoadedModule module(parse(text, "mma.ptx"), memory, gpu);
+  constexpr std::size_t kThread = 48;  // bytes: A, B, two words of nothing, D
+  const std::uint64_t buffer = memory.allocate(32 * kThread);
+  std::byte* const at = memory.bytes(buffer, 32 * kThread).data();
+  for (std::size_t thread = 0; thread < 32; ++thread)
+    std::memcpy(at + thread * kThread, factors.data() + thread * 12, 24);
+  std::vector<std::byte> parameters(sizeof buffer);
+  std::memcpy(parameters.data(), &buffer, sizeof buffer);
+  LaunchOptions options;
+  options.block = {32, 1, 1};
+  options.seed = seed;
+  options.vary_inexact = varies;
+  const LaunchResult result = launch(module.kernels()[0], memory, gpu, parameters, options);
+  EXPECT_TRUE(result.completed && result.findings.empty());
+  std::vector<float> product(std::size_t{32} * 4);
+  for (std::size_t thread = 0; thread < 32; ++thread)
+    std::memcpy(product.data() + thread * 4, at + thread * kThread + 32, 16);
+  return product;
+}
+
+TEST(PtxInexact, SumsOfMmaVaryBySeedWithinTheirBound) {
+  std::mt19937_64 random(sluice::test::seed_of_test());
+  std::vector<std::uint16_t> factors(std::size_t{32} * 12);
+  for (std::uint16_t& factor : factors)
+    factor = static_cast<std::uint16_t>(0x3c80U + random() % 0x380U);  // from 2^-6
+  const std::vector<float> fixed = product_of(1, false, factors);
+  EXPECT_EQ(fixed, product_of(2, false, factors));
+  // Both are within 16 u / (1 - 16 u) of the exact sum's 65.
+  constexpr double kBound = 2 * 16.1 * 0x1p-24 * 65;
+  int moved = 0;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const std::vector<float> varied = product_of(seed, true, factors);
+    EXPECT_EQ(varied, product_of(seed, true, factors));
+    for (std::size_t i = 0; i < fixed.size(); ++i) {
+      EXPECT_NEAR(static_cast<double>(varied[i]), static_cast<double>(fixed[i]), kBound);
+      moved += varied[i] != fixed[i] ? 1 : 0;
+    }
+  }
+  EXPECT_GT(moved, 0);
 }
 
 }  // namespace

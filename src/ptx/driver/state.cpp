@@ -35,6 +35,12 @@ bool checks_of(std::string_view text) {
   return text == "on";
 }
 
+bool varies_of(std::string_view text) {
+  if (text != "fixed" && text != "varied")
+    throw Error(fmt::format("SLUICE_PTX_INEXACT is '{}'", text), {}, "give fixed or varied");
+  return text == "varied";
+}
+
 // Never destroyed: streams' threads may still run when the process ends.
 Driver*& instance() {
   static Driver* driver = nullptr;
@@ -47,6 +53,7 @@ Driver::Driver()
     : gpu(gpu_named(variable("SLUICE_PTX_GPU", kDefaultGpu))),
       seed(seed_of(variable("SLUICE_PTX_SEED", "0"))),
       checks(checks_of(variable("SLUICE_PTX_CHECKS", "on"))),
+      varies_inexact(varies_of(variable("SLUICE_PTX_INEXACT", "fixed"))),
       memory(gpu.memory_bytes) {}
 
 void make_driver() {

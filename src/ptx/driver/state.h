@@ -100,6 +100,7 @@ struct Driver {
   const Gpu& gpu;
   std::uint64_t seed;
   bool checks;
+  bool varies_inexact;
   Memory memory;
 
   std::mutex mutex;

@@ -33,6 +33,7 @@ struct Options {
   bool cooperative = false;
   std::uint64_t seed = 0;
   bool checks = true;
+  bool vary_inexact = false;
   std::string gpu = "rtx3090";
   std::uint64_t max_instructions = 0;
   std::size_t lines = 20;
@@ -90,6 +91,7 @@ struct Run {
     launch_options.cooperative = options.cooperative;
     launch_options.seed = options.seed;
     launch_options.checks = options.checks;
+    launch_options.vary_inexact = options.vary_inexact;
     launch_options.max_warp_instructions = options.max_instructions;
     result = launch(*kernel, memory, gpu, parameters, launch_options);
     for (const Finding& finding : result.findings) {
@@ -213,6 +215,8 @@ void add_options(CLI::App& app, Options& options) {
   app.add_flag("--cooperative", options.cooperative, "a cooperative launch: all blocks must fit at once");
   app.add_option("--seed", options.seed, "of the order in which warps run")
       ->check(whole_number<std::uint64_t>());
+  app.add_flag("--vary-inexact", options.vary_inexact,
+               "results that PTX only bounds (mma, .approx) vary by the seed");
   app.add_flag("--checks,!--no-checks", options.checks, "races, counters, virtual time");
   app.add_option("--gpu", options.gpu, "rtx3090, a6000, rtx4090, rtx5090, a100, h100, h200, t4 or tiny");
   app.add_option("--max-instructions", options.max_instructions,
