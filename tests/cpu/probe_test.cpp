@@ -82,14 +82,10 @@ TEST(PeakProbe, EveryUnitOfEveryInstructionSetRuns) {
 // tries, since machines are shared; a fifth is allowed for what remains.
 TEST(PeakProbe, TimeGrowsWithTheRounds) {
   using Clock = std::chrono::steady_clock;
-  const auto best_time = [](const ArithmeticLoop& loop, std::size_t rounds) {
-    Clock::duration best = Clock::duration::max();
-    for (int i = 0; i < 15; ++i) {
-      const auto start = Clock::now();
-      loop.run(rounds);
-      best = std::min(best, Clock::now() - start);
-    }
-    return std::chrono::duration<double>(best).count();
+  const auto seconds = [](const ArithmeticLoop& loop, std::size_t rounds) {
+    const auto start = Clock::now();
+    loop.run(rounds);
+    return std::chrono::duration<double>(Clock::now() - start).count();
   };
   std::size_t n = 0;
   const Kernels* const* all = available_kernels(&n);
@@ -97,8 +93,14 @@ TEST(PeakProbe, TimeGrowsWithTheRounds) {
     for (const Unit unit : {Unit::kBf16, Unit::kFp32, Unit::kInt8}) {
       const ArithmeticLoop& loop = arithmetic_loop(all[i]->name, unit);
       constexpr std::size_t kRounds = 20000;
-      const double once = best_time(loop, kRounds);
-      EXPECT_GT(best_time(loop, 4 * kRounds), 2 * once) << loop.instruction;
+      // The least of both, taken in turn, until it shows or for long enough that a busy processor can't be the reason.
+      double once = seconds(loop, kRounds);
+      double four_times = seconds(loop, 4 * kRounds);
+      for (int tries = 1; tries < 15 || (tries < 5000 && four_times <= 2 * once); ++tries) {
+        once = std::min(once, seconds(loop, kRounds));
+        four_times = std::min(four_times, seconds(loop, 4 * kRounds));
+      }
+      EXPECT_GT(four_times, 2 * once) << loop.instruction;
       // 16 sums in less than 0.2 ns each: nothing does that.
       EXPECT_GT(once, static_cast<double>(kRounds) * 0.2e-9) << loop.instruction;
     }
