@@ -50,10 +50,10 @@ class Executor {
   void reserve_scratch(const program::Program& program);
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
-  void run_task(Tasks& tasks, const program::Task& task);
+  void run_task(Tasks& tasks, const program::Task& task, NextWeights next);
   void throw_failure();
   bool is_shared_out(const program::Program& program) const;
-  static void fetch_start(const Fetchable& what);
+  static NextWeights fetch(const Tasks& tasks, const program::Task& task, const program::Task& next);
   void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes, WorkerTrace* trace);
 
   StepData data_;
