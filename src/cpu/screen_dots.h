@@ -4,14 +4,15 @@
 // Weights are bytes without sign: what the sums have too much, 128 Σ q, is taken off at the end. Sums wrap around, which changes
 // nothing: N itself fits.
 //
-// One vector of weights serves all rows; a row's sums stay in registers, several of them so that none waits for the one before.
-// Panels are read one after the other, from one end to the other: in the faster of its memory's two moods a Zen 4 (docs/performance.md)
-// streams one of them with little help 1.15 times as fast as four side by side, whose every line has to be asked for; in the slower one,
-// 1.03 times.
+// Sums stay in registers, enough of them that none waits for the one before; one vector of weights serves all rows. One or two rows
+// take panel after panel, from one end to the other: in the faster of its memory's two moods (docs/performance.md) a Zen 4 streams
+// one 1.15 times as fast as four side by side, whose every line has to be asked for; in the slower one, 1.03 times. From three rows on
+// arithmetic counts: there a broadcast group serves two panels.
 //
 // Included by kernels_*.cpp and the tests; all of it is static (kernels_common.h).
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include <stddef.h>
@@ -142,32 +143,39 @@ inline void store_bounds(const uint8_t* header, const uint32_t* sums, const Scre
   store(upper, estimate + bound);
 }
 
-struct ScreenPanel {
+// The operands of a block: rows by panels.
+struct ScreenBlock {
   const uint8_t* w;
   size_t depth;
   const ScreenRow* rows;
   float* lower;
   float* upper;
   size_t ld;
+
+  size_t panel_bytes() const { return kHeaderBytes + depth * kLanes; }
 };
 
-// The processor follows a stream by itself but for the start of each page: that is what to ask it for.
+// What is fetched while panels are read, `Panels` of them side by side.
+template <size_t Panels>
 class ScreenFetcher {
  public:
+  // Panels up to `end`, and then `next`.
   ScreenFetcher(const uint8_t* end, const NextWeights& next)
       : end_(end), next_(static_cast<const uint8_t*>(next.first)) {}
 
-  // While `Lines` from `at` on are read.
+  // While `Lines` from `at` on are read, of a panel up to `panel_end`.
   template <size_t Lines>
-  void step(const uint8_t* at) const {
+  void step(const uint8_t* at, const uint8_t* panel_end, size_t panel_bytes) const {
     constexpr uintptr_t kPage = 4096;
     constexpr uintptr_t kStart = 1024;
     const uint8_t* ahead = at + kFetchAhead;
+    if (Panels > 1 && ahead >= panel_end)
+      ahead += (Panels - 1) * panel_bytes;  // those between are others' now
     if (ahead >= end_) {
       if (next_ == nullptr) return;
       ahead = next_ + (ahead - end_);
-    } else if (((uintptr_t)ahead & (kPage - 1)) >= kStart) {
-      return;
+    } else if (Panels == 1 && ((uintptr_t)ahead & (kPage - 1)) >= kStart) {
+      return;  // the processor follows a single stream by itself but for the start of each page
     }
     for (size_t line = 0; line < Lines; ++line)
       __builtin_prefetch(ahead + line * kLineBytes, 0, 2);  // second level
@@ -178,68 +186,111 @@ class ScreenFetcher {
   const uint8_t* next_;
 };
 
+// f(0), ..., f(N - 1), whose arguments are constants from the start: GCC keeps arrays of structures in registers only then.
+template <typename F, size_t... I>
+inline void each(std::index_sequence<I...>, const F& f) {
+  (f(std::integral_constant<size_t, I>()), ...);
+}
+
 // By itself, so that compilers give all registers to its loop.
-template <typename Dots, size_t Rows, size_t... Split>
-__attribute__((noinline)) void screen_panel(const ScreenPanel& panel, const ScreenFetcher* fetcher,
-                                            std::index_sequence<Split...>) {
-  constexpr size_t kSplit = sizeof...(Split);
-  typename Dots::Sums sums[Rows][kSplit];
-  for (size_t row = 0; row < Rows; ++row) ((sums[row][Split] = Dots::zero()), ...);
-  const auto add = [&](const uint8_t* w, size_t k, size_t i) {
-    const typename Dots::Weights weights = Dots::load(w);
-    for (size_t row = 0; row < Rows; ++row)
-      sums[row][i] = Dots::add_products(sums[row][i], weights, Dots::group(panel.rows[row], k));
+template <typename Dots, size_t Rows, size_t Panels, size_t Split>
+__attribute__((noinline)) void screen_block(const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
+  constexpr auto kRows = std::make_index_sequence<Rows>();
+  constexpr auto kPanels = std::make_index_sequence<Panels>();
+  constexpr auto kSplit = std::make_index_sequence<Split>();
+  const size_t panel_bytes = block.panel_bytes();
+  typename Dots::Sums sums[Rows][Panels][Split];
+  each(kRows, [&](auto row) {
+    each(kPanels, [&](auto panel) { each(kSplit, [&](auto i) { sums[row][panel][i] = Dots::zero(); }); });
+  });
+  const auto add = [&](const uint8_t* w, size_t k, auto i) {
+    typename Dots::Weights weights[Panels];
+    each(kPanels, [&](auto panel) { weights[panel] = Dots::load(w + panel * panel_bytes); });
+    each(kRows, [&](auto row) {
+      const typename Dots::Group group = Dots::group(block.rows[row], k);
+      each(kPanels, [&](auto panel) {
+        sums[row][panel][i] = Dots::add_products(sums[row][panel][i], weights[panel], group);
+      });
+    });
   };
-  const uint8_t* w = panel.w + kHeaderBytes;
+  const uint8_t* w = block.w + kHeaderBytes;
+  const uint8_t* const end = block.w + panel_bytes;
   size_t k = 0;
-  for (; k + 4 * kSplit <= panel.depth; k += 4 * kSplit, w += kSplit * kLineBytes) {
-    if (fetcher != nullptr) fetcher->step<kSplit>(w);
-    (add(w + Split * kLineBytes, k + 4 * Split, Split), ...);
+  for (; k + 4 * Split <= block.depth; k += 4 * Split, w += Split * kLineBytes) {
+    for (size_t panel = 0; panel < Panels && fetcher != nullptr; ++panel)
+      fetcher->template step<Split>(w + panel * panel_bytes, end + panel * panel_bytes, panel_bytes);
+    each(kSplit, [&](auto i) { add(w + i * kLineBytes, k + 4 * i, i); });
   }
-  for (; k < panel.depth; k += 4, w += kLineBytes) add(w, k, 0);
-  for (size_t row = 0; row < Rows; ++row) {
-    uint32_t totals[kLanes] = {};
-    const auto add_to_totals = [&](const typename Dots::Sums& part) {
-      uint32_t some[kLanes];
-      Dots::store(part, some);
-      for (size_t lane = 0; lane < kLanes; ++lane) totals[lane] += some[lane];
-    };
-    (add_to_totals(sums[row][Split]), ...);
-    store_bounds(panel.w, totals, panel.rows[row], panel.lower + row * panel.ld,
-                 panel.upper + row * panel.ld);
+  for (; k < block.depth; k += 4, w += kLineBytes) add(w, k, std::integral_constant<size_t, 0>());
+  each(kRows, [&](auto row) {
+    each(kPanels, [&](auto panel) {
+      uint32_t totals[kLanes] = {};
+      each(kSplit, [&](auto i) {
+        uint32_t some[kLanes];
+        Dots::store(sums[row][panel][i], some);
+        for (size_t lane = 0; lane < kLanes; ++lane) totals[lane] += some[lane];
+      });
+      const size_t out = row * block.ld + panel * kLanes;
+      store_bounds(block.w + panel * panel_bytes, totals, block.rows[row], block.lower + out,
+                   block.upper + out);
+    });
+  });
+}
+
+template <typename Dots, size_t Panels, size_t MaxRows>
+inline void screen_block_of(size_t rows, const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
+  if (rows == MaxRows) {
+    constexpr size_t kSums = MaxRows * Panels;
+    constexpr size_t kEnough = Dots::kMostSums < 4 ? Dots::kMostSums : 4;
+    constexpr size_t kSplit = kSums < kEnough ? kEnough / kSums : 1;
+    screen_block<Dots, MaxRows, Panels, kSplit>(block, fetcher);
+  } else if constexpr (MaxRows > 1) {
+    screen_block_of<Dots, Panels, MaxRows - 1>(rows, block, fetcher);
   }
 }
 
-template <typename Dots, size_t MaxRows>
-inline void screen_panel_of(size_t rows, const ScreenPanel& panel, const ScreenFetcher* fetcher) {
-  if (rows == MaxRows) {
-    constexpr size_t kSums = Dots::kMostSums / MaxRows;
-    screen_panel<Dots, MaxRows>(panel, fetcher,
-                                std::make_index_sequence<(kSums >= 4   ? 4
-                                                          : kSums >= 2 ? 2
-                                                                       : 1)>());
-  } else if constexpr (MaxRows > 1) {
-    screen_panel_of<Dots, MaxRows - 1>(rows, panel, fetcher);
+struct ScreenMatrix {
+  const uint8_t* w;
+  size_t depth;
+  size_t n_panels;
+  const ScreenRow* rows;
+  size_t n_rows;
+  float* lower;
+  float* upper;
+  size_t ld;
+  NextWeights next;
+};
+
+// As many panels at once as there are, up to the last that don't fill `Panels`; leaves those in `m`.
+template <typename Dots, size_t Panels>
+inline void screen_panels_of(ScreenMatrix& m) {
+  constexpr size_t kMostRows = 8;  // sums of more, beside their groups, are more than registers
+  constexpr size_t kMaxRows = Dots::kMostSums / Panels < kMostRows ? Dots::kMostSums / Panels : kMostRows;
+  const size_t panel_bytes = kHeaderBytes + m.depth * kLanes;
+  const size_t n_blocks = (m.n_rows + kMaxRows - 1) / kMaxRows;
+  const ScreenFetcher<Panels> fetcher(m.w + m.n_panels / Panels * Panels * panel_bytes, m.next);
+  for (; m.n_panels >= Panels; m.n_panels -= Panels) {
+    size_t row = 0;
+    for (size_t i = 0; i < n_blocks; ++i) {  // even ones; the first meets weights that come from memory
+      const size_t rows = m.n_rows / n_blocks + (i < m.n_rows % n_blocks ? 1 : 0);
+      screen_block_of<Dots, Panels, kMaxRows>(
+          rows, {m.w, m.depth, m.rows + row, m.lower + row * m.ld, m.upper + row * m.ld, m.ld},
+          i == 0 ? &fetcher : nullptr);
+      row += rows;
+    }
+    m.w += Panels * panel_bytes;
+    m.lower += Panels * kLanes;
+    m.upper += Panels * kLanes;
   }
 }
 
 template <typename Dots>
 void screen_dots(const uint8_t* w, size_t depth, size_t n_panels, const ScreenRow* rows, size_t n_rows,
                  float* lower, float* upper, size_t ld, NextWeights next) {
-  const size_t panel_bytes = kHeaderBytes + depth * kLanes;
-  const size_t n_blocks = (n_rows + Dots::kMostSums - 1) / Dots::kMostSums;
-  const ScreenFetcher fetcher(w + n_panels * panel_bytes, next);
-  for (size_t panel = 0; panel < n_panels; ++panel) {
-    size_t row = 0;
-    for (size_t i = 0; i < n_blocks; ++i) {  // even ones; the first meets weights that come from memory
-      const size_t n = n_rows / n_blocks + (i < n_rows % n_blocks ? 1 : 0);
-      const size_t out = row * ld + panel * kLanes;
-      screen_panel_of<Dots, Dots::kMostSums>(
-          n, {w + panel * panel_bytes, depth, rows + row, lower + out, upper + out, ld},
-          i == 0 ? &fetcher : nullptr);
-      row += n;
-    }
-  }
+  ScreenMatrix m{w, depth, n_panels, rows, n_rows, lower, upper, ld, next};
+  if constexpr (Dots::kMostSums >= 6)
+    if (n_rows >= 3 && 2 * n_rows <= Dots::kMostSums) screen_panels_of<Dots, 2>(m);
+  screen_panels_of<Dots, 1>(m);
 }
 
 }  // namespace
