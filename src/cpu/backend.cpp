@@ -171,7 +171,7 @@ bool has_screened_head(const model::ModelConfig& config, const CpuOptions& optio
 }
 
 std::size_t most_screened_outputs(const CpuOptions& options) {
-  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 4 : 8;
+  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 5 : 8;
 }
 
 bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs) {
