@@ -44,7 +44,7 @@ class Executor {
   void time_ops(Statistics* times) { times_ = times; }
 
   // From now on `run` writes down in `trace` what workers do, as long as there is room; nothing: it doesn't.
-  void trace(Trace* trace) { trace_ = trace; }
+  void trace(Trace* trace);
 
  private:
   void reserve_scratch(const program::Program& program);
