@@ -53,10 +53,10 @@ struct Weights {
 // Sequences that decode side by side, a token of each a step.
 class Decoder {
  public:
-  Decoder(Weights& weights, const model::Model& model, std::size_t n_rows, bool is_screened)
+  Decoder(Weights& weights, const model::Model& model, const cpu::Kernels& kernels, std::size_t n_rows,
+          bool is_screened)
       : sequences_(model.config, n_rows, kContext),
-        executor_(model, *weights.packed, *cpu::available_kernels(&n_tables_)[0], weights.workers,
-                  sequences_) {
+        executor_(model, *weights.packed, kernels, weights.workers, sequences_) {
     program::StepShape shape;
     shape.is_screened = is_screened;
     for (std::uint32_t row = 0; row < n_rows; ++row) {
@@ -88,7 +88,6 @@ class Decoder {
   std::size_t rows_recomputed() const { return executor_.panels_recomputed() * cpu::kLanes; }
 
  private:
-  std::size_t n_tables_ = 0;
   cpu::Sequences sequences_;
   cpu::Executor executor_;
   program::Program program_;
@@ -108,7 +107,14 @@ program::Choice choice_of(Wish wish) {
   return choice;
 }
 
-void screened_of_full(benchmark::State& state, std::size_t n_layers, Wish wish) {
+const cpu::Kernels& kernels_of(std::size_t table) {
+  std::size_t n_tables = 0;
+  const cpu::Kernels* const* tables = cpu::available_kernels(&n_tables);
+  return *tables[std::min(table, n_tables - 1)];
+}
+
+// With the kernels of the `table`-th best instruction set of this machine.
+void screened_of_full(benchmark::State& state, std::size_t n_layers, Wish wish, std::size_t table = 0) {
   static std::unique_ptr<Weights> weights;  // of one shape at a time: they take 3.5 GB
   if (!weights || weights->usual.config.n_layers() != n_layers) {
     weights.reset();
@@ -117,8 +123,10 @@ void screened_of_full(benchmark::State& state, std::size_t n_layers, Wish wish) 
   const model::Model& model = wish == Wish::kFlat ? weights->flat : weights->usual;
   const auto n_rows = static_cast<std::size_t>(state.range(0));
   const auto n_pairs = static_cast<std::size_t>(state.range(1));
-  Decoder full(*weights, model, n_rows, false);
-  Decoder screened(*weights, model, n_rows, true);
+  const cpu::Kernels& kernels = kernels_of(table);
+  state.SetLabel(kernels.name);
+  Decoder full(*weights, model, kernels, n_rows, false);
+  Decoder screened(*weights, model, kernels, n_rows, true);
   const program::Choice choice = choice_of(wish);
   std::vector<double> ratios;
   std::vector<double> seconds;  // of full ones
@@ -152,6 +160,9 @@ void screened_of_full(benchmark::State& state, std::size_t n_layers, Wish wish) 
 void head_greedy(benchmark::State& state) {
   screened_of_full(state, 1, Wish::kGreedy);
 }
+void head_tables(benchmark::State& state) {
+  screened_of_full(state, 1, Wish::kGreedy, static_cast<std::size_t>(state.range(2)));
+}
 void head_flat(benchmark::State& state) {
   screened_of_full(state, 1, Wish::kFlat);
 }
@@ -172,6 +183,11 @@ void rows_and_pairs(benchmark::internal::Benchmark* benchmark) {
   benchmark->ArgNames({"rows", "pairs"})->Iterations(1)->Unit(benchmark::kSecond);
 }
 BENCHMARK(head_greedy)->Apply(rows_and_pairs)->ArgsProduct({{1, 2, 4}, {79}});
+BENCHMARK(head_tables)
+    ->ArgNames({"rows", "pairs", "table"})
+    ->ArgsProduct({{1, 2, 4, 5, 6, 8, 16}, {31}, {0, 1, 2}})
+    ->Iterations(1)
+    ->Unit(benchmark::kSecond);
 BENCHMARK(head_flat)->Apply(rows_and_pairs)->ArgsProduct({{1, 2, 4}, {79}});
 BENCHMARK(step_greedy)->Apply(rows_and_pairs)->Args({1, 79});
 BENCHMARK(step_settings)->Apply(rows_and_pairs)->Args({1, 41});

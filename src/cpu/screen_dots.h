@@ -57,7 +57,7 @@ struct PortableBytes {
 #if defined(__AVX512BW__)
 // Bytes become 16 bits; a product of two pairs is exact in 32.
 struct Avx512Words {
-  static constexpr size_t kMostSums = 12;
+  static constexpr size_t kMostSums = 10;
   struct Sums {
     __m512i low, high;  // columns 0 to 7 and 8 to 15, two sums of each
   };
