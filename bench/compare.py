@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE))
 from comparing.chart import chart  # noqa: E402
 from comparing.disturbance import Watch  # noqa: E402
 from comparing.programs import PARTS, Broken, Llama, Server, Sluice  # noqa: E402
-from comparing.report import FULL_HEAD, IK, OURS, Measured, machine, markdown, put_into, targets  # noqa: E402
+from comparing.report import FULL_HEAD, IK, OURS, Measured, around, machine, markdown, put_into, targets  # noqa: E402
 from comparing.settings import settings_of, tune, write_settings  # noqa: E402
 
 ROOT = HERE.parent
@@ -396,7 +396,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--settings", type=Path, metavar="FILE", help="of llama.cpp and ik_llama.cpp, as --tune writes them")
     add("--tune", type=Path, metavar="FILE", help="look for their fastest settings, write them to FILE, measure nothing")
     add("--results", type=Path, metavar="FILE.json", help="everything measured; cases that it has already are kept")
-    add("--markdown", type=Path, metavar="FILE", help="the tables; between the marks of a page that has them")
+    add("--markdown", type=Path, metavar="FILE", help="the tables, between the page's marks; a page that isn't there gets them")
     add("--chart", type=Path, metavar="FILE.svg")
     options = parser.parse_args(argv)
     for name, value in vars(options).items():
@@ -409,6 +409,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for path in filter(None, needed):
         if not path.exists():
             parser.error(f"there is no {path}")
+    if options.markdown:
+        try:
+            around(options.markdown)
+        except (OSError, ValueError) as problem:
+            parser.error(str(problem))
     if options.quick:
         small = dict(pairs=2, tokens=4, row_tokens=2, tiny_tokens=32, demo_tokens=8, prompt=32, long_prompt=64, disturbed=1.0)
         vars(options).update(small)

@@ -219,9 +219,20 @@ def markdown(report: dict, found: dict[str, Measured], date: str, chart: str | N
 BEGIN, END = "<!-- from here on by bench/compare.py -->", "<!-- up to here -->"
 
 
-def put_into(page: Path, text: str) -> None:
-    """Between the page's two marks, if it has them; else as the page."""
+def around(page: Path) -> tuple[str, str]:
+    """What stands before the page's two marks and behind them; of one that isn't there yet, nothing. Raises ValueError if it has
+    text and no marks, which would be lost."""
     old = page.read_text(encoding="utf-8") if page.exists() else ""
-    if BEGIN in old and END in old:
-        text = f"{old[:old.index(BEGIN)]}{BEGIN}\n\n{text}\n{END}{old[old.index(END) + len(END):]}"
-    page.write_text(text, encoding="utf-8")
+    if not old.strip():
+        return "", "\n"
+    begin = old.find(BEGIN)
+    end = old.find(END, begin)
+    if begin < 0 or end < 0:
+        raise ValueError(f"{page} has text, but not {BEGIN} and behind it {END}: put them where the tables are to stand")
+    return old[:begin], old[end + len(END):]
+
+
+def put_into(page: Path, text: str) -> None:
+    """Between the page's two marks."""
+    before, behind = around(page)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{behind}", encoding="utf-8")

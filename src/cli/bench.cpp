@@ -64,15 +64,24 @@ void check(const BenchOptions& options) {
     throw UsageError("nothing to measure", "-p, -n", "one of them must not be 0");
 }
 
-// Throws Error if the weights, packed, the sequences and a probe's buffer don't fit.
-void check_fit(const BenchSubject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes,
-               bool is_screened) {
+// Throws Error if the weights, packed, the sequences and a probe's buffer don't fit. A screened head that nobody asked for is
+// left out, and that is said, where its copy alone is too much.
+void fit(const BenchSubject& subject, std::size_t n_slots, std::size_t context, std::size_t probe_bytes,
+         cpu::CpuOptions& how) {
   constexpr std::size_t kProgram = std::size_t{128} << 20U;
   const SequenceBytes sequence = sequence_bytes(subject.model().config);
-  std::size_t needed = kProgram + probe_bytes + packed_bytes(subject.model(), is_screened);
+  std::size_t needed = kProgram + probe_bytes;
   if (subject.random) needed += subject.random->bytes();
   needed += n_slots * (sequence.delta_state + sequence.conv_state + sequence.kv_per_token * context);
-  check_bytes(needed, "use a smaller model, or fewer rows (--rows)");
+  const auto with_weights = [&] {
+    return needed + packed_bytes(subject.model(), cpu::has_screened_head(subject.model().config, how));
+  };
+  if (how.head == cpu::HeadMode::kBest && cpu::has_screened_head(subject.model().config, how) &&
+      !bytes_fit(with_weights())) {
+    how.head = cpu::HeadMode::kFull;
+    if (bytes_fit(with_weights())) warn("no memory for a screened head's copy: measured with the full head");
+  }
+  check_bytes(with_weights(), "use a smaller model, or fewer rows (--rows)");
 }
 
 // A quarter of what this process may still take, whatever limits it, is more than enough for a probe.
@@ -271,8 +280,8 @@ BenchReport bench_on_cpu(const BenchOptions& options, const BenchPlan& plan, Ben
   const model::Model& model = subject.model();
   const std::size_t context = choose_bench_context(options.common, model.config, plan.cases);
   const std::size_t probe_bytes = cpu::memory_buffer_bytes(probe_limit());
-  const cpu::CpuOptions how = cpu_options(options.common);
-  check_fit(subject, plan.n_slots, context, probe_bytes, cpu::has_screened_head(model.config, how));
+  cpu::CpuOptions how = cpu_options(options.common);
+  fit(subject, plan.n_slots, context, probe_bytes, how);
 
   const std::size_t n_threads = cpu::worker_count(how);
   if (subject.random) subject.random->fill(n_threads);

@@ -189,6 +189,10 @@ void check_memory(const model::ModelConfig& config, const MemoryPlan& plan) {
               found->where, advice);
 }
 
+bool bytes_fit(std::size_t bytes) {
+  return !shortage(MemoryNeed{.resident = bytes, .reserved = bytes}, 0, free_memory());
+}
+
 void check_bytes(std::size_t bytes, std::string_view advice) {
   const auto found = shortage(MemoryNeed{.resident = bytes, .reserved = bytes}, 0, free_memory());
   if (!found) return;

@@ -56,6 +56,9 @@ constexpr const char* kShorterText = "close other programs, raise the limit, or 
 // Throws Error of the same kind unless so many more bytes fit, written and reserved.
 void check_bytes(std::size_t bytes, std::string_view advice);
 
+// Whether they do.
+bool bytes_fit(std::size_t bytes);
+
 // What reading the tokenizer at `path`, a folder or a .gguf file, takes at its peak: an estimate from the size of its lists.
 // 0 if that can't be told.
 std::size_t tokenizer_bytes(const std::filesystem::path& path);

@@ -295,9 +295,9 @@ int run(const Options& options) {
     return !reader_gone;
   };
   const auto result = engine::generate(*backend, tokenizer, 0, prompt, generate, on_text, &interrupt_flag());
-  if (reader_gone) return kGood;
   // The last line on stderr is the report's; an answer that was not printed yet goes before what may fail.
   if (!options.json) trace.write(model.weights, {});
+  if (reader_gone) return kGood;
   const int code = report(options, context, answer, result);
   if (options.json) trace.write(model.weights, {});
   return code;

@@ -145,7 +145,7 @@ void Tasks::attend_block(const Queries& queries, const void* rows, std::size_t b
   const std::size_t width = padded(size, kLanes);
   const std::size_t n_padded = padded(n, kLanes);
   k_.matmul_bf16_long(s_.packed_keys.data(), depth, n_padded / kLanes, operand_row(rows, begin * depth),
-                      depth, end - begin, s_.scores.data(), kBlockPositions);
+                      depth, end - begin, s_.scores.data(), kBlockPositions, {});
   for (std::size_t i = begin; i < end; ++i)
     k_.soften(s_.scores.data() + (i - begin) * kBlockPositions,
               std::min<std::size_t>(s_.limits[i] - first, n), n_padded, queries.maximum + i, queries.sum + i,
@@ -153,7 +153,7 @@ void Tasks::attend_block(const Queries& queries, const void* rows, std::size_t b
   const void* weights =
       as_operand(s_.scores.data(), end - begin, kBlockPositions, kBlockPositions, s_.scores_operand);
   k_.matmul_bf16_long(s_.packed_values.data(), n_padded, width / kLanes, weights, kBlockPositions,
-                      end - begin, s_.products.data(), width);
+                      end - begin, s_.products.data(), width, {});
   for (std::size_t i = begin; i < end; ++i)
     k_.scale_and_add(s_.products.data() + (i - begin) * width, queries.factor[i], size,
                      queries.out + i * size);

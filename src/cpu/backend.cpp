@@ -100,7 +100,7 @@ class CpuBackend final : public Backend {
     const program::Program& program = program_of(step, screens);
     const std::size_t runs_before = workers_.n_runs();
     executor_.run(program, step, result);
-    if (screens) learn_of_screening(step.outputs.size());
+    if (screens) learn_of_screening(program);
     statistics_.dispatches += workers_.n_runs() - runs_before;
     statistics_.tasks += program.tasks.size();
     for (const program::Span& span : step.spans) sequences_.advance(span.slot, span.n_rows);
@@ -108,17 +108,25 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  void learn_of_screening(std::size_t n_rows) {
-    const std::size_t panels = executor_.panels_recomputed();
-    const std::size_t all_panels = program::screen_panels(model_.config.vocab_size);
-    const std::size_t bytes = panels * head_bytes() / all_panels;
+  // Each group of outputs goes through the head on its own: its time is all groups'. Of the bytes, which are to be told from the
+  // floor, each counts once.
+  void learn_of_screening(const program::Program& program) {
+    const std::size_t vocab = model_.config.vocab_size;
+    const auto recompute = std::ranges::find(program.ops, OpKind::kRecompute, &program::Op::kind);
+    const std::size_t n_groups = recompute->n_tasks / program.tilings[recompute->tiling].size();
+    const std::size_t all = program::screen_panels(vocab);
+    const std::size_t not_skimmed = all - program::skimmed_columns(vocab) / kLanes;
+    const std::size_t recomputed = executor_.panels_recomputed();
+    const std::size_t left = executor_.panels_left();
+    const std::size_t left_by_all = left == n_groups * not_skimmed ? not_skimmed : 0;
     const std::size_t screen_bytes = bytes_of(OpKind::kScreen);
-    const std::size_t bytes_left = executor_.panels_left() * screen_bytes / all_panels;
     ++statistics_.screened_steps;
-    statistics_.rows_recomputed += std::min(panels * kLanes, model_.config.vocab_size);
-    statistics_.bytes_recomputed += bytes;
-    statistics_.bytes_left += bytes_left;
-    head_policy_.learn(screen_bytes - bytes_left, bytes, head_bytes(), n_rows);
+    statistics_.rows_recomputed += std::min(recomputed * kLanes, vocab);
+    statistics_.bytes_recomputed += std::min(recomputed, all) * head_bytes() / all;
+    statistics_.bytes_left += left_by_all * screen_bytes / all;
+    const std::size_t n_rows = (program.shape.output_rows.size() + n_groups - 1) / n_groups;
+    head_policy_.learn((n_groups * all - left) * screen_bytes / all, recomputed * head_bytes() / all,
+                       n_groups * head_bytes(), n_rows);
   }
 
   std::size_t head_bytes() const { return bytes_of(OpKind::kHead); }
@@ -171,7 +179,7 @@ bool has_screened_head(const model::ModelConfig& config, const CpuOptions& optio
 }
 
 std::size_t most_screened_outputs(const CpuOptions& options) {
-  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 4 : 8;
+  return choose_kernels(options.isa).activations == ActivationType::kBF16 ? 5 : 8;
 }
 
 bool can_screen(const program::Step& step, std::size_t vocab_size, std::size_t most_outputs) {

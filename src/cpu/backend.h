@@ -57,8 +57,8 @@ bool has_screened_head(const model::ModelConfig& config, const CpuOptions& optio
 
 // Rows of a step that screening pays for. More of them share the full head's bytes, and its arithmetic counts: screening has two
 // products of bytes for each of the full head's, which the tables with products of bf16 do as fast (measured, K = 1024:
-// screening takes 0.53 of the full head's time for 1 row, 0.59 for 4, 0.91 for 6, 1.13 for 8); without those it pays
-// longer (AVX-512: 0.44 for 8 rows; AVX2: 0.84).
+// screening takes 0.63 of the full head's time for 1 row, 0.75 for 4, 0.85 for 5, 1.35 for 8); without those it pays
+// longer (0.68 for 8 rows with AVX-512 and with AVX2).
 std::size_t most_screened_outputs(const CpuOptions& options);
 
 // Whether a step's head can be screened, and is worth it: no output wants its logits, every choice can be made from few of

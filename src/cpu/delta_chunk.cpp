@@ -70,7 +70,7 @@ void DeltaChunk::set_keys_bf16() {
   k_.pack_keys(s_.rows.data(), rows_, depth_, s_.packed_keys.data());
   k_.delta_chunk.unpack_transposed(s_.packed_keys.data(), depth_, ld_ / kLanes, s_.transposed_keys.data());
   k_.matmul_bf16_long(s_.packed_keys.data(), depth_, ld_ / kLanes, s_.rows.data(), depth_, 2 * rows_,
-                      s_.products.data(), ld_);
+                      s_.products.data(), ld_, {});
 }
 
 void DeltaChunk::run(const float* value, const float* decay, const float* beta, float* state, float* out) {
@@ -136,7 +136,7 @@ void DeltaChunk::run_bf16(const float* value, const float* beta, float* state, f
 // y [rows, width_] = x [rows, depth] times as many packed columns.
 void DeltaChunk::multiply(const Bf16Block& packed, std::size_t depth, const Bf16Block& x, std::size_t rows,
                           float* y) const {
-  k_.matmul_bf16_long(packed.data(), depth, width_ / kLanes, x.data(), depth, rows, y, width_);
+  k_.matmul_bf16_long(packed.data(), depth, width_ / kLanes, x.data(), depth, rows, y, width_, {});
 }
 
 // x [rows_, key_dim_] as [rows_, depth_], zeros behind.

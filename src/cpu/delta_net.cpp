@@ -104,7 +104,7 @@ void Tasks::delta_rows(const Op& op, const Task& task, const program::Span& rows
 Fetchable Tasks::fetchable_state(const Op& op, const Task& task) const {
   const float* state = d_.sequences->delta_state(op.layer, step_.spans[task.rows].slot, task.part);
   const std::size_t bytes = config_.key_head_dim * config_.value_head_dim * sizeof *state;
-  return {{reinterpret_cast<const std::byte*>(state), bytes}, bytes, bytes};
+  return {{reinterpret_cast<const std::byte*>(state), bytes}, std::nullopt};
 }
 
 // Channels from `channel` on, a head's, of all rows of the span: out [rows, size].

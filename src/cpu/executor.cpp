@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "base/error.h"
+#include "cpu/fetch.h"
 
 namespace sluice::cpu {
 
@@ -22,10 +23,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kLine = 64;  // bytes of the caches' lines
-
 std::uint32_t narrow(std::size_t value) {
   return static_cast<std::uint32_t>(value);
+}
+
+bool wait_alike(const Program& program, const Task& a, const Task& b) {
+  const std::span<const program::Wait> waits = program.waits;
+  return std::ranges::equal(waits.subspan(a.first_wait, a.n_waits), waits.subspan(b.first_wait, b.n_waits));
 }
 
 double seconds_since(Clock::time_point start) {
@@ -165,6 +169,11 @@ void Executor::run(const Program& program, const program::Step& step, program::S
   if (times_ != nullptr) times_->step_seconds += seconds_since(start);
 }
 
+void Executor::trace(Trace* trace) {
+  trace_ = trace;
+  if (trace_ != nullptr && trace_->n_seen() == 0) trace_->reserve(workers_.size());
+}
+
 // Tasks of a few microseconds: there a ticket for each, a line that all workers fight for, is too dear, and each takes every
 // n-th. Larger ones are taken as workers get free.
 bool Executor::is_shared_out(const Program& program) const {
@@ -187,21 +196,28 @@ void Executor::work(std::size_t worker) {
     if (!is_shared_out) return next_task_.fetch_add(1, std::memory_order_relaxed);
     return std::exchange(next, next + stride);
   };
-  std::uint32_t done = 0;  // tasks that signal the same counter, not yet told
+  std::uint32_t done = 0;      // tasks that signal the same counter, not yet told
+  const Task* last = nullptr;  // that was traced
   for (std::uint32_t index = take(); index < program.tasks.size();) {
     const Task& task = program.tasks[index];
+    NextWeights next;
     if (looks_ahead) {
       index = take();
-      if (index < program.tasks.size()) fetch_start(tasks.fetchable(program.tasks[index]));
+      if (index < program.tasks.size()) next = fetch(tasks, task, program.tasks[index]);
     }
     wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
     const std::size_t panels_before = scratch.panels_recomputed + scratch.panels_left;
-    if (trace != nullptr) trace->begins(static_cast<std::size_t>(&task - program.tasks.data()));
+    if (trace != nullptr) {
+      // With something to tell, the last task bumps what this one does.
+      trace->begins(static_cast<std::size_t>(&task - program.tasks.data()),
+                    done > 0 && wait_alike(program, *last, task));
+      last = &task;
+    }
     if (worker != 0 || times_ == nullptr) {
-      run_task(tasks, task);
+      run_task(tasks, task, next);
     } else {
       const auto start = Clock::now();
-      run_task(tasks, task);
+      run_task(tasks, task, next);
       times_->op_seconds[static_cast<std::size_t>(program.ops[task.op].kind)] += seconds_since(start);
     }
     if (trace != nullptr) trace->ends(scratch.panels_recomputed + scratch.panels_left - panels_before);
@@ -215,10 +231,10 @@ void Executor::work(std::size_t worker) {
 
 // After a failure tasks are only counted, so that nobody waits in vain and the dispatch ends soon. Whoever waits for a task that
 // was left out sees the flag: it was set before the task's bump.
-void Executor::run_task(Tasks& tasks, const Task& task) {
+void Executor::run_task(Tasks& tasks, const Task& task, NextWeights next) {
   if (has_failed_.load(std::memory_order_relaxed)) return;
   try {
-    tasks.run(task);
+    tasks.run(task, next);
   } catch (...) {
     const std::lock_guard lock(failing_);
     if (!failure_) failure_ = std::current_exception();
@@ -237,14 +253,18 @@ void Executor::throw_failure() {
   }
 }
 
-// Kernels fetch ahead within their task.
-void Executor::fetch_start(const Fetchable& what) {
-  constexpr std::size_t kPanels = 4;  // that a kernel begins with
-  for (std::size_t panel = 0; panel < kPanels && panel * what.stride < what.bytes.size(); ++panel) {
-    const std::span<const std::byte> bytes = what.bytes.subspan(panel * what.stride);
-    for (std::size_t at = 0; at < std::min(what.start, bytes.size()); at += kLine)
-      __builtin_prefetch(bytes.data() + at, 0, 2);
+// What of the next task is there before its inputs are. Its weights are for this task's kernel to fetch, if it has one; a state is
+// fetched whole, now.
+NextWeights Executor::fetch(const Tasks& tasks, const Task& task, const Task& next) {
+  const Fetchable what = tasks.fetchable(next);
+  if (what.weights && tasks.has_weights(task)) return *what.weights;
+  if (what.weights) {
+    fetch_start(*what.weights);
+  } else {
+    for (std::size_t at = 0; at < what.bytes.size(); at += kLineBytes)
+      __builtin_prefetch(what.bytes.data() + at, 0, 2);
   }
+  return {};
 }
 
 // Weights don't depend on other tasks, so memory goes on streaming while this one waits for them.
@@ -262,7 +282,7 @@ void Executor::wait_for_inputs(const Task& task, std::span<const std::byte> byte
     Counter& counter = counters_[wait.counter];
     if (trace != nullptr && !counter.is_full()) trace->waits();
     while (fetched < end && !counter.is_full()) {
-      for (std::size_t line = 0; line < kLinesAtOnce && fetched < end; ++line, fetched += kLine)
+      for (std::size_t line = 0; line < kLinesAtOnce && fetched < end; ++line, fetched += kLineBytes)
         __builtin_prefetch(bytes.data() + fetched, 0, 2);
     }
     counter.wait(workers_.patience());
@@ -273,7 +293,7 @@ void Executor::run_in_order(const Program& program, const program::Step& step,
                             std::span<const std::uint32_t> order, program::StepResult& result) {
   prepare(program, step, result);
   for (const std::uint32_t task : order)
-    Tasks(data_, scratch_[task % scratch_.size()]).run(program.tasks[task]);
+    Tasks(data_, scratch_[task % scratch_.size()]).run(program.tasks[task], {});
 }
 
 }  // namespace sluice::cpu

@@ -44,16 +44,16 @@ class Executor {
   void time_ops(Statistics* times) { times_ = times; }
 
   // From now on `run` writes down in `trace` what workers do, as long as there is room; nothing: it doesn't.
-  void trace(Trace* trace) { trace_ = trace; }
+  void trace(Trace* trace);
 
  private:
   void reserve_scratch(const program::Program& program);
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
-  void run_task(Tasks& tasks, const program::Task& task);
+  void run_task(Tasks& tasks, const program::Task& task, NextWeights next);
   void throw_failure();
   bool is_shared_out(const program::Program& program) const;
-  static void fetch_start(const Fetchable& what);
+  static NextWeights fetch(const Tasks& tasks, const program::Task& task, const program::Task& next);
   void wait_for_inputs(const program::Task& task, std::span<const std::byte> bytes, WorkerTrace* trace);
 
   StepData data_;

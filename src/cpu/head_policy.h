@@ -22,7 +22,7 @@ class HeadPolicy {
     return false;
   }
 
-  // Of a head or part of it, in a step of `n_rows` outputs.
+  // Of a head or part of it, for `n_rows` outputs side by side.
   static bool pays(std::size_t bytes_screened, std::size_t bytes_recomputed, std::size_t bytes_of_full_head,
                    std::size_t n_rows) {
     constexpr double kWorthwhile = 0.9;  // scattered panels come more slowly than a stream
@@ -35,7 +35,7 @@ class HeadPolicy {
            kWorthwhile * static_cast<double>(bytes_of_full_head);
   }
 
-  // What a screened step of `n_rows` outputs came to.
+  // What a screened step came to, whose outputs are in groups of `n_rows`: bytes of all groups together.
   void learn(std::size_t bytes_screened, std::size_t bytes_recomputed, std::size_t bytes_of_full_head,
              std::size_t n_rows) {
     if (pays(bytes_screened, bytes_recomputed, bytes_of_full_head, n_rows)) {

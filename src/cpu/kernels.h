@@ -64,6 +64,15 @@ struct ScreenRow {
   float least = 0;                       // τ
 };
 
+// Weights that a worker reads when it is done with those it multiplies by: a kernel has them fetched (fetch.h).
+struct NextWeights {
+  const void* first = nullptr;  // nothing: none
+  std::size_t stride = 0;       // bytes from one to the next of the kFetchStreams that are read side by side
+};
+
+inline constexpr std::size_t kFetchAhead = 2048;  // bytes of each of them that are fetched before their use
+inline constexpr std::size_t kFetchStreams = 4;
+
 struct Kernels {
   const char* name;            // "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"
   ActivationType activations;  // beside bf16 weights; beside fp32 weights they are always fp32
@@ -72,16 +81,16 @@ struct Kernels {
   // bits depend on its row of x, its column of W and the function. Rows of long spans (RowGroup::is_short is false) take
   // matmul_bf16_long, which may be the same function as matmul_bf16.
   void (*matmul_f32)(const float* w, std::size_t depth, std::size_t n_panels, const float* x, std::size_t ldx,
-                     std::size_t rows, float* y, std::size_t ldy);
+                     std::size_t rows, float* y, std::size_t ldy, NextWeights next);
   void (*matmul_bf16)(const std::uint16_t* w, std::size_t depth, std::size_t n_panels, const void* x,
-                      std::size_t ldx, std::size_t rows, float* y, std::size_t ldy);
+                      std::size_t ldx, std::size_t rows, float* y, std::size_t ldy, NextWeights next);
   void (*matmul_bf16_long)(const std::uint16_t* w, std::size_t depth, std::size_t n_panels, const void* x,
-                           std::size_t ldx, std::size_t rows, float* y, std::size_t ldy);
+                           std::size_t ldx, std::size_t rows, float* y, std::size_t ldy, NextWeights next);
 
   // Bounds of y = x W, which matmul_bf16, matmul_bf16_long and matmul_f32 keep: lower and upper [n_rows, 16 * n_panels], from
   // panels of screen.h. depth is a multiple of four. The same bits from every table.
   void (*screen)(const std::uint8_t* panels, std::size_t depth, std::size_t n_panels, const ScreenRow* rows,
-                 std::size_t n_rows, float* lower, float* upper, std::size_t ld);
+                 std::size_t n_rows, float* lower, float* upper, std::size_t ld, NextWeights next);
 
   // Rounds to nearest even.
   void (*to_bf16)(const float* x, std::size_t n, std::uint16_t* out);

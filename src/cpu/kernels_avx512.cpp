@@ -26,7 +26,8 @@ inline void panel_bf16(const uint16_t* w, size_t depth, const float* x, size_t l
 }
 
 void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* activations, size_t ldx,
-                 size_t rows, float* y, size_t ldy) {
+                 size_t rows, float* y, size_t ldy, NextWeights next) {
+  fetch_start(next);
   const auto* x = static_cast<const float*>(activations);
   for (size_t panel = 0; panel < n_panels; ++panel) {
     const uint16_t* weights = w + panel * depth * kWidth;

@@ -10,8 +10,8 @@ namespace sluice::cpu {
 namespace {
 
 void matmul_bf16(const uint16_t* w, size_t depth, size_t n_panels, const void* x, size_t ldx, size_t rows,
-                 float* y, size_t ldy) {
-  matmul_dots<Avx512Dots>({w, depth, n_panels, static_cast<const uint16_t*>(x), ldx, rows, y, ldy});
+                 float* y, size_t ldy, NextWeights next) {
+  matmul_dots<Avx512Dots>({w, depth, n_panels, static_cast<const uint16_t*>(x), ldx, rows, y, ldy, next});
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // only mul_add differs. Included by kernels_*.cpp only.
 #pragma once
 
+#include "cpu/fetch.h"
 #include "cpu/kernels.h"
 #include "cpu/kernels_attention.h"
 #include "cpu/kernels_chunk.h"
@@ -24,7 +25,8 @@ inline void panel_f32(const float* w, size_t depth, const float* x, size_t ldx, 
 }
 
 void matmul_f32(const float* w, size_t depth, size_t n_panels, const float* x, size_t ldx, size_t rows,
-                float* y, size_t ldy) {
+                float* y, size_t ldy, NextWeights next) {
+  fetch_start(next);
   for (size_t panel = 0; panel < n_panels; ++panel) {
     const float* weights = w + panel * depth * kWidth;
     float* out = y + panel * kWidth;

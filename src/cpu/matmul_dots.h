@@ -12,15 +12,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/fetch.h"
 #include "cpu/kernels.h"
 
 namespace sluice::cpu {
 namespace {
 
-// How far before their use weights are fetched into the second-level cache, in elements of a panel (2 kB). The hardware's own
+// How far before their use weights are fetched into the second-level cache, in elements of a panel. The hardware's own
 // prefetching ends with each page of 4 kB, and a panel of K = 1024 has eight. On Zen 4 this takes 3% (1 row) to 20% (12
 // rows) off the time without; fetching into the first level instead costs 10% for 2 to 6 rows.
-constexpr size_t kAhead = size_t{2048} / sizeof(uint16_t);
+constexpr size_t kAhead = kFetchAhead / sizeof(uint16_t);
 
 // The operands of a block: rows of x by panels of w.
 struct DotBlock {
@@ -30,34 +31,41 @@ struct DotBlock {
   size_t ldx;
   float* y;
   size_t ldy;
-  // What to fetch while it computes, panel by panel as w: `ahead` at first, `then` from `switch_at` elements on.
+  // What to fetch while it computes: panel by panel as w from `ahead` on at first; `then_stride` from panel to panel from `then` on
+  // after `switch_at` elements.
   const uint16_t* ahead;
   const uint16_t* then;
+  size_t then_stride;
   size_t switch_at;
 };
 
+// By itself, so that compilers give all registers to its loop.
 template <typename Dots, size_t Panels, size_t Rows>
-inline void block_bf16(const DotBlock& block) {
+__attribute__((noinline)) void block_bf16(const DotBlock& block) {
   const size_t panel_size = block.depth * kLanes;
   typename Dots::Sums sums[Rows][Panels];
   for (size_t row = 0; row < Rows; ++row)
     for (size_t panel = 0; panel < Panels; ++panel) sums[row][panel] = Dots::zero();
-  const uint16_t* ahead = block.ahead;
-  for (size_t k = 0; k < block.depth; k += 2) {
-    const uint16_t* at = block.w + k * kLanes;
-    if (k * kLanes == block.switch_at) ahead = block.then;
-    typename Dots::Pairs weights[Panels];
-    for (size_t panel = 0; panel < Panels; ++panel) {
-      weights[panel] = Dots::load(at + panel * panel_size);
-      __builtin_prefetch(ahead + panel * panel_size, 0, 2);  // second level
+  const uint16_t* w = block.w;
+  const uint16_t* x = block.x;
+  const auto add_products = [&](size_t depth, const uint16_t* ahead, size_t stride) {
+    for (const uint16_t* const end = x + depth; x < end; x += 2) {
+      typename Dots::Pairs weights[Panels];
+      for (size_t panel = 0; panel < Panels; ++panel) {
+        weights[panel] = Dots::load(w + panel * panel_size);
+        __builtin_prefetch(ahead + panel * stride, 0, 2);  // second level
+      }
+      w += 2 * kLanes;
+      ahead += 2 * kLanes;
+      for (size_t row = 0; row < Rows; ++row) {
+        const typename Dots::Pairs pair = Dots::everywhere(x + row * block.ldx);
+        for (size_t panel = 0; panel < Panels; ++panel)
+          sums[row][panel] = Dots::add_products(sums[row][panel], weights[panel], pair);
+      }
     }
-    ahead += 2 * kLanes;
-    for (size_t row = 0; row < Rows; ++row) {
-      const typename Dots::Pairs pair = Dots::everywhere(block.x + row * block.ldx + k);
-      for (size_t panel = 0; panel < Panels; ++panel)
-        sums[row][panel] = Dots::add_products(sums[row][panel], weights[panel], pair);
-    }
-  }
+  };
+  add_products(block.switch_at / kLanes, block.ahead, panel_size);
+  add_products(block.depth - block.switch_at / kLanes, block.then, block.then_stride);
   for (size_t row = 0; row < Rows; ++row)
     for (size_t panel = 0; panel < Panels; ++panel)
       Dots::store(sums[row][panel], block.y + row * block.ldy + panel * kLanes);
@@ -81,6 +89,7 @@ struct DotMatrix {
   size_t rows;
   float* y;
   size_t ldy;
+  NextWeights next;
 };
 
 // As many panels at once as there are, up to the last that don't fill `Panels`; leaves those in `m`. Rows are cut evenly:
@@ -92,15 +101,26 @@ inline void panels_bf16(DotMatrix& m) {
   const size_t distance = panel_size < 2 * kAhead ? panel_size : kAhead;
   for (; m.n_panels >= Panels; m.n_panels -= Panels) {
     const uint16_t* next = m.n_panels >= 2 * Panels ? m.w + Panels * panel_size : m.w;
+    size_t next_stride = panel_size;
+    if (m.n_panels == Panels && m.next.first != nullptr) {
+      if (n_blocks == 1) {
+        next = static_cast<const uint16_t*>(m.next.first);
+        next_stride = m.next.stride / sizeof(uint16_t);
+      } else {
+        fetch_start(m.next);
+      }
+    }
     size_t row = 0;
     for (size_t i = 0; i < n_blocks; ++i) {
       const size_t rows = m.rows / n_blocks + (i < m.rows % n_blocks ? 1 : 0);
-      DotBlock block{m.w, m.depth, m.x + row * m.ldx, m.ldx, m.y + row * m.ldy, m.ldy, m.w, m.w, panel_size};
+      DotBlock block{m.w, m.depth, m.x + row * m.ldx, m.ldx,     m.y + row * m.ldy, m.ldy,
+                     m.w, m.w,     panel_size,        panel_size};
       const bool is_last = i + 1 == n_blocks;
       if (i == 0) {  // the block for which weights come from memory
         block.ahead = m.w + distance % panel_size;
         block.switch_at = panel_size - distance;
         block.then = is_last ? next : m.w;
+        block.then_stride = is_last ? next_stride : panel_size;
       } else if (is_last) {
         block.ahead = next;
       }

@@ -166,9 +166,11 @@ struct Avx512Bytes {
   static Sums zero() { return {_mm512_setzero_si512(), _mm512_setzero_si512()}; }
   static Weights load(const uint8_t* from) { return _mm512_loadu_si512(from); }
   static Group group(const ScreenRow& row, size_t k) {
-    int32_t halves[2];
-    memcpy(halves, row.halves + 2 * k, sizeof halves);
-    return {_mm512_set1_epi32(halves[0]), _mm512_set1_epi32(halves[1])};
+    int32_t high;
+    int32_t low;
+    memcpy(&high, row.halves + 2 * k, sizeof high);
+    memcpy(&low, row.halves + 2 * k + 4, sizeof low);
+    return {_mm512_set1_epi32(high), _mm512_set1_epi32(low)};
   }
   static Sums add_products(const Sums& sums, Weights weights, const Group& group) {
     return {_mm512_dpbusd_epi32(sums.high, weights, group.high),

@@ -4,25 +4,29 @@
 // Weights are bytes without sign: what the sums have too much, 128 Σ q, is taken off at the end. Sums wrap around, which changes
 // nothing: N itself fits.
 //
-// As in matmul_dots.h: sums stay in registers, one vector of weights serves all rows, one broadcast group all panels, and
-// several panels at once are several streams from memory.
+// Sums stay in registers, enough of them that none waits for the one before; one vector of weights serves all rows. One or two rows
+// take panel after panel, from one end to the other: in the faster of its memory's two moods (docs/performance.md) a Zen 4 streams
+// one 1.15 times as fast as four side by side, whose every line has to be asked for; in the slower one, 1.03 times. From three rows on
+// arithmetic counts: there a broadcast group serves two panels.
 //
 // Included by kernels_*.cpp and the tests; all of it is static (kernels_common.h).
 #pragma once
+
+#include <type_traits>
+#include <utility>
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu/fetch.h"
 #include "cpu/kernels.h"
 #include "cpu/kernels_vector.h"
 
 namespace sluice::cpu {
 namespace {
 
-constexpr size_t kHeaderBytes = 128;   // sizeof(ScreenHeader)
-constexpr size_t kLineBytes = 64;      // of the caches
-constexpr size_t kScreenAhead = 2048;  // bytes of a panel that are fetched before their use
+constexpr size_t kHeaderBytes = 128;  // sizeof(ScreenHeader)
 
 // Sixteen columns of four weights each: bytes of a vector.
 struct PortableBytes {
@@ -53,7 +57,7 @@ struct PortableBytes {
 #if defined(__AVX512BW__)
 // Bytes become 16 bits; a product of two pairs is exact in 32.
 struct Avx512Words {
-  static constexpr size_t kMostSums = 12;
+  static constexpr size_t kMostSums = 10;
   struct Sums {
     __m512i low, high;  // columns 0 to 7 and 8 to 15, two sums of each
   };
@@ -139,6 +143,7 @@ inline void store_bounds(const uint8_t* header, const uint32_t* sums, const Scre
   store(upper, estimate + bound);
 }
 
+// The operands of a block: rows by panels.
 struct ScreenBlock {
   const uint8_t* w;
   size_t depth;
@@ -146,53 +151,101 @@ struct ScreenBlock {
   float* lower;
   float* upper;
   size_t ld;
-  const uint8_t* next;  // the panels to fetch when these end
+
+  size_t panel_bytes() const { return kHeaderBytes + depth * kLanes; }
 };
 
-template <typename Dots, size_t Panels, size_t Rows>
-inline void screen_block(const ScreenBlock& block) {
-  const size_t panel_bytes = kHeaderBytes + block.depth * kLanes;
-  typename Dots::Sums sums[Rows][Panels];
-  for (size_t row = 0; row < Rows; ++row)
-    for (size_t panel = 0; panel < Panels; ++panel) sums[row][panel] = Dots::zero();
-  const size_t distance = panel_bytes < kScreenAhead ? panel_bytes : kScreenAhead;
-  const size_t switch_at = panel_bytes - distance;  // offset from which on the next panels are fetched
-  // A header isn't stepped over below: as many bytes more to fetch than steps fetch.
-  for (size_t panel = 0; panel < Panels; ++panel)
-    for (size_t line = 0; line < kHeaderBytes; line += kLineBytes)
-      __builtin_prefetch(block.w + panel * panel_bytes + distance % panel_bytes + line, 0, 2);
-  for (size_t k = 0; k < block.depth; k += 4) {
-    const size_t offset = kHeaderBytes + k * kLanes;
-    const uint8_t* ahead =
-        offset < switch_at ? block.w + offset + distance : block.next + (offset - switch_at);
+// What is fetched while panels are read, `Panels` of them side by side.
+template <size_t Panels>
+class ScreenFetcher {
+ public:
+  // Panels up to `end`, and then `next`.
+  ScreenFetcher(const uint8_t* end, const NextWeights& next)
+      : end_(end), next_(static_cast<const uint8_t*>(next.first)) {}
+
+  // While `Lines` from `at` on are read, of a panel up to `panel_end`.
+  template <size_t Lines>
+  void step(const uint8_t* at, const uint8_t* panel_end, size_t panel_bytes) const {
+    constexpr uintptr_t kPage = 4096;
+    constexpr uintptr_t kStart = 1024;
+    const uint8_t* ahead = at + kFetchAhead;
+    if (Panels > 1 && ahead >= panel_end)
+      ahead += (Panels - 1) * panel_bytes;  // those between are others' now
+    if (ahead >= end_) {
+      if (next_ == nullptr) return;
+      ahead = next_ + (ahead - end_);
+    } else if (Panels == 1 && ((uintptr_t)ahead & (kPage - 1)) >= kStart) {
+      return;  // the processor follows a single stream by itself but for the start of each page
+    }
+    for (size_t line = 0; line < Lines; ++line)
+      __builtin_prefetch(ahead + line * kLineBytes, 0, 2);  // second level
+  }
+
+ private:
+  const uint8_t* end_;
+  const uint8_t* next_;
+};
+
+// f(0), ..., f(N - 1), whose arguments are constants from the start: GCC keeps arrays of structures in registers only then.
+template <typename F, size_t... I>
+inline void each(std::index_sequence<I...>, const F& f) {
+  (f(std::integral_constant<size_t, I>()), ...);
+}
+
+// By itself, so that compilers give all registers to its loop.
+template <typename Dots, size_t Rows, size_t Panels, size_t Split>
+__attribute__((noinline)) void screen_block(const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
+  constexpr auto kRows = std::make_index_sequence<Rows>();
+  constexpr auto kPanels = std::make_index_sequence<Panels>();
+  constexpr auto kSplit = std::make_index_sequence<Split>();
+  const size_t panel_bytes = block.panel_bytes();
+  typename Dots::Sums sums[Rows][Panels][Split];
+  each(kRows, [&](auto row) {
+    each(kPanels, [&](auto panel) { each(kSplit, [&](auto i) { sums[row][panel][i] = Dots::zero(); }); });
+  });
+  const auto add = [&](const uint8_t* w, size_t k, auto i) {
     typename Dots::Weights weights[Panels];
-    for (size_t panel = 0; panel < Panels; ++panel) {
-      weights[panel] = Dots::load(block.w + panel * panel_bytes + offset);
-      __builtin_prefetch(ahead + panel * panel_bytes, 0, 2);  // second level
-    }
-    for (size_t row = 0; row < Rows; ++row) {
+    each(kPanels, [&](auto panel) { weights[panel] = Dots::load(w + panel * panel_bytes); });
+    each(kRows, [&](auto row) {
       const typename Dots::Group group = Dots::group(block.rows[row], k);
-      for (size_t panel = 0; panel < Panels; ++panel)
-        sums[row][panel] = Dots::add_products(sums[row][panel], weights[panel], group);
-    }
+      each(kPanels, [&](auto panel) {
+        sums[row][panel][i] = Dots::add_products(sums[row][panel][i], weights[panel], group);
+      });
+    });
+  };
+  const uint8_t* w = block.w + kHeaderBytes;
+  const uint8_t* const end = block.w + panel_bytes;
+  size_t k = 0;
+  for (; k + 4 * Split <= block.depth; k += 4 * Split, w += Split * kLineBytes) {
+    for (size_t panel = 0; panel < Panels && fetcher != nullptr; ++panel)
+      fetcher->template step<Split>(w + panel * panel_bytes, end + panel * panel_bytes, panel_bytes);
+    each(kSplit, [&](auto i) { add(w + i * kLineBytes, k + 4 * i, i); });
   }
-  for (size_t row = 0; row < Rows; ++row) {
-    for (size_t panel = 0; panel < Panels; ++panel) {
-      uint32_t totals[kLanes];
-      Dots::store(sums[row][panel], totals);
-      store_bounds(block.w + panel * panel_bytes, totals, block.rows[row],
-                   block.lower + row * block.ld + panel * kLanes,
-                   block.upper + row * block.ld + panel * kLanes);
-    }
-  }
+  for (; k < block.depth; k += 4, w += kLineBytes) add(w, k, std::integral_constant<size_t, 0>());
+  each(kRows, [&](auto row) {
+    each(kPanels, [&](auto panel) {
+      uint32_t totals[kLanes] = {};
+      each(kSplit, [&](auto i) {
+        uint32_t some[kLanes];
+        Dots::store(sums[row][panel][i], some);
+        for (size_t lane = 0; lane < kLanes; ++lane) totals[lane] += some[lane];
+      });
+      const size_t out = row * block.ld + panel * kLanes;
+      store_bounds(block.w + panel * panel_bytes, totals, block.rows[row], block.lower + out,
+                   block.upper + out);
+    });
+  });
 }
 
 template <typename Dots, size_t Panels, size_t MaxRows>
-inline void screen_block_of(size_t rows, const ScreenBlock& block) {
+inline void screen_block_of(size_t rows, const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
   if (rows == MaxRows) {
-    screen_block<Dots, Panels, MaxRows>(block);
+    constexpr size_t kSums = MaxRows * Panels;
+    constexpr size_t kEnough = Dots::kMostSums < 4 ? Dots::kMostSums : 4;
+    constexpr size_t kSplit = kSums < kEnough ? kEnough / kSums : 1;
+    screen_block<Dots, MaxRows, Panels, kSplit>(block, fetcher);
   } else if constexpr (MaxRows > 1) {
-    screen_block_of<Dots, Panels, MaxRows - 1>(rows, block);
+    screen_block_of<Dots, Panels, MaxRows - 1>(rows, block, fetcher);
   }
 }
 
@@ -205,37 +258,38 @@ struct ScreenMatrix {
   float* lower;
   float* upper;
   size_t ld;
+  NextWeights next;
 };
 
 // As many panels at once as there are, up to the last that don't fill `Panels`; leaves those in `m`.
 template <typename Dots, size_t Panels>
 inline void screen_panels_of(ScreenMatrix& m) {
-  constexpr size_t kMaxRows = Dots::kMostSums / Panels;
-  if constexpr (kMaxRows > 0) {
-    const size_t panel_bytes = kHeaderBytes + m.depth * kLanes;
-    const size_t n_blocks = (m.n_rows + kMaxRows - 1) / kMaxRows;
-    for (; m.n_panels >= Panels; m.n_panels -= Panels) {
-      const uint8_t* next = m.n_panels >= 2 * Panels ? m.w + Panels * panel_bytes : m.w;
-      size_t row = 0;
-      for (size_t i = 0; i < n_blocks; ++i) {
-        const size_t rows = m.n_rows / n_blocks + (i < m.n_rows % n_blocks ? 1 : 0);
-        screen_block_of<Dots, Panels, kMaxRows>(
-            rows, {m.w, m.depth, m.rows + row, m.lower + row * m.ld, m.upper + row * m.ld, m.ld, next});
-        row += rows;
-      }
-      m.w += Panels * panel_bytes;
-      m.lower += Panels * kLanes;
-      m.upper += Panels * kLanes;
+  constexpr size_t kMostRows = 8;  // sums of more, beside their groups, are more than registers
+  constexpr size_t kMaxRows = Dots::kMostSums / Panels < kMostRows ? Dots::kMostSums / Panels : kMostRows;
+  const size_t panel_bytes = kHeaderBytes + m.depth * kLanes;
+  const size_t n_blocks = (m.n_rows + kMaxRows - 1) / kMaxRows;
+  const ScreenFetcher<Panels> fetcher(m.w + m.n_panels / Panels * Panels * panel_bytes, m.next);
+  for (; m.n_panels >= Panels; m.n_panels -= Panels) {
+    size_t row = 0;
+    for (size_t i = 0; i < n_blocks; ++i) {  // even ones; the first meets weights that come from memory
+      const size_t rows = m.n_rows / n_blocks + (i < m.n_rows % n_blocks ? 1 : 0);
+      screen_block_of<Dots, Panels, kMaxRows>(
+          rows, {m.w, m.depth, m.rows + row, m.lower + row * m.ld, m.upper + row * m.ld, m.ld},
+          i == 0 ? &fetcher : nullptr);
+      row += rows;
     }
+    m.w += Panels * panel_bytes;
+    m.lower += Panels * kLanes;
+    m.upper += Panels * kLanes;
   }
 }
 
 template <typename Dots>
 void screen_dots(const uint8_t* w, size_t depth, size_t n_panels, const ScreenRow* rows, size_t n_rows,
-                 float* lower, float* upper, size_t ld) {
-  ScreenMatrix m{w, depth, n_panels, rows, n_rows, lower, upper, ld};
-  if (m.n_rows * 4 <= Dots::kMostSums) screen_panels_of<Dots, 4>(m);
-  if (m.n_rows * 2 <= Dots::kMostSums) screen_panels_of<Dots, 2>(m);
+                 float* lower, float* upper, size_t ld, NextWeights next) {
+  ScreenMatrix m{w, depth, n_panels, rows, n_rows, lower, upper, ld, next};
+  if constexpr (Dots::kMostSums >= 6)
+    if (n_rows >= 3 && 2 * n_rows <= Dots::kMostSums) screen_panels_of<Dots, 2>(m);
   screen_panels_of<Dots, 1>(m);
 }
 

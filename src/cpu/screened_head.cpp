@@ -105,7 +105,7 @@ void Tasks::screen(const Op& op, const Task& task) {
   at_least(s_.lower, rows * width);
   at_least(s_.upper, rows * width);
   k_.screen(reinterpret_cast<const std::uint8_t*>(packed_tile.data), weights.depth, packed_tile.n_panels,
-            s_.screen_rows.data(), rows, s_.lower.data(), s_.upper.data(), width);
+            s_.screen_rows.data(), rows, s_.lower.data(), s_.upper.data(), width, next_);
   for (std::size_t i = 0; i < rows; ++i) {
     const std::size_t output = group(task).begin + i - program_.shape.n_rows();
     const auto& choice = step_.outputs[output].choice;

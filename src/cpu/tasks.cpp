@@ -38,7 +38,8 @@ void edit(const program::Choice& choice, Columns tile, float* logits) {
     logits[column - tile.begin] = -std::numeric_limits<float>::infinity();
 }
 
-void Tasks::run(const Task& task) {
+void Tasks::run(const Task& task, NextWeights next) {
+  next_ = next;
   const Op& op = program_.ops[task.op];
   switch (op.kind) {
     case OpKind::kEmbed:
@@ -85,9 +86,8 @@ void Tasks::run(const Task& task) {
   }
 }
 
-Fetchable Tasks::fetchable(const Task& task) const {
-  const Op& op = program_.ops[task.op];
-  switch (op.kind) {
+bool Tasks::has_weights(const Task& task) const {
+  switch (program_.ops[task.op].kind) {
     case OpKind::kMixIn:
     case OpKind::kMixOut:
     case OpKind::kMlpIn:
@@ -95,18 +95,21 @@ Fetchable Tasks::fetchable(const Task& task) const {
     case OpKind::kHead:
     case OpKind::kSkim:
     case OpKind::kScreen:
-      break;
-    case OpKind::kMix:
-      if (op.layer_kind == LayerKind::kDeltaNet) return fetchable_state(op, task);
-      return {};
+      return true;
     default:
-      return {};
+      return false;
   }
-  constexpr std::size_t kStart = 2048;  // matmul_dots.h
+}
+
+Fetchable Tasks::fetchable(const Task& task) const {
+  const Op& op = program_.ops[task.op];
+  if (op.kind == OpKind::kMix && op.layer_kind == LayerKind::kDeltaNet) return fetchable_state(op, task);
+  if (!has_weights(task)) return {};
   const PackedOp& weights = packed(op);
   const PackedTile& tile = weights.tiles[task.part];
   const std::size_t panel = panel_bytes(op.kind, weights.depth, tile.is_bf16);
-  return {{tile.data, tile.n_panels * panel}, panel, kStart};
+  const bool is_one_stream = op.kind == OpKind::kSkim || op.kind == OpKind::kScreen;  // screen_dots.h
+  return {{tile.data, tile.n_panels * panel}, NextWeights{tile.data, is_one_stream ? kFetchAhead : panel}};
 }
 
 float Tasks::inverse_rms(const float* x, std::size_t n) const {
@@ -198,14 +201,14 @@ void Tasks::multiply(const PackedOp& weights, const PackedTile& tile, const RowG
   const std::size_t rows = group.size();
   if (!tile.is_bf16) {
     k_.matmul_f32(reinterpret_cast<const float*>(tile.data), weights.depth, tile.n_panels, s_.staged.data(),
-                  weights.depth, rows, y, ldy);
+                  weights.depth, rows, y, ldy, next_);
     return;
   }
   const void* x = s_.staged.data();
   if (k_.activations == ActivationType::kBF16) x = s_.staged_bf16.data();
   const auto matmul = group.is_short ? k_.matmul_bf16 : k_.matmul_bf16_long;
   matmul(reinterpret_cast<const std::uint16_t*>(tile.data), weights.depth, tile.n_panels, x, weights.depth,
-         rows, y, ldy);
+         rows, y, ldy, next_);
 }
 
 // The same into s_.tile: [rows, n_panels * 16], whose width it returns.

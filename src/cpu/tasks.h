@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <new>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -110,8 +111,7 @@ struct StepData {
 // weights; the state of a V head.
 struct Fetchable {
   std::span<const std::byte> bytes;
-  std::size_t stride = 0;  // of what kernels read side by side
-  std::size_t start = 0;   // of each, what they can't fetch ahead themselves
+  std::optional<NextWeights> weights;  // what the kernel of the task before fetches of them
 };
 
 // One worker's way through the tasks of a step.
@@ -126,8 +126,11 @@ class Tasks {
         a_(data.activations),
         s_(scratch) {}
 
-  void run(const program::Task& task);
+  // The weights of the worker's next task are fetched towards the end of this one's.
+  void run(const program::Task& task, NextWeights next);
 
+  // Whether it has weights, and so fetches the next ones.
+  bool has_weights(const program::Task& task) const;
   Fetchable fetchable(const program::Task& task) const;
 
  private:
@@ -214,6 +217,7 @@ class Tasks {
   const Kernels& k_;
   Activations& a_;
   Scratch& s_;
+  NextWeights next_;
 };
 
 // What `choice` does to the logits of a tile before it chooses: edits, and a mask over what is padding.

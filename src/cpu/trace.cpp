@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "cpu/counters.h"
 #include "program/screening.h"
 #include "program/task_bytes.h"
 
@@ -33,17 +32,11 @@ bool has_constant_cycles() {
 
 }  // namespace
 
-std::uint64_t ticks_now(Reading how) {
+TickClock::TickClock() {
 #if defined(__x86_64__)
   static const bool is_constant = has_constant_cycles();
-  if (is_constant) {
-    if (how == Reading::kEarly) return __builtin_ia32_rdtsc();
-    unsigned processor = 0;
-    return __builtin_ia32_rdtscp(&processor);
-  }
+  has_cycles_ = is_constant;
 #endif
-  static_cast<void>(how);
-  return static_cast<std::uint64_t>(nanoseconds_now());
 }
 
 std::vector<std::size_t> bytes_moved(const StepTimes& step, const model::Weights& weights) {
@@ -64,18 +57,26 @@ const program::Program& Trace::copy_of(const program::Program& program) {
   return *programs_.emplace_back(std::make_unique<program::Program>(program));
 }
 
+void Trace::reserve(std::size_t n_workers) {
+  workers_ = std::vector<WorkerTrace>(n_workers);
+  records_ = std::vector<Records>(n_workers);
+  // What isn't written takes no memory, however many workers there are.
+  const std::size_t share = std::min(max_tasks_ / n_workers + max_tasks_ / (8 * n_workers), max_tasks_);
+  for (std::size_t worker = 0; worker < n_workers; ++worker) {
+    records_[worker] = std::make_unique_for_overwrite<TaskTicks[]>(max_tasks_);
+    std::fill_n(records_[worker].get(), share, TaskTicks{});
+    workers_[worker].start(records_[worker].get());
+  }
+}
+
 bool Trace::begin_step(std::size_t n_workers, const program::Program& program, const program::Step& step) {
   ++n_seen_;
   const std::size_t n = program.tasks.size();
   const bool is_first = steps_.empty();
   if (n_seen_ != steps_.size() + 1 || (!is_first && n_tasks_ + n > max_tasks_)) return false;
-  if (is_first) {
+  if (is_first && (n > max_tasks_ || n_workers != workers_.size())) {
     max_tasks_ = std::max(max_tasks_, n);
-    workers_ = std::vector<WorkerTrace>(n_workers);
-    records_ = std::vector<Records>(n_workers);
-    // Not written yet, so memory comes only as it is used, however many workers there are.
-    for (Records& records : records_) records = std::make_unique_for_overwrite<TaskTicks[]>(max_tasks_);
-    for (std::size_t worker = 0; worker < n_workers; ++worker) workers_[worker].start(records_[worker].get());
+    reserve(n_workers);
   }
   n_tasks_ += n;
   Step& kept = steps_.emplace_back();
@@ -83,13 +84,13 @@ bool Trace::begin_step(std::size_t n_workers, const program::Program& program, c
   for (const program::Span& span : step.spans) kept.lengths.push_back(span.position + span.n_rows);
   for (const WorkerTrace& worker : workers_) kept.tasks.emplace_back(worker.next(), 0U);
   if (is_first) first_nanoseconds_ = nanoseconds_now();
-  kept.begin = ticks_now(Reading::kAfterLoads);
+  kept.begin = clock_.now(Reading::kAfterLoads);
   return true;
 }
 
 void Trace::end_step() {
   Step& kept = steps_.back();
-  kept.end = ticks_now(Reading::kAfterLoads);
+  kept.end = clock_.now(Reading::kAfterLoads);
   last_nanoseconds_ = nanoseconds_now();
   for (std::size_t worker = 0; worker < n_workers(); ++worker)
     kept.tasks[worker] = {kept.tasks[worker].data(), workers_[worker].next()};

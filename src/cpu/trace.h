@@ -1,10 +1,11 @@
 // What each worker did when, while steps run: for `bench --trace` and `--timeline`. No file formats here.
 //
-// A worker writes down when it waited, began and ended each task, in memory of its own that is there before the step begins;
-// two readings of the processor's cycle counter a task, a third where it really waits. The order of readings is that of the
-// protocol: a task's end is read before its counter is bumped, its beginning after its waits have returned. So where the
-// processors' cycle counters agree (Linux sees to that where they count at a constant rate), nothing begins before what it
-// waited for has ended. Processors without such a counter read the steady clock, which is slower.
+// A worker writes down when it waited, began and ended each task, in memory of its own that is there before the step begins:
+// two readings of the processor's cycle counter a task, a third where it really waits. A task that waits for the same counters as
+// the worker's last one, and bumps the same counter, which the worker hasn't done yet, begins where that one ended: one reading.
+// The order of readings is that of the protocol: a task's end is read before its counter is bumped, its beginning after its
+// waits have returned. So where the processors' cycle counters agree (Linux sees to that where they count at a constant rate),
+// nothing begins before what it waited for has ended. Processors without such a counter read the steady clock, which is slower.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/counters.h"
 #include "model/weights.h"
 #include "program/backend.h"
 #include "program/program.h"
@@ -23,7 +25,26 @@ namespace sluice::cpu {
 // Cycles, or nanoseconds where cycles tell no time. `kAfterLoads`: not before what the program has loaded earlier, which costs
 // 10 ns more; else it may be read a little early.
 enum class Reading : std::uint8_t { kAfterLoads, kEarly };
-std::uint64_t ticks_now(Reading how);
+
+class TickClock {
+ public:
+  TickClock();
+
+  std::uint64_t now(Reading how) const {
+#if defined(__x86_64__)
+    if (has_cycles_) {
+      if (how == Reading::kEarly) return __builtin_ia32_rdtsc();
+      unsigned processor = 0;
+      return __builtin_ia32_rdtscp(&processor);
+    }
+#endif
+    static_cast<void>(how);
+    return static_cast<std::uint64_t>(nanoseconds_now());
+  }
+
+ private:
+  bool has_cycles_ = false;
+};
 
 struct TaskTicks {
   std::uint64_t waited_from = 0;  // `begin` if its inputs were there at once
@@ -39,18 +60,19 @@ class WorkerTrace {
   void start(TaskTicks* next) { next_ = next; }
 
   void waits() {
-    if (waited_from_ == 0) waited_from_ = ticks_now(Reading::kEarly);
+    if (waited_from_ == 0) waited_from_ = clock_.now(Reading::kEarly);
   }
-  void begins(std::size_t task) {
+  // `goes_on`: where the worker's last task ended.
+  void begins(std::size_t task, bool goes_on) {
     next_->task = static_cast<std::uint32_t>(task);
-    next_->begin = ticks_now(Reading::kAfterLoads);
+    next_->begin = goes_on ? next_[-1].end : clock_.now(Reading::kAfterLoads);
     const std::uint64_t from = std::exchange(waited_from_, 0);
     next_->waited_from = from == 0 ? next_->begin : from;
   }
   // Early is good enough: the bump that follows, an atomic operation, can't overtake it.
   void ends(std::size_t panels) {
     next_->panels = static_cast<std::uint32_t>(panels);
-    (next_++)->end = ticks_now(Reading::kEarly);
+    (next_++)->end = clock_.now(Reading::kEarly);
   }
 
   const TaskTicks* next() const { return next_; }
@@ -58,6 +80,7 @@ class WorkerTrace {
  private:
   alignas(64) TaskTicks* next_ = nullptr;  // a line of its own: workers write at the same time
   std::uint64_t waited_from_ = 0;          // 0: it hasn't waited yet
+  TickClock clock_;
 };
 
 // Nanoseconds since the first step that is kept began.
@@ -92,7 +115,11 @@ class Trace {
   std::size_t n_seen() const { return n_seen_; }             // steps that ran, kept or not
   std::size_t n_kept() const { return steps_.size(); }
 
-  // For the executor: around a dispatch. Whether the step that begins is to be kept.
+  // For the executor, before the first dispatch: makes room, and touches as much of it as so many workers should need, since a
+  // page's first use costs more than its notes.
+  void reserve(std::size_t n_workers);
+
+  // Around a dispatch. Whether the step that begins is to be kept.
   bool begin_step(std::size_t n_workers, const program::Program& program, const program::Step& step);
   void end_step();
   WorkerTrace& of(std::size_t worker) { return workers_[worker]; }
@@ -112,6 +139,7 @@ class Trace {
   const program::Program& copy_of(const program::Program& program);
   double nanoseconds(std::uint64_t ticks) const;
 
+  TickClock clock_;
   std::size_t max_tasks_;
   std::size_t n_tasks_ = 0;  // kept
   std::size_t n_seen_ = 0;

@@ -147,6 +147,31 @@ class Memory(CliTest):
         self.assertAlmostEqual(screened - full, 4096 * (8192 + 8), delta=4e6)
         self.assertEqual(run(limit).stdout, b"bcd\n")
 
+    def test_bench_measures_the_full_head_where_the_copy_does_not_fit(self):
+        model = write_known_model(self.folder / "wide", hidden_size=8192, vocab_size=4096)
+
+        def bench(limit, *more):
+            return self.sluice("bench", model, "-p", 0, "-n", 1, "--rows", 1, "--reps", 1, "-t", 2, "--json", *more,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)))
+
+        # What it needs grows with what there is, by a quarter: a buffer to measure memory with. So look for the least, in steps that
+        # are smaller than the copy of 34 MB.
+        limit = 200 * MB
+        while (full := bench(limit, "--head", "full")).returncode != 0:
+            self.assertIn(b"needs ", full.stderr)
+            limit += 16 * MB
+            self.assertLess(limit, 1000 * MB)
+        refused = bench(limit, "--head", "screened")
+        self.assertEqual(refused.returncode, FAILED, refused.stderr)
+        self.assertIn(b"needs ", refused.stderr)
+        result = bench(limit)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(result.stdout)["results"][0]["head"], "full")
+        self.assertIn(b"measured with the full head", result.stderr)
+        with_room = bench(limit + 64 * MB)
+        self.assertEqual((with_room.returncode, json.loads(with_room.stdout)["results"][0]["head"]), (0, "screened"))
+        self.assertNotIn(b"full head", with_room.stderr)
+
     def test_what_does_not_fit_is_refused_before_it_is_taken(self):
         limit = 200 * MB  # less than the packed weights
 

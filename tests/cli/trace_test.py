@@ -129,6 +129,16 @@ class Trace(CliTest):
         self.assertEqual([e["args"]["rows"] for _, _, e in steps.values()], [5] + 8 * [1])
         self.fails(FAILED, "run", model, "-p", "a", "--device", "oracle", "--trace", path, says="use --device cpu")
 
+    def test_run_whose_reader_goes(self):
+        model = write_known_model(self.folder / "model")
+        path = self.folder / "trace.json"
+        process = self.start("run", model, "-p", "abcde", "--raw", "-t", 2, "--temp", 0, "--trace", path)
+        process.stdout.close()
+        error = process.stderr.read().decode()
+        self.assertEqual(process.wait(), 0, error)
+        _, rows = self.read(path)
+        self.assertEqual(len(self.check_steps(rows, 1, 2)), int(re.search(r"trace.json: run: (\d+) of", error)[1]))
+
     def test_the_picture(self):
         path = self.folder / "step.svg"
         self.good(*bench("--timeline", path))

@@ -115,6 +115,28 @@ class Compare(unittest.TestCase):
         for said in ("sluice 9.9 (commit abc)", "`bench -t 2`", "llama.cpp c0ffee (7): `-fa on`", "ik of today: `-rtr 1 -fa 1`"):
             self.assertIn(said, page)
 
+    def test_a_page_without_marks_stays_as_it_is(self):
+        """Told before anything is measured. A new page gets marks, so that it can be written again."""
+        page = self.folder / "page.md"
+        begin, end = "<!-- from here on by bench/compare.py -->", "<!-- up to here -->"
+        for text in ("by hand\n", f"by hand\n{begin}\n", f"{end}\nby hand\n{begin}\n"):
+            page.write_text(text)
+            (self.folder / "rates").write_text("{}")
+            command = [sys.executable, "-B", SOURCE / "bench" / "compare.py", "--sluice", self.sluice, "--markdown", page]
+            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(f"{page} has text, but not {begin}", done.stderr)
+            self.assertEqual(page.read_text(), text)
+            self.assertFalse((self.folder / "order").exists())
+        page.unlink()
+        rates = {"ours": [20, 28], "full": [18, 20], "llama": [10, 15], "ik": [20, 10]}
+        written, _, _ = self.compare(rates)
+        self.assertTrue(written.startswith(f"{begin}\n") and written.endswith(f"\n{end}\n"))
+        page.write_text(f"by hand\n{written}")
+        (self.folder / "out.json").unlink()
+        again, _, _ = self.compare(rates)
+        self.assertEqual(re.sub("Measured .*", "", again), re.sub("Measured .*", "", f"by hand\n{written}"))
+
     def test_rows_are_judged_by_one_row_of_the_same_head(self):
         # Rounds 0 and 1; the second round's eight rows were disturbed.
         found = {"1 row": Measured({OURS: {0: 30.0, 1: 20.0}, FULL_HEAD: {0: 20.0, 1: 10.0}}),

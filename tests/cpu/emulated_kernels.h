@@ -17,8 +17,9 @@ inline Kernels emulated_kernels(const char* name) {
   kernels.name = name;
   kernels.activations = ActivationType::kBF16;
   kernels.matmul_bf16 = [](const std::uint16_t* w, std::size_t depth, std::size_t n_panels, const void* x,
-                           std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) {
-    matmul_dots<EmulatedDots>({w, depth, n_panels, static_cast<const std::uint16_t*>(x), ldx, rows, y, ldy});
+                           std::size_t ldx, std::size_t rows, float* y, std::size_t ldy, NextWeights next) {
+    matmul_dots<EmulatedDots>(
+        {w, depth, n_panels, static_cast<const std::uint16_t*>(x), ldx, rows, y, ldy, next});
   };
   kernels.matmul_bf16_long = kernels.matmul_bf16;
   kernels.screen = screen_dots<EmulatedBytes>;
@@ -31,8 +32,9 @@ inline std::array<const Kernels*, 2> emulated_tables() {
   static const Kernels amx = [] {
     Kernels kernels = emulated_kernels("amx_bf16_emulated");
     kernels.matmul_bf16_long = [](const std::uint16_t* w, std::size_t depth, std::size_t n_panels,
-                                  const void* x, std::size_t ldx, std::size_t rows, float* y,
-                                  std::size_t ldy) {
+                                  const void* x, std::size_t ldx, std::size_t rows, float* y, std::size_t ldy,
+                                  NextWeights next) {
+      fetch_start(next);
       matmul_tiles<EmulatedTiles>(
           {w, depth, n_panels, static_cast<const std::uint16_t*>(x), ldx, rows, y, ldy});
     };

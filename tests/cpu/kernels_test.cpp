@@ -81,13 +81,14 @@ class Operands {
     const std::size_t first = panel * shape_.depth * kLanes;
     if (product == Product::kF32) {
       kernels.matmul_f32(packed_.data() + first, shape_.depth, n_panels, x_.data() + row * shape_.ldx,
-                         shape_.ldx, n_rows, y.data(), shape_.ldy);
+                         shape_.ldx, n_rows, y.data(), shape_.ldy, {});
       return y;
     }
     const void* x = x_.data() + row * shape_.ldx;
     if (kernels.activations == ActivationType::kBF16) x = x_bf16_.data() + row * shape_.ldx;
     const auto matmul = product == Product::kBF16 ? kernels.matmul_bf16 : kernels.matmul_bf16_long;
-    matmul(packed_bf16_.data() + first, shape_.depth, n_panels, x, shape_.ldx, n_rows, y.data(), shape_.ldy);
+    matmul(packed_bf16_.data() + first, shape_.depth, n_panels, x, shape_.ldx, n_rows, y.data(), shape_.ldy,
+           {});
     return y;
   }
 

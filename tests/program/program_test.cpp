@@ -143,6 +143,24 @@ TEST(Program, TilesThatOverlapOrLeaveHolesAreNoticed) {
   }
 }
 
+// Where the two parts of a screened head meet.
+TEST(Program, SkimThatOverlapsOrLeavesHolesIsNoticed) {
+  std::size_t n_skimmed = 0;
+  for (const Program& good : small_programs()) {
+    const auto skim = std::ranges::find(good.ops, OpKind::kSkim, &Op::kind);
+    if (skim == good.ops.end()) continue;
+    ++n_skimmed;
+    const std::uint32_t last = good.tasks[skim->first_task + skim->n_tasks - 1].part;
+    Program overlapping = good;
+    ++overlapping.tilings[skim->tiling][last].end;
+    EXPECT_NE(verify(overlapping), "");
+    Program hole = good;
+    --hole.tilings[skim->tiling][last].end;
+    EXPECT_NE(verify(hole), "");
+  }
+  EXPECT_GT(n_skimmed, 0U);
+}
+
 // A simulation with nothing but the waits: every order that it draws runs each task once, and a task only when all
 // tasks that it depends on by its data (found by brute force) have run.
 TEST(Program, AdversarialOrdersKeepTheWaits) {

@@ -83,19 +83,20 @@ Logits logits_of(const Panel& panel, const Kernels& kernels, std::vector<float> 
     kernels.to_bf16(x.data(), panel.depth, rounded.data());
     const auto* const weights = reinterpret_cast<const std::uint16_t*>(panel.full.data());
     const void* const operand = is_rounded ? static_cast<const void*>(rounded.data()) : x.data();
-    kernels.matmul_bf16(weights, panel.depth, 1, operand, panel.depth, 1, logits.decode.data(), kLanes);
-    kernels.matmul_bf16_long(weights, panel.depth, 1, operand, panel.depth, 1, logits.prefill.data(), kLanes);
+    kernels.matmul_bf16(weights, panel.depth, 1, operand, panel.depth, 1, logits.decode.data(), kLanes, {});
+    kernels.matmul_bf16_long(weights, panel.depth, 1, operand, panel.depth, 1, logits.prefill.data(), kLanes,
+                             {});
     if (is_rounded) std::transform(rounded.begin(), rounded.end(), x.begin(), bf16_to_float);
   } else {
     kernels.matmul_f32(reinterpret_cast<const float*>(panel.full.data()), panel.depth, 1, x.data(),
-                       panel.depth, 1, logits.decode.data(), kLanes);
+                       panel.depth, 1, logits.decode.data(), kLanes, {});
     logits.prefill = logits.decode;
   }
   ScreenOperand operand;
   operand.set(std::span(x).first(cols));
   const ScreenRow row = operand.row();
   kernels.screen(reinterpret_cast<const std::uint8_t*>(panel.screen.data()), screen_depth(cols), 1, &row, 1,
-                 logits.lower.data(), logits.upper.data(), kLanes);
+                 logits.lower.data(), logits.upper.data(), kLanes, {});
   return logits;
 }
 
@@ -333,7 +334,7 @@ TEST(Screen, AllTablesGiveTheSameBits) {
     for (const Kernels* kernels : all_tables()) {
       std::vector<float> got(2 * n_rows * width, -77.0F);
       kernels->screen(reinterpret_cast<const std::uint8_t*>(panels.data()), depth, n_panels, rows.data(),
-                      n_rows, got.data(), got.data() + n_rows * width, width);
+                      n_rows, got.data(), got.data() + n_rows * width, width, {});
       if (want.empty()) want = got;
       ASSERT_EQ(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)), 0)
           << kernels->name << ": " << n_rows << " rows, " << n_panels << " panels, K " << depth;

@@ -5,16 +5,21 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/bf16.h"
 #include "cpu/backend.h"
+#include "cpu/executor.h"
 #include "cpu/head_policy.h"
+#include "program/builder.h"
+#include "program/order.h"
 #include "program/screening.h"
 #include "tests/cpu/devices.h"
 #include "tests/oracle/random_model.h"
@@ -140,11 +145,11 @@ program::Choice random_choice(Random& random, std::size_t vocab) {
   return choice;
 }
 
-// A row of each slot, or a few rows of one whose last one chooses.
+// Of each slot a row, or, in a quarter of the steps, some whose last one chooses: long spans go through the head one by one.
 Step random_step(Random& random, std::vector<std::size_t>& lengths, std::size_t vocab) {
   Step step;
   const bool feeds = pick(random, 0, 3) == 0;
-  const std::size_t n_slots = feeds ? 1 : pick(random, 1, kSlots);
+  const std::size_t n_slots = pick(random, 1, kSlots);
   for (std::size_t slot = 0; slot < n_slots; ++slot) {
     const std::size_t n = feeds ? pick(random, 1, 12) : 1;
     step.spans.push_back({slot, lengths[slot], step.tokens.size(), n});
@@ -300,6 +305,57 @@ TEST(ScreenedHead, IsGivenUpWithinTheStep) {
   }
 }
 
+// What `screen` decides is what `skim` has found in this very step, whichever tasks come first.
+TEST(ScreenedHead, IsGivenUpWhateverTheOrder) {
+  Random random(test::seed_of_test());
+  constexpr std::size_t kTokens = 8000;
+  constexpr std::size_t kPanels = program::screen_panels(kTokens);
+  HeadModel model(config_of(kTokens, 16), HeadModel::Kind::kUniform, true, random);
+  Workers workers(2, placement_for(2));
+  program::Tiling tiling;
+  tiling.bytes_per_tile = 2048;
+  const PackedWeights weights(model.model(), tiling, workers, nullptr, {}, true);
+  Sequences sequences(model.model().config, 1, kContext);
+  Executor executor(model.model(), weights, *all_tables().front(), workers, sequences);
+  program::StepShape shape;
+  shape.spans = {{1, 1}};
+  shape.output_rows = {0};
+  shape.is_screened = true;
+  const program::Program program = program::build(model.model().config, shape, tiling);
+
+  const auto run = [&](const program::Choice& choice, const std::vector<std::uint32_t>& order) {
+    sequences.reset(0);
+    program::StepResult result;
+    result.tokens.assign(1, -1);
+    executor.run_in_order(program, {{1}, {{0, 0, 0, 1}}, {{0, false, choice}}}, order, result);
+    return std::pair(result.tokens.front(), executor.panels_left());
+  };
+  const program::Choice pays = greedy_choice(kTokens);
+  program::Choice does_not = pays;  // all that is skimmed is alike
+  for (std::uint32_t token = 0; token < program::skimmed_columns(kTokens); ++token)
+    does_not.edits.push_back({static_cast<std::int32_t>(token), 1.0F, 1e30F});
+  const auto run_both = [&](const std::vector<std::uint32_t>& order) {
+    const auto first = run(pays, order);
+    return std::pair(first, run(does_not, order));
+  };
+  std::vector<std::uint32_t> order(program.tasks.size());
+  std::iota(order.begin(), order.end(), 0U);
+  const auto want = run_both(order);
+  EXPECT_EQ(want.first.second, 0U);
+  EXPECT_EQ(want.second.second, kPanels - kPanels / 16);
+  const std::uint64_t first = random();
+  for (std::uint64_t seed = first; seed < first + 20; ++seed) {
+    order = program::adversarial_order(program, seed);
+    ASSERT_EQ(run_both(order), want) << "order " << seed;
+  }
+  // An order that the waits forbid: then it goes by what it found a step ago.
+  std::iota(order.begin(), order.end(), 0U);
+  const auto skim = std::ranges::find(program.ops, program::OpKind::kSkim, &program::Op::kind);
+  const auto begin = order.begin() + skim->first_task;
+  std::rotate(begin, begin + skim->n_tasks, begin + skim->n_tasks + (skim + 1)->n_tasks);
+  EXPECT_NE(run(pays, order).second, 0U);
+}
+
 class ScreenedBackend : public testing::Test {
  protected:
   ScreenedBackend() : model_(config_of(4000, 16), HeadModel::Kind::kUniform, true, random_) {}
@@ -414,6 +470,46 @@ TEST_F(ScreenedBackend, IsLeftEarlierWithSeveralRows) {
   backend_->run(four);
   EXPECT_EQ(backend_->statistics().screened_steps, 4U);
   EXPECT_EQ(screened_of(16, choice), 0U);
+  EXPECT_EQ(screened_of(1, choice), 1U);
+}
+
+// The last rows of two prompts, which go through the head one after the other.
+class ScreenedPrompts : public ScreenedBackend {
+ protected:
+  static Step prompts(const program::Choice& choice) {
+    constexpr std::size_t kRows = program::kMaxShortSpan + 4;
+    Step step;
+    for (std::size_t i = 0; i < 2; ++i) {
+      step.spans.push_back({1 + i, 0, i * kRows, kRows});
+      step.outputs.push_back({(i + 1) * kRows - 1, false, choice});
+    }
+    for (std::size_t row = 0; row < 2 * kRows; ++row) step.tokens.push_back(static_cast<std::int32_t>(row));
+    return step;
+  }
+};
+
+TEST_F(ScreenedPrompts, CountEveryByteOnce) {
+  model_.model().weights.norm.assign(16, 0.0F);
+  make(HeadMode::kScreened);
+  backend_->run(prompts(greedy()));
+  const Statistics& statistics = backend_->statistics();
+  constexpr std::size_t kPanels = program::screen_panels(4000);
+  const std::size_t skimmed = program::skimmed_columns(4000) / program::kScreenPanel;
+  EXPECT_EQ(statistics.screened_steps, 1U);
+  EXPECT_EQ(statistics.rows_recomputed, 4000U);
+  EXPECT_EQ(statistics.bytes_recomputed, 4000U * 16 * sizeof(std::uint16_t));
+  EXPECT_EQ(statistics.bytes_left, (kPanels - skimmed) * program::screen_panel_bytes(16));
+  EXPECT_EQ(screened_of(16, greedy()), 0U);
+  EXPECT_EQ(screened_of(1, greedy()), 1U);
+}
+
+// A tenth of the panels each, which pays for rows that aren't side by side.
+TEST_F(ScreenedPrompts, AreJudgedOneByOne) {
+  program::Choice choice = greedy();
+  choice.sampling = {.temperature = 1.0F, .top_k = 8};
+  make(HeadMode::kScreened);
+  backend_->run(prompts(choice));
+  EXPECT_EQ(backend_->statistics().screened_steps, 1U);
   EXPECT_EQ(screened_of(1, choice), 1U);
 }
 
