@@ -243,7 +243,10 @@ cpu::CpuOptions cpu_options(const CommonOptions& options) {
   cpu.pin = !options.no_pin;
   cpu.head = head_mode(options);
   if (const std::string isa = environment("SLUICE_ISA"); !isa.empty()) cpu.isa = isa;
-  cpu.verify_programs = environment("SLUICE_VERIFY") == "1";
+  const std::string verify = environment("SLUICE_VERIFY");
+  if (!verify.empty() && verify != "0" && verify != "1")
+    throw Error(fmt::format("\"{}\" is neither yes nor no", verify), "SLUICE_VERIFY", "use 1 or 0");
+  cpu.verify_programs = verify == "1";
   if (!options.cache) return cpu;
   if (const auto folder = cache_folder()) {
     cpu.cache = *folder / "packed";

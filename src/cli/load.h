@@ -45,7 +45,8 @@ std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::M
 // Shows progress bars, throws Interrupted on Ctrl-C and prints warnings while a cpu backend is made. To be used once.
 cpu::LoadEvents show_loading();
 
-// What the options and the environment (SLUICE_ISA, SLUICE_VERIFY) say of the CPU device.
+// What the options and the environment (SLUICE_ISA, SLUICE_VERIFY) say of the CPU device. Throws Error if SLUICE_VERIFY is neither
+// 1, nor 0, empty or absent.
 cpu::CpuOptions cpu_options(const CommonOptions& options);
 
 // Rows a step while a prompt is fed. The oracle goes row by row whatever a step holds, so longer steps would only
