@@ -217,13 +217,22 @@ void Executor::work(std::size_t worker) {
 // was left out sees the flag: it was set before the task's bump.
 void Executor::run_task(Tasks& tasks, const Task& task) {
   if (has_failed_.load(std::memory_order_relaxed)) return;
+  const std::atomic<bool>* const interrupted = data_.step->interrupted;
+  if (interrupted != nullptr && interrupted->load(std::memory_order_relaxed)) {
+    fail(std::make_exception_ptr(program::StepInterrupted()));
+    return;
+  }
   try {
     tasks.run(task);
   } catch (...) {
-    const std::lock_guard lock(failing_);
-    if (!failure_) failure_ = std::current_exception();
-    has_failed_.store(true, std::memory_order_relaxed);
+    fail(std::current_exception());
   }
+}
+
+void Executor::fail(const std::exception_ptr& why) {
+  const std::lock_guard lock(failing_);
+  if (!failure_) failure_ = why;
+  has_failed_.store(true, std::memory_order_relaxed);
 }
 
 void Executor::throw_failure() {

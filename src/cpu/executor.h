@@ -28,7 +28,7 @@ class Executor {
 
   // Runs `step`, which is valid and has `program`'s shape, in one dispatch. Fills tokens and logits of `result`, which are
   // sized already. If a task throws, the others are left out, and Error is thrown when all workers have stopped: results and
-  // the sequences of the step are then worth nothing.
+  // the sequences of the step are then worth nothing. The same with StepInterrupted once the step's flag is set.
   void run(const program::Program& program, const program::Step& step, program::StepResult& result);
 
   // The same on the calling thread, task by task in `order`: for tests.
@@ -51,6 +51,7 @@ class Executor {
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
   void run_task(Tasks& tasks, const program::Task& task);
+  void fail(const std::exception_ptr& why);
   void throw_failure();
   bool is_shared_out(const program::Program& program) const;
   static void fetch_start(const Fetchable& what);
