@@ -47,6 +47,7 @@ class Executor {
   void trace(Trace* trace) { trace_ = trace; }
 
  private:
+  void give_back(std::size_t rows);
   void reserve_scratch(const program::Program& program);
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
@@ -65,6 +66,7 @@ class Executor {
   std::atomic<bool> has_failed_ = false;  // tasks are left out, and only bump
   std::mutex failing_;
   std::exception_ptr failure_;    // the first
+  std::size_t most_rows_ = 0;     // of a step since memory was given back
   std::size_t widest_depth_ = 0;  // of the weight ops
   std::size_t widest_tile_ = 0;   // of the weight ops, columns as packed
   Statistics* times_ = nullptr;
