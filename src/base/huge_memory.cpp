@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace sluice {
 namespace {
@@ -20,6 +21,14 @@ HugeMemory::HugeMemory(std::size_t n) : memory_(n < kHugePage ? n : n + kHugePag
     static_cast<void>(::madvise(data, n / kHugePage * kHugePage, MADV_HUGEPAGE));
   }
   bytes_ = {data, n};
+}
+
+void give_back_pages(std::span<std::byte> bytes) {
+  static const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t before = (page - reinterpret_cast<std::uintptr_t>(bytes.data()) % page) % page;
+  if (bytes.size() < before + page) return;
+  // Refused (locked pages), it costs memory and no more.
+  static_cast<void>(::madvise(bytes.data() + before, (bytes.size() - before) / page * page, MADV_DONTNEED));
 }
 
 }  // namespace sluice

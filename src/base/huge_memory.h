@@ -29,4 +29,7 @@ class HugeMemory {
   std::span<std::byte> bytes_;  // begins at a huge page
 };
 
+// Gives the whole pages of `bytes`, of a vector say, back to the system. They stay where they are and read as zero.
+void give_back_pages(std::span<std::byte> bytes);
+
 }  // namespace sluice

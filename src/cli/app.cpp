@@ -19,6 +19,7 @@
 #include "cli/output.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
+#include "program/backend.h"
 
 namespace sluice::cli {
 namespace {
@@ -110,6 +111,8 @@ int run_program(int argc, const char* const* argv) {
   } catch (const ClosedPipe&) {
     return kGood;
   } catch (const Interrupted&) {
+    return kInterrupted;
+  } catch (const program::StepInterrupted&) {
     return kInterrupted;
   } catch (const UsageError& error) {
     print_error(error.what());

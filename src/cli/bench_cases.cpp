@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <random>
 
+#include "cli/interrupt.h"
+
 namespace sluice::cli {
 namespace {
 
@@ -26,6 +28,7 @@ class StepMaker {
     std::uniform_int_distribution<std::size_t> any(0, vocab_ - 1);
     for (std::size_t row = 0; row < sequences + end - begin; ++row)
       step.tokens.push_back(static_cast<std::int32_t>(any(random_)));
+    step.interrupted = &interrupt_flag();
     return step;
   }
 

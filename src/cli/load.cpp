@@ -221,7 +221,7 @@ std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::M
   const std::size_t kept_in_the_file =
       config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
   return CpuMemory{.packed_bytes = (parameter_count(config) - kept_in_the_file) * sizeof(std::uint16_t),
-                   .rows = rows_per_step(options),
+                   .rows = rows_per_step(options, config),
                    .threads = std::min<std::size_t>(options.threads.value_or(cpu::usable_processors()),
                                                     cpu::usable_processors())};
 }
@@ -243,7 +243,10 @@ cpu::CpuOptions cpu_options(const CommonOptions& options) {
   cpu.pin = !options.no_pin;
   cpu.head = head_mode(options);
   if (const std::string isa = environment("SLUICE_ISA"); !isa.empty()) cpu.isa = isa;
-  cpu.verify_programs = environment("SLUICE_VERIFY") == "1";
+  const std::string verify = environment("SLUICE_VERIFY");
+  if (!verify.empty() && verify != "0" && verify != "1")
+    throw Error(fmt::format("\"{}\" is neither yes nor no", verify), "SLUICE_VERIFY", "use 1 or 0");
+  cpu.verify_programs = verify == "1";
   if (!options.cache) return cpu;
   if (const auto folder = cache_folder()) {
     cpu.cache = *folder / "packed";
@@ -253,16 +256,20 @@ cpu::CpuOptions cpu_options(const CommonOptions& options) {
   return cpu;
 }
 
-std::size_t rows_per_step(const CommonOptions& options) {
-  constexpr std::size_t kChunk = 512;
-  return options.device == "oracle" ? 1 : kChunk;
+std::size_t rows_per_step(const CommonOptions& options, const model::ModelConfig& config) {
+  constexpr std::size_t kMost = 512;
+  constexpr std::size_t kUnit = 128;  // rows that weights pass by at once: fewer would cost time
+  constexpr std::size_t kMostBytes = std::size_t{40} << 20U;  // 2B has 74 kB a row, 27B 181 kB
+  if (options.device == "oracle") return 1;
+  if (options.device != "cpu") return kMost;
+  return std::clamp(kMostBytes / activation_bytes(config) / kUnit * kUnit, kUnit, kMost);
 }
 
 std::size_t rows_per_step_of_logits(const CommonOptions& options, const model::ModelConfig& config) {
   constexpr std::size_t kMostBytes = std::size_t{64} << 20U;
   constexpr std::size_t kUnit = 16;  // what kernels take at a time
   const std::size_t fits = kMostBytes / (config.vocab_size * sizeof(float)) / kUnit * kUnit;
-  return std::min(rows_per_step(options), std::max(fits, kUnit));
+  return std::min(rows_per_step(options, config), std::max(fits, kUnit));
 }
 
 }  // namespace sluice::cli

@@ -45,12 +45,13 @@ std::optional<CpuMemory> cpu_memory(const CommonOptions& options, const model::M
 // Shows progress bars, throws Interrupted on Ctrl-C and prints warnings while a cpu backend is made. To be used once.
 cpu::LoadEvents show_loading();
 
-// What the options and the environment (SLUICE_ISA, SLUICE_VERIFY) say of the CPU device.
+// What the options and the environment (SLUICE_ISA, SLUICE_VERIFY) say of the CPU device. Throws Error if SLUICE_VERIFY is neither
+// 1, nor 0, empty or absent.
 cpu::CpuOptions cpu_options(const CommonOptions& options);
 
-// Rows a step while a prompt is fed. The oracle goes row by row whatever a step holds, so longer steps would only
-// make Ctrl-C and the progress bar wait.
-std::size_t rows_per_step(const CommonOptions& options);
+// Rows a step while a prompt is fed: so many that what they work in stays small beside the weights. The oracle goes row by row
+// whatever a step holds, so longer steps would only make the progress bar wait.
+std::size_t rows_per_step(const CommonOptions& options, const model::ModelConfig& config);
 
 // The same where a step returns the logits of all its rows, which are large.
 std::size_t rows_per_step_of_logits(const CommonOptions& options, const model::ModelConfig& config);

@@ -73,6 +73,11 @@ program::Step make_step(const std::vector<std::int32_t>& tokens, std::size_t pos
   return step;
 }
 
+std::vector<float> run(program::Backend& backend, const program::Step& step) {
+  const EndOnInterrupt at_once;  // a step may be as long as --split says
+  return backend.run(step).logits;
+}
+
 void check_finite(const std::vector<float>& logits, std::size_t position, std::size_t vocab_size) {
   const auto bad = std::ranges::find_if_not(logits, [](float logit) { return std::isfinite(logit); });
   if (bad == logits.end()) return;
@@ -123,8 +128,7 @@ int run(const Options& options) {
   ProgressBar progress("computing");
   std::size_t position = 0;
   for (const std::size_t n_rows : pieces) {
-    throw_if_interrupted();
-    const std::vector<float> logits = backend->run(make_step(tokens, position, n_rows)).logits;
+    const std::vector<float> logits = run(*backend, make_step(tokens, position, n_rows));
     check_finite(logits, position, config.vocab_size);
     file.write(logits);
     position += n_rows;

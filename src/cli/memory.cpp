@@ -112,18 +112,11 @@ constexpr std::size_t kProgram = std::size_t{24} << 20U;  // code, libraries, a 
 
 MemoryNeed cpu_need(const model::ModelConfig& config, const MemoryPlan& plan, const CpuMemory& cpu) {
   const SequenceBytes sequence = sequence_bytes(config);
+  // A worker has its part of a product's left side in fp32 and bf16.
   const std::size_t widest =
       std::max({config.hidden_size, config.intermediate_size, config.value_dim(), config.query_dim()});
-  std::size_t projection = 0;
-  for (const model::LayerKind kind : config.layers)
-    projection =
-        std::max(projection, kind == model::LayerKind::kAttention
-                                 ? 2 * (config.query_dim() + config.kv_dim())
-                                 : config.conv_dim() + config.value_dim() + 2 * config.n_value_heads);
-  // Between ops: residual, projections, mixed, gated. A worker has its part of a product's left side in fp32 and bf16.
-  const std::size_t rows = std::min(cpu.rows, plan.context);
-  const std::size_t activations =
-      times(times(rows, config.hidden_size + projection + widest + config.intermediate_size), kFp32);
+  const std::size_t rows = std::min(std::max(cpu.rows, plan.rows), plan.context);
+  const std::size_t activations = times(rows, activation_bytes(config));
   constexpr std::size_t kRowsOfGroup = 128;
   const std::size_t worker = times(kRowsOfGroup, times(2 * widest, kFp32));
   // A Program has splits for the next power of two; a prompt's last piece may be a short span.
@@ -140,6 +133,14 @@ MemoryNeed cpu_need(const model::ModelConfig& config, const MemoryPlan& plan, co
 }
 
 }  // namespace
+
+std::size_t activation_bytes(const model::ModelConfig& config) {
+  std::size_t projection = 0;
+  for (const model::LayerKind kind : {model::LayerKind::kDeltaNet, model::LayerKind::kAttention})
+    projection = std::max<std::size_t>(projection, program::projection_layout(config, kind).width);
+  const std::size_t mixed = std::max(config.value_dim(), config.query_dim());
+  return times(config.hidden_size + projection + mixed + config.intermediate_size, kFp32);
+}
 
 MemoryNeed memory_need(const model::ModelConfig& config, const MemoryPlan& plan) {
   if (plan.cpu) return cpu_need(config, plan, *plan.cpu);

@@ -31,6 +31,9 @@ struct MemoryPlan {
   std::optional<CpuMemory> cpu = std::nullopt;  // nothing: the oracle
 };
 
+// What the cpu device keeps of a row between the ops of a step: residual, projections, mixed, gated.
+std::size_t activation_bytes(const model::ModelConfig& config);
+
 // `resident`: bytes that are written. `reserved`: bytes that are asked for; a growing vector asks for up to twice what it
 // holds. Both at their peak, and both cut at the largest number.
 struct MemoryNeed {

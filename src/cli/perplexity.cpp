@@ -84,7 +84,8 @@ int run(const Options& options) {
   const std::vector<std::int32_t> tokens = read_tokens(options, tokenizer);
   const engine::PerplexityOptions how = {.window = window,
                                          .max_windows = options.chunks.value_or(0),
-                                         .rows_per_step = rows_per_step_of_logits(options.common, config)};
+                                         .rows_per_step = rows_per_step_of_logits(options.common, config),
+                                         .interrupted = &interrupt_flag()};
   engine::count_windows(tokens.size(), how);  // before the work, in case there are too few
   const model::Model model = load(path);
   const auto backend = make_backend(options.common, model, window);

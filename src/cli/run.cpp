@@ -230,7 +230,7 @@ engine::GenerateOptions make_generate_options(const Options& options, const mode
   generate.max_tokens = options.max_tokens.value_or(0);
   generate.stop_tokens = stop_tokens(tokenizer, model.config, defaults.end_tokens);
   generate.stop_texts = options.stop_texts;
-  generate.prefill_chunk = rows_per_step(options.common);
+  generate.prefill_chunk = rows_per_step(options.common, model.config);
   return generate;
 }
 

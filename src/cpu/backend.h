@@ -72,7 +72,7 @@ std::size_t worker_count(const CpuOptions& options);
 program::Tiling tiling_for(std::size_t n_workers);
 
 // Packs the weights, or reads them packed. If memory runs out in a step, `run` throws Error when all workers have stopped; the
-// slots of that step must be reset before they are used again.
+// slots of that step must be reset before they are used again. A step's `interrupted` is looked at before every task.
 // `model` must outlive the backend. Throws Error if `isa` names none of this machine's
 // instruction sets, or as PackedWeights does.
 std::unique_ptr<Backend> make_backend(const model::Model& model, std::size_t n_slots, std::size_t context,

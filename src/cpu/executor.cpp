@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "cpu/fetch.h"
+#include "base/huge_memory.h"
 
 namespace sluice::cpu {
 
@@ -87,6 +88,24 @@ Executor::Executor(const model::Model& model, const PackedWeights& weights, cons
   measure(weights.of(OpKind::kHead, 0));
 }
 
+// A long prompt's activations would stay beside the weights while its answer is made, a row a step.
+void Executor::give_back(std::size_t rows) {
+  constexpr std::size_t kMuch = std::size_t{8} << 20U;  // less isn't worth the next prompt's page faults
+  constexpr std::size_t kShare = 8;
+  most_rows_ = std::max(most_rows_, rows);
+  const model::ModelConfig& config = data_.model->config;
+  Activations& old = data_.activations;  // nothing in them outlives its step
+  const std::size_t width =
+      config.hidden_size + old.projection_width + old.mixed_width + config.intermediate_size;
+  if (rows * kShare > most_rows_ || most_rows_ * width * sizeof(float) < kMuch) return;
+  const auto give = [](auto&... vectors) {
+    (give_back_pages(std::as_writable_bytes(std::span(vectors))), ...);
+  };
+  give(old.residual, old.projection, old.mixed, old.gated, old.rotary);
+  for (Scratch& scratch : scratch_) give(scratch.staged, scratch.staged_bf16, scratch.tile, scratch.head);
+  most_rows_ = rows;
+}
+
 // What tasks of weight ops work in, so that they hardly ever ask for memory themselves.
 void Executor::reserve_scratch(const Program& program) {
   std::size_t rows = 0;
@@ -108,6 +127,7 @@ void Executor::prepare(const Program& program, const program::Step& step, progra
   Activations& activations = data_.activations;
   const std::size_t rows = step.tokens.size();
   const std::size_t outputs = step.outputs.size();
+  give_back(rows);
   at_least(activations.residual, rows * config.hidden_size);
   at_least(activations.projection, rows * activations.projection_width);
   at_least(activations.mixed, rows * activations.mixed_width);
@@ -233,13 +253,22 @@ void Executor::work(std::size_t worker) {
 // was left out sees the flag: it was set before the task's bump.
 void Executor::run_task(Tasks& tasks, const Task& task, NextWeights next) {
   if (has_failed_.load(std::memory_order_relaxed)) return;
+  const std::atomic<bool>* const interrupted = data_.step->interrupted;
+  if (interrupted != nullptr && interrupted->load(std::memory_order_relaxed)) {
+    fail(std::make_exception_ptr(program::StepInterrupted()));
+    return;
+  }
   try {
     tasks.run(task, next);
   } catch (...) {
-    const std::lock_guard lock(failing_);
-    if (!failure_) failure_ = std::current_exception();
-    has_failed_.store(true, std::memory_order_relaxed);
+    fail(std::current_exception());
   }
+}
+
+void Executor::fail(const std::exception_ptr& why) {
+  const std::lock_guard lock(failing_);
+  if (!failure_) failure_ = why;
+  has_failed_.store(true, std::memory_order_relaxed);
 }
 
 void Executor::throw_failure() {

@@ -28,7 +28,7 @@ class Executor {
 
   // Runs `step`, which is valid and has `program`'s shape, in one dispatch. Fills tokens and logits of `result`, which are
   // sized already. If a task throws, the others are left out, and Error is thrown when all workers have stopped: results and
-  // the sequences of the step are then worth nothing.
+  // the sequences of the step are then worth nothing. The same with StepInterrupted once the step's flag is set.
   void run(const program::Program& program, const program::Step& step, program::StepResult& result);
 
   // The same on the calling thread, task by task in `order`: for tests.
@@ -47,10 +47,12 @@ class Executor {
   void trace(Trace* trace);
 
  private:
+  void give_back(std::size_t rows);
   void reserve_scratch(const program::Program& program);
   void prepare(const program::Program& program, const program::Step& step, program::StepResult& result);
   void work(std::size_t worker);
   void run_task(Tasks& tasks, const program::Task& task, NextWeights next);
+  void fail(const std::exception_ptr& why);
   void throw_failure();
   bool is_shared_out(const program::Program& program) const;
   static NextWeights fetch(const Tasks& tasks, const program::Task& task, const program::Task& next);
@@ -64,6 +66,7 @@ class Executor {
   std::atomic<bool> has_failed_ = false;  // tasks are left out, and only bump
   std::mutex failing_;
   std::exception_ptr failure_;    // the first
+  std::size_t most_rows_ = 0;     // of a step since memory was given back
   std::size_t widest_depth_ = 0;  // of the weight ops
   std::size_t widest_tile_ = 0;   // of the weight ops, columns as packed
   Statistics* times_ = nullptr;

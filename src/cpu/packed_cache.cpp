@@ -151,15 +151,15 @@ bool PackedCache::read_or_make(const model::Model& model, const PackingPlan& pla
   if (!is_read) pack();
   model.storage->check_intact();
   try {
-    make_folder(folder_);
     if (!is_read) {
+      make_folder(folder_);
       remove_leftovers(folder_);
       file.write(workers, events, block);
     }
     if (!noted && settled && identities_of(files) == identities)
       write_note(note, note_of(identity, *content));
   } catch (const Error& error) {
-    warn("the packed weights are not kept", error);
+    warn(is_read ? "the next start reads the model's files again" : "the packed weights are not kept", error);
   }
   return is_read;
 }

@@ -53,9 +53,10 @@ class TextOutput {
 class Sequence {
  public:
   Sequence(program::Backend& backend, std::size_t slot, const std::vector<std::int32_t>& prompt,
-           const GenerateOptions& options, std::size_t n_tokens)
+           const GenerateOptions& options, std::size_t n_tokens, const std::atomic<bool>* interrupted)
       : backend_(backend),
         slot_(slot),
+        interrupted_(interrupted),
         sampling_(options.sampling.sampling),
         stop_tokens_(options.stop_tokens),
         n_tokens_(n_tokens),
@@ -79,14 +80,14 @@ class Sequence {
 
   // Feeds the last token, and up to `most` - 1 of those that come of it; tells them `on_token`, which says whether there
   // shall be more.
-  void go_on(std::size_t most, const std::atomic<bool>* interrupted, const program::OnToken& on_token) {
+  void go_on(std::size_t most, const program::OnToken& on_token) {
     program::Continuation continuation{.slot = slot_,
                                        .position = length_,
                                        .token = last_,
                                        .choice = choice(),
                                        .most_tokens = most,
                                        .stop_tokens = stop_tokens_,
-                                       .interrupted = interrupted};
+                                       .interrupted = interrupted_};
     if (!continuation.choice.edits.empty()) continuation.most_tokens = 1;  // each token has edits of its own
     length_ = backend_.run(continuation, [&](std::int32_t token) {
       ++length_;  // what it was chosen after is fed
@@ -102,6 +103,7 @@ class Sequence {
     step.tokens.assign(tokens.begin(), tokens.end());
     step.spans.push_back({slot_, length_, 0, tokens.size()});
     step.outputs = std::move(outputs);
+    step.interrupted = interrupted_;
     program::StepResult result = backend_.run(step);
     length_ += tokens.size();
     return result;
@@ -120,6 +122,7 @@ class Sequence {
 
   program::Backend& backend_;
   std::size_t slot_;
+  const std::atomic<bool>* interrupted_;
   program::Sampling sampling_;
   const std::vector<std::int32_t>& stop_tokens_;
   std::size_t n_tokens_;
@@ -149,7 +152,8 @@ GenerateResult generate(program::Backend& backend, const model::Tokenizer& token
   const Clock::time_point start = Clock::now();
   check(backend, slot, prompt, options);
   TextOutput text(tokenizer, options.stop_texts, on_text);
-  Sequence sequence(backend, slot, prompt, options, std::min(tokenizer.size(), backend.config().vocab_size));
+  Sequence sequence(backend, slot, prompt, options, std::min(tokenizer.size(), backend.config().vocab_size),
+                    interrupted);
 
   GenerateResult result;
   result.prompt_tokens = prompt.size();
@@ -178,18 +182,23 @@ GenerateResult generate(program::Backend& backend, const model::Tokenizer& token
   };
   const auto is_interrupted = [&] { return interrupted != nullptr && interrupted->load(); };
   std::span<const std::int32_t> to_feed = prompt;
-  while (!end && !is_interrupted()) {
+  const auto step = [&] {
     if (result.generated_tokens > 0) {
       const std::size_t room = backend.context() - sequence.length();
       const std::size_t wanted =
           options.max_tokens == 0 ? room : options.max_tokens - result.generated_tokens;
-      sequence.go_on(std::min(room, wanted), interrupted, on_token);
+      sequence.go_on(std::min(room, wanted), on_token);
     } else if (to_feed.size() > options.prefill_chunk) {
       sequence.feed(to_feed.first(options.prefill_chunk));
       to_feed = to_feed.subspan(options.prefill_chunk);
     } else {
       sequence.feed_last(to_feed, on_token);
     }
+  };
+  try {
+    while (!end && !is_interrupted()) step();
+  } catch (const program::StepInterrupted&) {
+    // In the prompt: there is no token yet.
   }
   text.finish();
   result.reason = end.value_or(StopReason::kInterrupted);

@@ -40,7 +40,8 @@ struct GenerateResult {
 
 // Resets `slot`, feeds `prompt` (not empty) and generates. `on_text` gets whole UTF-8 characters as they are
 // certain (text that may be the beginning of a stop text is held back); it returns false to interrupt.
-// `interrupted` is looked at before every step, and by a device that makes several tokens in one dispatch before each of them. Throws Error if the prompt doesn't fit into the context, an
+// `interrupted` is looked at before every step, within those of the prompt where the device can, and by a device that makes
+// several tokens in one dispatch before each of them. Throws Error if the prompt doesn't fit into the context, an
 // option is out of its range, or no token can be chosen (the checkpoint gives NaN).
 GenerateResult generate(program::Backend& backend, const model::Tokenizer& tokenizer, std::size_t slot,
                         const std::vector<std::int32_t>& prompt, const GenerateOptions& options,

@@ -18,7 +18,8 @@ std::size_t scored_in_window(std::size_t window) {
 // The rows of one window, fed step by step.
 class Scorer {
  public:
-  Scorer(program::Backend& backend, std::size_t slot) : backend_(backend), slot_(slot) {}
+  Scorer(program::Backend& backend, std::size_t slot, const std::atomic<bool>* interrupted)
+      : backend_(backend), slot_(slot), interrupted_(interrupted) {}
 
   // Feeds rows `begin` to `begin + n_rows` of `window`; appends the scores of those that are scored to `nll`.
   // `at` is where the window begins in the text.
@@ -49,11 +50,13 @@ class Scorer {
       if (begin + row >= window.size() / 2)
         step.outputs.push_back({.row = row, .return_logits = true, .choice = std::nullopt});
     }
+    step.interrupted = interrupted_;
     return step;
   }
 
   program::Backend& backend_;
   std::size_t slot_;
+  const std::atomic<bool>* interrupted_;
 };
 
 Perplexity summarize(const std::vector<double>& nll, std::size_t windows) {
@@ -115,7 +118,7 @@ Perplexity measure_perplexity(program::Backend& backend, std::size_t slot,
                 "perplexity", "use a smaller window");
   }
   const std::size_t fed = options.window - 1;  // the last token of a window predicts nothing that is scored
-  const Scorer scorer(backend, slot);
+  const Scorer scorer(backend, slot, options.interrupted);
   std::vector<double> nll;
   nll.reserve(windows * scored_in_window(options.window));
   for (std::size_t i = 0; i < windows; ++i) {

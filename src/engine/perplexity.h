@@ -10,6 +10,7 @@
 //   standard error = perplexity · sqrt((mean nll² - (mean nll)²) / (n - 1)),  n scored tokens
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -25,6 +26,7 @@ struct PerplexityOptions {
   std::size_t window = 512;        // positions; at least kSmallestWindow, at most the backend's context
   std::size_t max_windows = 0;     // 0: all
   std::size_t rows_per_step = 64;  // at least 1
+  const std::atomic<bool>* interrupted = nullptr;  // of every step
 };
 
 struct Perplexity {

@@ -34,6 +34,7 @@ class OracleBackend final : public program::Backend {
     auto output = step.outputs.begin();
     for (const program::Span& span : step.spans) {
       for (std::size_t row = span.first_row; row < span.first_row + span.n_rows; ++row) {
+        if (step.interrupted != nullptr && step.interrupted->load()) throw program::StepInterrupted();
         const std::vector<float> hidden = feed<float>(model_, slots_[span.slot], step.tokens[row]);
         if (output == step.outputs.end() || output->row != row) continue;
         answer(*output, logits<float>(model_, hidden), result);

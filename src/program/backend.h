@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <span>
@@ -47,6 +48,13 @@ struct Step {
   std::vector<std::int32_t> tokens;  // [n_rows]
   std::vector<Span> spans;           // in row order, covering all rows; no slot twice
   std::vector<Output> outputs;       // in row order
+  // Once it is true, a device that can ends the step early, by StepInterrupted.
+  const std::atomic<bool>* interrupted = nullptr;
+};
+
+// A step was given up, since its flag said so. The slots of its spans must be reset before they are used again.
+struct StepInterrupted : std::exception {
+  const char* what() const noexcept override { return "the step was interrupted"; }
 };
 
 struct StepResult {
@@ -84,7 +92,8 @@ class Backend {
   virtual void reset(std::size_t slot) = 0;
 
   // Runs one step. Throws Error for what `validate` rejects, such as a token outside the vocabulary or a span
-  // that leaves the context; the slots are unchanged then.
+  // that leaves the context; the slots are unchanged then. Throws StepInterrupted if the step's flag is set meanwhile and
+  // the device heeds it.
   virtual StepResult run(const Step& step) = 0;
 
   // Makes tokens in one dispatch: at least one, at most continuation.most_tokens, fewer if a stop token comes, `on_token` wants no

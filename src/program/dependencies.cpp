@@ -21,6 +21,23 @@ bool is_same(const Region& a, const Region& b) {
          a.col_begin == b.col_begin && a.col_end == b.col_end;
 }
 
+// Weight ops: each task is a tile of some rows.
+constexpr bool is_cut_into_tiles(OpKind kind) {
+  switch (kind) {
+    case OpKind::kMixIn:
+    case OpKind::kMixOut:
+    case OpKind::kMlpIn:
+    case OpKind::kMlpOut:
+    case OpKind::kHead:
+    case OpKind::kSkim:
+    case OpKind::kScreen:
+    case OpKind::kRecompute:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Who last wrote each part of the buffers.
 class Writers {
  public:
@@ -165,8 +182,20 @@ class Deriver {
     Access access;
     std::vector<Region> reads;  // of the consumer at hand
     for (const Op& op : program_.ops) {
+      const bool has_tiles = is_cut_into_tiles(op.kind);
       for (std::uint32_t task = op.first_task; task < op.first_task + op.n_tasks; ++task) {
-        regions_of(program_, program_.tasks[task], access);
+        const Task& it = program_.tasks[task];
+        if (has_tiles && task != op.first_task && it.rows == program_.tasks[task - 1].rows) {
+          // The tile before, moved: for the same rows it reads the same, but for what it adds to in place.
+          const Columns tile = program_.tilings[op.tiling][it.part];
+          for (Region& written : access.writes) {
+            written.col_begin = tile.begin;
+            written.col_end = tile.end;
+            writers.add(written, task);
+          }
+          continue;
+        }
+        regions_of(program_, it, access);
         for (const Region& written : access.writes) writers.add(written, task);
         std::erase_if(access.reads, [&](const Region& read) { return is_in_place(read, access); });
         if (task == op.first_task ||

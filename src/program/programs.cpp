@@ -11,6 +11,13 @@ namespace {
 // Programs of the shapes seen last. A decode shape and the pieces of a prompt come again and again.
 constexpr std::size_t kMost = 16;
 
+// All of them. A piece of a prompt of a model with 64 layers has 200,000 tasks, which take 8 MB.
+constexpr std::size_t kMostBytes = std::size_t{16} << 20U;
+
+std::size_t bytes_of(const Program& program) {
+  return program.tasks.size() * sizeof(Task) + program.waits.size() * sizeof(Wait);
+}
+
 }  // namespace
 
 std::vector<std::uint32_t> structure_of(const Program& program) {
@@ -56,7 +63,14 @@ const Program& Programs::of(const StepShape& shape) {
     return kept_.front().program;
   }
   kept_.push_front(make(shape));
-  if (kept_.size() > kMost) kept_.pop_back();
+  std::size_t bytes = 0;
+  std::size_t n = 0;
+  auto it = kept_.begin();
+  for (; it != kept_.end() && n < kMost; ++it, ++n) {
+    bytes += bytes_of(it->program);
+    if (n > 0 && bytes > kMostBytes) break;
+  }
+  kept_.erase(it, kept_.end());
   return kept_.front().program;
 }
 

@@ -1,4 +1,4 @@
-// The Programs of a device: made once for each shape, and kept while they are in use.
+// The Programs of a device: made once for each shape, and kept while they are in use, if they don't take too much memory together.
 #pragma once
 
 #include <cstddef>

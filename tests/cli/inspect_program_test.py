@@ -114,6 +114,9 @@ class InspectProgram(CliTest):
             said[value] = (b"Programs verified" in result.stderr, out.read_bytes())
         self.assertEqual([verified for verified, _ in said.values()], [False, False, True])
         self.assertEqual(len({logits for _, logits in said.values()}), 1)
+        for value in ("yes", "2", "1 "):
+            self.fails(FAILED, *args, "-o", self.folder / "none.npy", env=environment(SLUICE_VERIFY=value), says="(SLUICE_VERIFY): use 1 or 0")
+        self.assertFalse((self.folder / "none.npy").exists())
 
     def test_the_text_says_the_same(self):
         report = self.program(*SHAPE, "-t", 2)

@@ -48,6 +48,16 @@ class Interrupt(CliTest):
             with self.subTest(args=args):
                 self.interrupt_soon(*args)
 
+    def test_within_a_step(self):
+        """A step of a hundred thousand rows."""
+        ids = self.folder / "ids"
+        ids.write_text(" 97" * 100_000)
+        for device in ("cpu", "oracle"):
+            with self.subTest(device=device):
+                self.interrupt_soon("logits", self.model, "--tokens", f"@{ids}", "--split", 100_000, "-o", self.folder / "out.npy",
+                                    "--device", device)
+                self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids"})
+
     def test_while_a_program_is_proven(self):
         self.interrupt_soon("inspect", "--program", "--shape", "qwen3.5-0.8b", "--rows", 64, "--prompt", 4096, "--device", "cpu")
 
@@ -105,6 +115,18 @@ class Interrupt(CliTest):
             self.wait_until(process, lambda: list(self.folder.glob("out.npy*.part")))
             self.interrupt(process, signal_)
             self.assertEqual({path.name for path in self.folder.iterdir()}, {"model", "ids"})
+
+    def test_a_second_one_kills(self):
+        process = self.start("run", self.model, "--raw", "-p", "a", "-c", 1_000_000, "--seed", 1, "--trace", self.folder / "trace.json",
+                             "--device", "cpu")
+        process.stdout.read(1)  # it makes tokens
+        self.assertNotEqual(list(self.folder.glob("trace.json*")), [])
+        process.send_signal(signal.SIGSTOP)
+        self.wait_until(process, lambda: status_of(process.pid)["State"].startswith("T"))
+        for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # it hears of both at once
+            process.send_signal(signal_)
+        self.assertIn(process.wait(TIMEOUT), (-signal.SIGINT, -signal.SIGTERM))
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"model"})
 
     def test_nohup(self):
         process = self.start("run", self.model, stdin=subprocess.PIPE,

@@ -96,8 +96,9 @@ class Memory(CliTest):
         self.assertGreater(watch.samples, 20)
         return max(steady), watch
 
-    def allowed(self, positions):
-        return packed_bytes(self.config) + state_bytes(self.config) + kv_bytes(self.config, positions) + 64 * MB
+    def allowed(self, positions, config=None):
+        config = config or self.config
+        return packed_bytes(config) + state_bytes(config) + kv_bytes(config, positions) + 64 * MB
 
     def test_packing(self):
         steady, watch = self.watch("run", self.model, "--raw", "-p", "a", "-t", 2, "-c", 4096)
@@ -120,6 +121,17 @@ class Memory(CliTest):
             self.assertEqual(process.wait(), 0, process.stderr.read())
             watch.thread.join()
             self.assertLessEqual(watch.peak, self.allowed(4096) + 128 * MB)
+
+    def test_what_a_prompt_takes_is_given_back(self):
+        """And is bounded: 512 rows of so wide a model would take 207 MB."""
+        wide = dict(intermediate_size=100_000)
+        model = write_known_model(self.folder / "wide", **wide)
+        prompt = self.folder / "prompt"
+        prompt.write_text("a" * 600)
+        steady, watch = self.watch("run", model, "--raw", "-f", prompt, "-t", 2, "-c", 4096)
+        allowed = self.allowed(4096, config_json(**wide))
+        self.assertLessEqual(steady, allowed)
+        self.assertLessEqual(watch.peak, allowed + 128 * MB)
 
     def test_keys_and_values_come_as_they_are_needed(self):
         """A context of a gigabyte is no more than address space until its positions are used."""
@@ -185,6 +197,18 @@ class Memory(CliTest):
             self.assertGreater(needed, packed_bytes(self.config))
             self.assertLess(needed, self.allowed(4096) + 32 * MB)
         self.assertLess(time.monotonic() - begun, 20)
+        self.assertFalse((self.folder / "x.npy").exists())
+
+    def test_a_long_step_counts(self):
+        """4,096 rows of activations, 246 MB, beside 190 MB of weights: --split asks for them."""
+        ids = self.folder / "ids"
+        ids.write_text(" 97" * 4096)
+
+        def restrict():
+            resource.setrlimit(resource.RLIMIT_DATA, (400 * MB, 400 * MB))
+
+        args = ("logits", self.model, "--tokens", f"@{ids}", "-t", 2, "-o", self.folder / "x.npy")
+        self.fails(FAILED, *args, "--split", 4096, preexec_fn=restrict, says="feed the tokens in smaller pieces (--split)")
         self.assertFalse((self.folder / "x.npy").exists())
 
     def test_vectors_that_are_copied_count_wherever_a_model_is_loaded(self):

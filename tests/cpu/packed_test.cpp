@@ -185,13 +185,17 @@ TEST_F(PackedCacheTest, WhatIsSettledIsNotReadAgain) {
   EXPECT_FALSE(is_settled({file, {.changed_ns = 203 * kSecond}}, 204 * kSecond));
 }
 
+// The checkout's own files are older than a few seconds, unless it is brand new.
+bool is_old(const model::Model& model) {
+  const auto now = fs::file_time_type::clock::now();
+  return std::ranges::all_of(model.storage->files(), [&](const MappedFile* file) {
+    return now - fs::last_write_time(file->path()) > std::chrono::seconds(5);
+  });
+}
+
 TEST_F(PackedCacheTest, DamagedNotesAreIgnored) {
-  // The checkout's own files are older than a few seconds.
   const model::Model model = model::load_model(test::golden_folder("nested_tied"));
-  for (const MappedFile* file : model.storage->files())
-    if (std::filesystem::file_time_type::clock::now() - fs::last_write_time(file->path()) <
-        std::chrono::seconds(5))
-      GTEST_SKIP() << "the checkout is brand new";
+  if (!is_old(model)) GTEST_SKIP() << "the checkout is brand new";
   const Loaded made = load(model, 2, cache());
   const fs::path note = only_file(cache(), ".source");
   ASSERT_FALSE(note.empty());
@@ -209,6 +213,20 @@ TEST_F(PackedCacheTest, DamagedNotesAreIgnored) {
     EXPECT_EQ(loaded.bytes, made.bytes);
     EXPECT_EQ(read(note), good);
   }
+}
+
+// As in a folder that can only be read: the packed file is used, so nobody is told that it isn't kept.
+TEST_F(PackedCacheTest, ANoteThatCantBeWrittenIsAWarningOfItsOwn) {
+  const model::Model model = model::load_model(test::golden_folder("nested_tied"));
+  if (!is_old(model)) GTEST_SKIP() << "the checkout is brand new";
+  load(model, 2, cache());
+  const fs::path note = only_file(cache(), ".source");
+  fs::remove(note);
+  fs::create_directories(note / "in its place");
+  const Loaded loaded = load(model, 2, cache());
+  EXPECT_TRUE(loaded.from_file);
+  EXPECT_THAT(loaded.warnings,
+              testing::ElementsAre(testing::StartsWith("the next start reads the model's files again: ")));
 }
 
 TEST_F(PackedCacheTest, DamageIsSeenAndMended) {

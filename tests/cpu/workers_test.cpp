@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -96,13 +97,32 @@ TEST(Workers, RoundsMeetWorkersAwakeAndAsleep) {
   }
 }
 
+std::int64_t nanoseconds_of(clockid_t clock) {
+  timespec time{};
+  EXPECT_EQ(::clock_gettime(clock, &time), 0);
+  return time.tv_sec * std::int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+// Not a nanosecond of any worker, once it sleeps: what else the machine does has no part in these clocks, only in when that is. One
+// that never slept, or woke now and then to look, would be seen in each of the naps.
 TEST(Workers, IdleCostsNoCpu) {
   Workers workers(8, on_usable_processors());
-  workers.run([](std::size_t) {});
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // patience is over
-  const double before = process_cpu_seconds();
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  EXPECT_LT(process_cpu_seconds() - before, 0.003);
+  std::vector<clockid_t> clocks(workers.size());
+  workers.run(
+      [&](std::size_t worker) { EXPECT_EQ(::pthread_getcpuclockid(::pthread_self(), &clocks[worker]), 0); });
+  const auto used = [&] {
+    std::vector<std::int64_t> times;
+    for (std::size_t worker = 1; worker < clocks.size(); ++worker)
+      times.push_back(nanoseconds_of(clocks[worker]));
+    return times;
+  };
+  bool is_idle = false;
+  for (int nap = 0; nap < 20 && !is_idle; ++nap) {
+    const std::vector<std::int64_t> before = used();
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    is_idle = used() == before;
+  }
+  EXPECT_TRUE(is_idle);
 }
 
 TEST(Workers, IdleAfterADispatchCostsLittleCpu) {

@@ -41,6 +41,7 @@ class ScriptedBackend final : public program::Backend {
   using program::Backend::run;
   program::StepResult run(const program::Step& step) override {
     if (before_step) before_step();
+    if (step.interrupted != nullptr && *step.interrupted) throw program::StepInterrupted();
     program::validate(step, config_, kContext, lengths_);
     for (const program::Span& span : step.spans) lengths_[span.slot] += span.n_rows;
     fed.insert(fed.end(), step.tokens.begin(), step.tokens.end());
@@ -258,7 +259,7 @@ TEST_F(Generate, EqualsTheTextUpToTheFirstStop) {
   }
 }
 
-TEST_F(Generate, IsInterruptedByTheFlagBetweenSteps) {
+TEST_F(Generate, IsInterruptedByTheFlag) {
   interrupted_ = true;
   ScriptedBackend untouched({});
   GenerateResult result = run(untouched, {1, 2});
@@ -268,11 +269,15 @@ TEST_F(Generate, IsInterruptedByTheFlagBetweenSteps) {
 
   interrupted_ = false;
   options_.prefill_chunk = 2;
-  ScriptedBackend in_prefill({});
-  in_prefill.before_step = [this] { interrupted_ = true; };
-  result = run(in_prefill, {1, 2, 3, 4, 5});
-  EXPECT_EQ(result.reason, StopReason::kInterrupted);
-  EXPECT_EQ(in_prefill.steps.size(), 1U);
+  for (std::size_t whole_steps = 0; whole_steps < 3; ++whole_steps) {  // then one of the prompt is given up
+    interrupted_ = false;
+    ScriptedBackend in_prefill({});
+    in_prefill.before_step = [&] { interrupted_ = in_prefill.steps.size() == whole_steps; };
+    result = run(in_prefill, {1, 2, 3, 4, 5});
+    EXPECT_EQ(result.reason, StopReason::kInterrupted);
+    EXPECT_EQ(result.generated_tokens, 0U);
+    EXPECT_EQ(in_prefill.steps.size(), whole_steps);
+  }
 
   interrupted_ = false;
   options_.stop_texts = {"bx"};
@@ -334,7 +339,7 @@ TEST_F(Generate, PenaltiesTakeTheirDispatchForEachToken) {
 }
 
 TEST_F(Generate, IsInterruptedAtEveryTokenOfADispatch) {
-  for (std::size_t at = 1; at <= 12; ++at) {
+  for (std::size_t at = 2; at <= 12; ++at) {  // the first comes with the prompt, whose step is given up
     interrupted_ = false;
     ScriptedBackend backend(test::bytes_of("abcdefghijklmnop"));
     backend.tokens_per_dispatch = 8;

@@ -66,6 +66,28 @@ TEST(Programs, MadeOfOthersAreWhatBuildingGives) {
   EXPECT_GT(n_derived, n_made / 20);
 }
 
+StepShape prompt(std::uint32_t rows);
+
+// Two of those that this makes are more than 16 MB.
+TEST(Programs, ThatAreLargeAreNotKeptTogether) {
+  const model::ModelConfig config = make_config("DDDDDDDD", 512, 2, 1, 16, 2, 2, 16);
+  Tiling tiling;
+  tiling.bytes_per_tile = 1024;
+  Programs programs(config, tiling, false);
+  const Program& large = programs.of(prompt(24000));
+  const std::size_t bytes = large.tasks.size() * sizeof(Task) + large.waits.size() * sizeof(Wait);
+  ASSERT_GT(bytes, std::size_t{8} << 20U);
+  ASSERT_LT(bytes, std::size_t{16} << 20U);
+  programs.of(prompt(20));
+  programs.of(prompt(24000));
+  EXPECT_EQ(programs.n_made(), 2U) << "one is kept, beside small ones";
+  programs.of(prompt(24001));
+  programs.of(prompt(24001));
+  EXPECT_EQ(programs.n_made(), 3U) << "so is the last one, whatever it takes";
+  programs.of(prompt(24000));
+  EXPECT_EQ(programs.n_made(), 4U) << "not both";
+}
+
 StepShape prompt(std::uint32_t rows) {
   return make_shape({{rows, rows}}, {rows - 1});
 }
