@@ -11,7 +11,7 @@
 
 namespace sluice::ptx {
 
-thread_local std::uint64_t inexact_seed = 0;
+constinit thread_local std::uint64_t inexact_seed = 0;
 
 namespace {
 
@@ -20,7 +20,8 @@ class InexactSeed {
  public:
   explicit InexactSeed(const LaunchOptions& options) {
     constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
-    inexact_seed = options.vary_inexact ? std::max<std::uint64_t>((options.seed + 1) * kGolden >> 16U, 1) : 0;
+    const std::optional<std::uint64_t> seed = options.vary_inexact;
+    inexact_seed = seed ? std::max<std::uint64_t>((*seed + 1) * kGolden >> 16U, 1) : 0;
   }
   ~InexactSeed() { inexact_seed = 0; }
   InexactSeed(const InexactSeed&) = delete;
