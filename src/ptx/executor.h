@@ -122,9 +122,10 @@ class Executor {
   std::span<const std::byte> parameters;
   std::uint64_t grid_barrier;
   std::uint64_t next_copy = 1;
-  std::uint64_t changes = 0;    // of memory, barriers, exits: what others may wait for
-  bool polled = false;          // an access that others may answer to: it's their turn
-  bool clock_was_read = false;  // since the last change
+  std::vector<std::unique_ptr<PendingCopy>> landed;  // copies' room, to be used again
+  std::uint64_t changes = 0;                         // of memory, barriers, exits: what others may wait for
+  bool polled = false;                               // an access that others may answer to: it's their turn
+  bool clock_was_read = false;                       // since the last change
 
  private:
   void start_block(std::uint32_t slot, std::uint64_t index);
