@@ -44,6 +44,9 @@ struct Group {
   double time = 0;
 };
 
+// How the lanes' addresses lie, where that is known; else whoever wants to know looks at them.
+enum class Pattern : std::uint8_t { kUnknown, kOneAddress, kContiguous };  // all 32 lanes, side by side
+
 struct Access {
   Space space =
       Space::kGlobal;  // kGlobal, kShared, kLocal, kConst or kParam: generic addresses are resolved before
@@ -56,6 +59,7 @@ struct Access {
   // [32]. Device address in kGlobal, kConst, offset within the block's shared memory in kShared, within the lane's own
   // in kLocal, within the parameters in kParam.
   const std::uint64_t* addresses = nullptr;
+  Pattern pattern = Pattern::kUnknown;
   std::uint32_t failed = 0;  // lanes whose atom.cas stored nothing: it only read
 };
 
@@ -68,6 +72,7 @@ struct AsyncCopy {
   const std::uint64_t* source = nullptr;       // [32]
   const std::uint64_t* destination = nullptr;  // [32]
   const std::uint32_t* source_size = nullptr;  // [32]
+  Pattern source_pattern = Pattern::kUnknown, destination_pattern = Pattern::kUnknown;
 };
 
 enum class FindingKind : std::uint8_t {

@@ -11,7 +11,7 @@
 
 namespace sluice::ptx {
 
-thread_local std::uint64_t inexact_seed = 0;
+constinit thread_local std::uint64_t inexact_seed = 0;
 
 namespace {
 
@@ -20,7 +20,8 @@ class InexactSeed {
  public:
   explicit InexactSeed(const LaunchOptions& options) {
     constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
-    inexact_seed = options.vary_inexact ? std::max<std::uint64_t>((options.seed + 1) * kGolden >> 16U, 1) : 0;
+    const std::optional<std::uint64_t> seed = options.vary_inexact;
+    inexact_seed = seed ? std::max<std::uint64_t>((*seed + 1) * kGolden >> 16U, 1) : 0;
   }
   ~InexactSeed() { inexact_seed = 0; }
   InexactSeed(const InexactSeed&) = delete;
@@ -243,21 +244,23 @@ void Executor::exit(Lanes& lanes, std::uint32_t mask) {
   if (warp.alive() == 0) --block.live_warps;
   if (block.live_warps == 0) return;
   for (std::uint32_t id = 0; id < block.barriers.size(); ++id) {
-    if (block.barriers[id].arrived != 0 && barrier_is_complete(block, block.barriers[id]))
-      finish_barrier(block, id);
+    const Barrier& barrier = block.barriers[id];
+    if (barrier.arrived != 0 && reached(block, barrier) == barrier.expected) finish_barrier(block, id);
   }
 }
 
 // --- Barriers ---
 
-// Whole warps count. Where all of the block are meant, exited lanes and those that the last warp lacks count as here.
-bool Executor::barrier_is_complete(const Block& block, const Barrier& barrier) {
-  if (barrier.counted) return barrier.arrived + barrier.lacking == barrier.expected;
+// PTX ISA, "bar, barrier": a thread waits for all non-exited threads from its warp, then the whole warp has arrived. So of a warp
+// that takes part, exited lanes and those that the block's last warp lacks count as here.
+std::uint32_t Executor::reached(const Block& block, const Barrier& barrier) {
   std::uint32_t gone = 0;
   for (const Warp& warp : block.warps) {
-    gone += static_cast<std::uint32_t>(std::popcount(warp.exited | ~warp.existing));
+    const std::uint32_t here = barrier.by[warp.index];
+    if (here != 0 || !barrier.counted)
+      gone += static_cast<std::uint32_t>(std::popcount((warp.exited | ~warp.existing) & ~here));
   }
-  return barrier.arrived + gone == barrier.expected;
+  return barrier.arrived + gone;
 }
 
 void Executor::finish_barrier(Block& block, std::uint32_t id) {

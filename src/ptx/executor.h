@@ -61,9 +61,9 @@ struct Warp {
 
 struct Barrier {
   std::uint32_t expected = 0;  // lanes of its warps, those that the block's last warp lacks included
-  bool counted = false;        // somebody gave the number: then those that have exited don't count
+  bool counted = false;        // somebody gave the number: then not all warps need come
   std::uint32_t arrived = 0;   // 0: nobody is here
-  std::uint32_t lacking = 0;   // lanes that the last warp lacks: they come with its first
+  std::array<std::uint32_t, kLanes> by = {};  // which lanes of each warp
   std::vector<Lanes*> waiting;
   std::uint32_t ones = 0, votes = 0;  // of bar.red
 };
@@ -99,7 +99,8 @@ class Executor {
   void make_ready(Lanes& lanes);
   void join_equals(Warp& warp);
   void finish_barrier(Block& block, std::uint32_t id);
-  static bool barrier_is_complete(const Block& block, const Barrier& barrier);
+  // How many lanes are there, or will never come.
+  static std::uint32_t reached(const Block& block, const Barrier& barrier);
   void exit(Lanes& lanes, std::uint32_t mask);
   // A warp's local memory, poison until it is written. Most warps never use theirs, so that it is made at its first use.
   std::byte* local(Warp& warp) const;
@@ -121,9 +122,10 @@ class Executor {
   std::span<const std::byte> parameters;
   std::uint64_t grid_barrier;
   std::uint64_t next_copy = 1;
-  std::uint64_t changes = 0;    // of memory, barriers, exits: what others may wait for
-  bool polled = false;          // an access that others may answer to: it's their turn
-  bool clock_was_read = false;  // since the last change
+  std::vector<std::unique_ptr<PendingCopy>> landed;  // copies' room, to be used again
+  std::uint64_t changes = 0;                         // of memory, barriers, exits: what others may wait for
+  bool polled = false;                               // an access that others may answer to: it's their turn
+  bool clock_was_read = false;                       // since the last change
 
  private:
   void start_block(std::uint32_t slot, std::uint64_t index);

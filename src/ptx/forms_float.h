@@ -1,8 +1,7 @@
 // PTX ISA, "Floating-Point Instructions" and "Half Precision Floating-Point Instructions"; comparisons and selections.
 //
 // The last bits of .approx are the implementation's own: here they are the exact result, rounded once, unless the launch varies
-// them. Then the single-precision ex2, lg2, sin, cos, tanh and rsqrt are functions of the operand and the seed within the ISA's
-// bounds; the others' bounds leave no room beside the rounding, or (gross ones of f64) aren't used up.
+// them. Then they are functions of the operands and the seed within the ISA's bounds, but for f64, whose gross ones aren't used up.
 #pragma once
 
 #include "ptx/forms_core.h"
@@ -104,25 +103,90 @@ void real(FormTable& t, const char* name, Form::Rounds rounds, F /*f*/) {
   if constexpr (kHasDouble) add.template operator()<F, double>("");
 }
 
-// `exact`, as a function of `operand` by the seed: off by up to `relative` of it or `absolute`, whichever is more. What the ISA gives for
-// zeros and infinities is exact.
-inline double varied(double exact, double operand, double relative, double absolute_error) {
-  if (inexact_seed == 0 || operand == 0 || !is_finite(exact) || !is_finite(operand)) return exact;
-  // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-  std::uint64_t word = std::bit_cast<std::uint64_t>(operand) + inexact_seed * 0x9e3779b97f4a7c15U;
-  word = (word ^ word >> 30U) * 0xbf58476d1ce4e5b9U;
-  word = (word ^ word >> 27U) * 0x94d049bb133111ebU;
-  word ^= word >> 31U;
-  const double share = static_cast<double>(static_cast<std::int64_t>(word)) * 0x1p-63;
-  return exact + share * larger<false>(relative * absolute(exact), absolute_error);
+// --- What PTX only bounds ---
+
+constexpr double negative_power(int exponent) {
+  return exponent == 0 ? 0 : 1 / static_cast<double>(std::uint64_t{1} << static_cast<unsigned>(exponent));
 }
 
-// A function of libm, through double. The errors are what the ISA allows less a rounding of the result and one of the exact one.
-#define SLUICE_APPROX(name, function, relative, absolute_error)                              \
-  real<1, false, false>(t, name ".approx", kNever, [](float x) {                             \
-    const auto operand = static_cast<double>(x);                                             \
-    return static_cast<float>(varied(function(operand), operand, relative, absolute_error)); \
-  })
+// F(x...) off by up to 2^-kRelative of it or 2^-kAbsolute, whichever is more; 0: by none. A function of the operands and the
+// seed. What the ISA gives for zeros, subnormal numbers, infinities and NaN stays, and so do results at the ends of T's range.
+template <class T, class F, int kRelative, int kAbsolute>
+struct Varied {
+  template <class... V>
+  double operator()(V... x) const {
+    const double exact = F{}(static_cast<double>(x)...);
+    const double least = std::is_same_v<T, F16> ? 0x1p-13 : 0x1p-125;
+    const double most = std::is_same_v<T, F16> ? 0x1p15 : 0x1p127;
+    const auto ordinary = [](double v) { return absolute(v) >= 0x1p-126 && is_finite(v); };
+    if (!(absolute(exact) >= least && absolute(exact) < most) || !(ordinary(x) && ...)) return exact;
+    // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    std::uint64_t word = inexact_seed;
+    const auto mix = [&](double v) {
+      word = (word + 1) * 0x9e3779b97f4a7c15U ^ std::bit_cast<std::uint64_t>(v);
+      word = (word ^ word >> 30U) * 0xbf58476d1ce4e5b9U;
+      word = (word ^ word >> 27U) * 0x94d049bb133111ebU;
+      word ^= word >> 31U;
+    };
+    (mix(x), ...);
+    const double share = static_cast<double>(static_cast<std::int64_t>(word)) * 0x1p-63;
+    return exact +
+           share * larger<false>(negative_power(kRelative) * absolute(exact), negative_power(kAbsolute));
+  }
+};
+
+template <class Fixed, class Off, class T, class... S>
+void fixed_or_varied(const Operation& op, const Rows& rows, std::uint32_t mask) {
+  if (inexact_seed == 0) {
+    each_lane<Fixed, T, S...>(op, rows, mask);
+  } else {
+    each_lane<Off, T, S...>(op, rows, mask);
+  }
+}
+
+template <class Fixed, class Off, class T, class... S>
+Form inexact() {
+  Form made = form<Fixed, T, S...>(Fixed{});
+  made.function = &fixed_or_varied<Fixed, Off, T, S...>;
+  return made;
+}
+
+template <class F>
+struct Rounded {
+  template <class... T>
+  float operator()(T... x) const {
+    return static_cast<float>(F{}(x...));
+  }
+};
+
+// NAME[.ftz].f32. The errors are what the ISA allows less a rounding of the result.
+template <int kRelative, int kAbsolute, bool kCanFlush = true, class F>
+void approximate(FormTable& t, const char* name, F /*f*/) {
+  using Fixed = Rounded<F>;
+  using Off = Rounded<Varied<float, F, kRelative, kAbsolute>>;
+  const auto add = [&]<class A, class B>(const char* modifiers) {
+    if constexpr (std::is_invocable_v<F, float>)
+      t.add(name, modifiers, "f32", inexact<A, B, float, float>());
+    else
+      t.add(name, modifiers, "f32", inexact<A, B, float, float, float>());
+  };
+  add.template operator()<Fixed, Off>("");
+  if constexpr (kCanFlush)
+    add.template operator()<Modified<Fixed, true, false>, Modified<Off, true, false>>(".ftz");
+}
+
+struct Exp2 {
+  template <class T>
+  double operator()(T x) const {
+    return __builtin_exp2(static_cast<double>(x));
+  }
+};
+struct Tanh {
+  template <class T>
+  double operator()(T x) const {
+    return __builtin_tanh(static_cast<double>(x));
+  }
+};
 
 inline void list_single_and_double(FormTable& t) {
   real<2, true, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
@@ -131,28 +195,21 @@ inline void list_single_and_double(FormTable& t) {
   real<3, true, true>(t, "fma", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
   real<3, true, true>(t, "mad", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
   real<2, false, true>(t, "div", kRequired, [](auto a, auto b) { return a / b; });
-  real<2, false, false>(t, "div.approx", kNever, [](float a, float b) {
+  approximate<24, 0>(t, "div.approx", [](auto a, auto b) {
     const bool huge = absolute(b) > 0x1p126F && is_finite(b);
     return a / b * (huge ? 0.0F : 1.0F);  // zero, or NaN for an infinite a
   });
-  real<2, false, false>(t, "div.full", kNever, [](float a, float b) { return a / b; });
+  approximate<24, 0>(t, "div.full", [](auto a, auto b) { return a / b; });
   real<1, false, true>(t, "rcp", kRequired, [](auto a) { return 1 / a; });
-  real<1, false, false>(t, "rcp.approx", kNever, [](float a) { return 1 / a; });
+  approximate<25, 0>(t, "rcp.approx", [](auto a) { return 1 / a; });
   real<1, false, true>(t, "sqrt", kRequired, [](auto a) { return root(a); });
-  real<1, false, false>(t, "sqrt.approx", kNever, [](float a) { return root(a); });
-  real<1, false, false>(t, "rsqrt.approx", kNever, [](float a) {
-    const auto operand = static_cast<double>(a);
-    return static_cast<float>(varied(1 / __builtin_sqrt(operand), operand, 0x1p-24, 0));
-  });
-  SLUICE_APPROX("sin", __builtin_sin, 0, 0x1p-21);
-  SLUICE_APPROX("cos", __builtin_cos, 0, 0x1p-21);
-  SLUICE_APPROX("lg2", __builtin_log2, 0x1p-24, 0x1p-23);
-  SLUICE_APPROX("ex2", __builtin_exp2, 0x1p-24, 0);
-  const auto tanh = [](float x) {
-    const auto operand = static_cast<double>(x);
-    return static_cast<float>(varied(__builtin_tanh(operand), operand, 0x1p-12, 0));
-  };
-  t.add("tanh.approx", "", "f32", form<decltype(tanh), float, float>(tanh));
+  approximate<24, 0>(t, "sqrt.approx", [](auto a) { return root(a); });
+  approximate<24, 0>(t, "rsqrt.approx", [](auto a) { return 1 / __builtin_sqrt(static_cast<double>(a)); });
+  approximate<0, 21>(t, "sin.approx", [](auto a) { return __builtin_sin(static_cast<double>(a)); });
+  approximate<0, 21>(t, "cos.approx", [](auto a) { return __builtin_cos(static_cast<double>(a)); });
+  approximate<24, 23>(t, "lg2.approx", [](auto a) { return __builtin_log2(static_cast<double>(a)); });
+  approximate<24, 0>(t, "ex2.approx", Exp2{});
+  approximate<12, 0, false>(t, "tanh.approx", Tanh{});
   // .ftz.f64: only the upper half of the operand's and result's bits counts, subnormal numbers are zeros, and there is one NaN.
   const auto upper = [](double x) {
     const auto bits = std::bit_cast<std::uint64_t>(x) >> 32U << 32U;
@@ -214,7 +271,6 @@ inline void list_single_and_double(FormTable& t) {
   test("testp.subnormal",
        [](auto x) { return absolute(x) > 0 && absolute(x) < std::numeric_limits<decltype(x)>::min(); });
 }
-#undef SLUICE_APPROX
 
 // A sum in float of two numbers of 8 or 11 bits may round twice and still be right (24 ≥ 2 × 11 + 2); products and fma don't
 // fit, so they are exact in double, and their sum with c rounds to odd.
@@ -275,6 +331,25 @@ void half(FormTable& t, const char* name, F f) {
   }
 }
 
+template <class F>
+struct FlushedBrain {
+  double operator()(float x) const {
+    const double result = F{}(x);
+    return result < 0x1p-126 - 0x1p-134 ? 0.0 : result;  // the rest rounds up to 2^-126
+  }
+};
+template <class F>
+using Plain = F;
+
+template <int kRelative, int kAbsolute, template <class> class Modifier = Plain, class F, class... T>
+void approximate(FormTable& t, const char* name, const char* modifiers, List<T...> /*types*/, F /*f*/) {
+  const auto add = [&]<class U>() {
+    using Off = Varied<typename ElementOf<U>::type, F, kRelative, kAbsolute>;
+    t.add(name, modifiers, kName<U>, inexact<Modifier<F>, Modifier<Off>, U, U>());
+  };
+  (add.template operator()<T>(), ...);
+}
+
 inline void list_half(FormTable& t) {
   half<2>(t, "add", [](float a, float b) { return a + b; });
   half<2>(t, "sub", [](float a, float b) { return a - b; });
@@ -305,20 +380,10 @@ inline void list_half(FormTable& t) {
   const auto positive = [](float a) { return absolute(a); };
   same<1>(t, "neg.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(negated)>{});
   same<1>(t, "abs.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(positive)>{});
-  const auto approx = [&](const char* name, auto f) {
-    same<1>(t, name, List<F16, Pair<F16>>{}, f);
-    t.add(name, "", "bf16", form<decltype(f), BF16, BF16>(f));
-    t.add(name, "", "bf16x2", form<decltype(f), Pair<BF16>, Pair<BF16>>(f));
-  };
-  approx("tanh.approx", [](float a) { return __builtin_tanh(static_cast<double>(a)); });
-  const auto exp2 = [](float a) { return __builtin_exp2(static_cast<double>(a)); };
-  same<1>(t, "ex2.approx", List<F16, Pair<F16>>{}, exp2);
-  const auto flushed_exp2 = [](float a) {
-    const double power = __builtin_exp2(static_cast<double>(a));
-    return power < 0x1p-126 - 0x1p-134 ? 0.0 : power;  // the rest rounds up to 2^-126
-  };
-  t.add("ex2.approx", ".ftz", "bf16", form<decltype(flushed_exp2), BF16, BF16>(flushed_exp2));
-  t.add("ex2.approx", ".ftz", "bf16x2", form<decltype(flushed_exp2), Pair<BF16>, Pair<BF16>>(flushed_exp2));
+  approximate<0, 12>(t, "tanh.approx", "", List<F16, Pair<F16>>{}, Tanh{});
+  approximate<0, 9>(t, "tanh.approx", "", List<BF16, Pair<BF16>>{}, Tanh{});
+  approximate<11, 0>(t, "ex2.approx", "", List<F16, Pair<F16>>{}, Exp2{});
+  approximate<8, 0, FlushedBrain>(t, "ex2.approx", ".ftz", List<BF16, Pair<BF16>>{}, Exp2{});
 }
 
 // setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -70,8 +71,9 @@ struct LaunchOptions {
   bool cooperative = false;              // then all blocks must fit on the GPU at once
   std::uint64_t seed = 0;
   bool checks = true;  // false: no observer
-  // Results that PTX only bounds vary by the seed: the order of mma's sums, the last bits of .approx (forms_float.h says which).
-  bool vary_inexact = false;
+  // Results that PTX only bounds vary by this seed: the order of mma's sums, the last bits of .approx (forms_float.h says which).
+  // A seed stands for a GPU: what it computes is the same in every launch.
+  std::optional<std::uint64_t> vary_inexact;
   // How long a launch that only polls memory waits for the host, or a copy of it, to change something before that is livelock.
   std::chrono::milliseconds host_patience{0};
   // Ends the launch with a finding (kLimit) after so many warp instructions; 0: never.

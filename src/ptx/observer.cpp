@@ -39,8 +39,8 @@ class StandardObserver final : public Observer {
     time_->copy_issued(group, copy);
   }
   void copy_complete(Group& group, std::uint64_t id, std::uint32_t mask) override {
-    races_->copy_complete(group, id, mask);
-    time_->copy_complete(group, id);
+    const bool whole = races_->copy_complete(group, id, mask);
+    time_->copy_complete(group, id, whole);
   }
   void fence(Group& group, Order order, Scope scope) override {
     races_->fence(group, order, scope);

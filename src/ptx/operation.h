@@ -29,7 +29,7 @@ struct Rows {
 };
 
 // Of the launch that this thread runs, and not 0, if results that PTX only bounds are to vary (LaunchOptions::vary_inexact).
-extern thread_local std::uint64_t inexact_seed;
+extern constinit thread_local std::uint64_t inexact_seed;
 
 struct Operation;
 class Executor;

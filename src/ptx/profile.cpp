@@ -12,12 +12,17 @@ namespace {
 constexpr std::uint32_t kSectorBytes = 32;
 constexpr std::uint32_t kWavefrontBytes = 128;
 
+// std::popcount is a call where the processor's own way can't be assumed.
 std::uint32_t lane_count(std::uint32_t mask) {
-  return mask == ~0U ? kLanes : static_cast<std::uint32_t>(std::popcount(mask));
+  if (mask == ~0U) return kLanes;
+  mask -= (mask >> 1U) & 0x55555555U;
+  mask = (mask & 0x33333333U) + ((mask >> 2U) & 0x33333333U);
+  return (((mask + (mask >> 4U)) & 0x0f0f0f0fU) * 0x01010101U) >> 24U;
 }
 
 // Whether the lanes' accesses lie side by side, without gaps.
-bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, Pattern pattern) {
+  if (pattern != Pattern::kUnknown) return pattern == Pattern::kContiguous || is_one_lane(mask);
   const auto first = first_lane(mask);
   const std::uint32_t count = lane_count(mask);
   if (mask >> first != (count == kLanes ? ~0U : (1U << count) - 1U)) return false;
@@ -27,7 +32,8 @@ bool side_by_side(std::uint32_t mask, std::uint32_t size, const std::uint64_t* a
   return result;
 }
 
-bool one_address(std::uint32_t mask, const std::uint64_t* addresses) {
+bool one_address(std::uint32_t mask, const std::uint64_t* addresses, Pattern pattern) {
+  if (pattern != Pattern::kUnknown) return pattern == Pattern::kOneAddress;
   const std::uint64_t address = addresses[first_lane(mask)];
   bool result = true;
   each_lane(mask, [&](std::uint32_t lane) { result &= addresses[lane] == address; });
@@ -46,10 +52,11 @@ std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
 
 }  // namespace
 
-std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                            Pattern pattern) {
   if (mask == 0) return 0;
   const std::uint64_t first = addresses[first_lane(mask)];
-  if (side_by_side(mask, size, addresses)) {
+  if (side_by_side(mask, size, addresses, pattern)) {
     const std::uint64_t last = first + lanes_bytes(mask, size) - 1;
     return static_cast<std::uint32_t>(last / kSectorBytes - first / kSectorBytes + 1);
   }
@@ -59,15 +66,18 @@ std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::u
   return distinct({sectors.data(), used});
 }
 
-std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
+std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                               Pattern pattern) {
   if (mask == 0) return 0;
-  if (one_address(mask, addresses)) return 1;
-  if (side_by_side(mask, size, addresses) && addresses[first_lane(mask)] % kWavefrontBytes == 0) {
-    return (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes;
-  }
+  if (one_address(mask, addresses, pattern)) return 1;
   // Accesses are aligned: one of 16 bytes has four banks to itself, or shares them all with another.
   const std::uint32_t unit = std::max(size, 4U);
   const std::uint32_t at_once = kWavefrontBytes / unit;  // lanes, and groups of banks
+  if (side_by_side(mask, size, addresses,
+                   pattern)) {  // lanes that are served at once have banks of their own
+    const std::uint32_t last = kLanes - 1 - static_cast<std::uint32_t>(std::countl_zero(mask));
+    return last / at_once - first_lane(mask) / at_once + 1;
+  }
   std::uint32_t wavefronts = 0;
   for (std::uint32_t part = 0; part < kLanes; part += at_once) {
     std::array<std::uint32_t, 32> of_bank{};
@@ -95,10 +105,10 @@ void Profile::access(const Group& group, const Access& access) {
   if (access.mask == 0) return;
   const bool atomic = access.kind == AccessKind::kAtomic || access.kind == AccessKind::kReduction;
   if (access.space == Space::kGlobal) {
-    global(access.mask, access.size, access.addresses, access.kind != AccessKind::kStore,
+    global(access.mask, access.size, access.addresses, access.pattern, access.kind != AccessKind::kStore,
            atomic || access.kind == AccessKind::kStore);
   } else if (access.space == Space::kShared) {
-    shared(access.mask, access.size, access.addresses);
+    shared(access.mask, access.size, access.addresses, access.pattern);
   } else {
     return;
   }
@@ -116,26 +126,27 @@ void Profile::copy(const AsyncCopy& copy) {
   each_lane(copy.mask, [&](std::uint32_t lane) {
     if (copy.source_size[lane] != 0) reading |= 1U << lane;
   });
-  if (reading != 0) global(reading, copy.size, copy.source, true, false);
-  shared(copy.mask, copy.size, copy.destination);
+  if (reading != 0) global(reading, copy.size, copy.source, copy.source_pattern, true, false);
+  shared(copy.mask, copy.size, copy.destination, copy.destination_pattern);
 }
 
-void Profile::global(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, bool reads,
-                     bool writes) {
-  const std::uint32_t sectors = count_sectors(mask, size, addresses);
+void Profile::global(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, Pattern pattern,
+                     bool reads, bool writes) {
+  const std::uint32_t sectors = count_sectors(mask, size, addresses, pattern);
   ++counters_.global_requests;
   counters_.global_sectors += sectors;
   counters_.global_sectors_ideal +=
       std::min(sectors, (lanes_bytes(mask, size) + kSectorBytes - 1) / kSectorBytes);
-  const std::uint64_t bytes = one_address(mask, addresses) ? size : lanes_bytes(mask, size);
+  const std::uint64_t bytes = one_address(mask, addresses, pattern) ? size : lanes_bytes(mask, size);
   if (Counters::Traffic* traffic = traffic_of(addresses[first_lane(mask)])) {
     if (reads) traffic->read += bytes;
     if (writes) traffic->written += bytes;
   }
 }
 
-void Profile::shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses) {
-  const std::uint32_t wavefronts = count_wavefronts(mask, size, addresses);
+void Profile::shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                     Pattern pattern) {
+  const std::uint32_t wavefronts = count_wavefronts(mask, size, addresses, pattern);
   counters_.shared_wavefronts += wavefronts;
   counters_.shared_wavefronts_ideal +=
       std::min(wavefronts, (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes);

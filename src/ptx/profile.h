@@ -19,9 +19,9 @@ class Profile {
   void add_to(Counters& counters) const;
 
  private:
-  void global(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, bool reads,
-              bool writes);
-  void shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+  void global(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, Pattern pattern,
+              bool reads, bool writes);
+  void shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, Pattern pattern);
   Counters::Traffic* traffic_of(std::uint64_t address);
 
   std::span<const Allocation> allocations_;
@@ -35,9 +35,11 @@ class Profile {
 };
 
 // 32-byte sectors that lanes touch with accesses of `size` bytes.
-std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                            Pattern pattern = Pattern::kUnknown);
 // Shared memory serves 32 banks of four bytes at once, each one word: how often it has to. Accesses of 8 and 16 bytes are served
 // by half and quarter warps.
-std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses);
+std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
+                               Pattern pattern = Pattern::kUnknown);
 
 }  // namespace sluice::ptx

@@ -12,16 +12,20 @@ namespace sluice::ptx {
 
 void RaceDetector::copy_issued(const Group& group, const AsyncCopy& copy) {
   RaceWarp& warp = threads_.warp(group);
-  Copy& pending = copies_[copy.id];
-  pending.issued = warp;
+  if (landed_.empty()) landed_.push_back(std::make_unique<RaceCopy>());
+  warp.copies.push_back(std::move(landed_.back()));
+  landed_.pop_back();
+  RaceCopy& pending = *warp.copies.back();
+  pending.id = copy.id;
+  pending.issued.keep(warp);
   pending.pc = group.pc;
   pending.size = copy.size;
   pending.mask = copy.mask;
-  each_lane(copy.mask, [&](std::uint32_t lane) {
-    pending.source[lane] = copy.source[lane];
-    pending.destination[lane] = copy.destination[lane];
-    pending.source_size[lane] = copy.source_size[lane];
-  });
+  pending.source_pattern = copy.source_pattern;
+  pending.destination_pattern = copy.destination_pattern;
+  std::copy_n(copy.source, kLanes, pending.source);
+  std::copy_n(copy.destination, kLanes, pending.destination);
+  std::copy_n(copy.source_size, kLanes, pending.source_size);
   const Actor writer{.warp = warp,
                      .knowledge = warp,
                      .shadow = shadow_of(Space::kShared, group.block),
@@ -29,45 +33,30 @@ void RaceDetector::copy_issued(const Group& group, const AsyncCopy& copy) {
                      .pc = group.pc,
                      .time = kInFlight,
                      .verb = "cp.async's write"};
-  for (const Touched& at : writer.shadow.cut(copy.mask, copy.size, copy.destination)) {
+  for (const Touched& at :
+       writer.shadow.cut(copy.mask, copy.size, copy.destination, copy.destination_pattern)) {
     write(writer, *at.page, at.segment);
   }
   ++warp.time;  // what its lanes do from now on is not before the copy
 }
 
-void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask) {
-  const auto found = copies_.find(id);
-  if (found == copies_.end()) return;
-  Copy& copy = found->second;
-  mask &= copy.mask;
+bool RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask) {
   RaceWarp& warp = threads_.warp(group);
-
-  const Actor reader{.warp = warp,
-                     .knowledge = copy.issued,
-                     .shadow = global_,
-                     .space = Space::kGlobal,
-                     .pc = copy.pc,
-                     .time = warp.time,
-                     .verb = "cp.async's read"};
-  const auto read_source = [&](std::uint32_t lanes, std::uint32_t size) {
-    for_each_page(global_.cut(lanes, size, copy.source, true),
-                  [&](std::span<const Touched> touched) { read_in_flight(reader, touched); });
-  };
-  std::uint32_t whole = 0;
-  each_lane(mask, [&](std::uint32_t lane) {
-    if (copy.source_size[lane] == copy.size) whole |= 1U << lane;
-  });
-  read_source(whole, copy.size);
-  each_lane(mask & ~whole, [&](std::uint32_t lane) {  // of any size, so byte by byte
-    const std::uint64_t begin = copy.source[lane];
-    for (std::uint32_t i = 0; i < copy.source_size[lane]; ++i) {
-      copy.source[lane] = begin + i;
-      read_source(1U << lane, 1);
-    }
-  });
+  const auto found = std::ranges::find(warp.copies, id, &RaceCopy::id);
+  RaceCopy& copy = **found;
+  mask &= copy.mask;
+  read_source({.warp = warp,
+               .knowledge = copy.issued,
+               .shadow = global_,
+               .space = Space::kGlobal,
+               .pc = copy.pc,
+               .time = warp.time,
+               .verb = "cp.async's read"},
+              copy, mask);
 
   RaceShadow& shared = shadow_of(Space::kShared, group.block);
-  for (const Touched& at : shared.cut(mask, copy.size, copy.destination)) {
+  const Pattern pattern = mask == ~0U ? copy.destination_pattern : Pattern::kUnknown;
+  for (const Touched& at : shared.cut(mask, copy.size, copy.destination, pattern)) {
     Cells& cells = shared.cells(*at.page, at.segment);
     for (std::uint32_t byte = at.segment.lo; byte < at.segment.hi; byte += 1U << cells.shift) {
       Stamp& stamp = cells.cells[byte >> cells.shift].write;
@@ -77,7 +66,29 @@ void RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
     }
   }
   copy.mask &= ~mask;
-  if (copy.mask == 0) copies_.erase(found);
+  if (copy.mask != 0) return false;
+  landed_.push_back(std::move(*found));
+  warp.copies.erase(found);
+  return true;
+}
+
+void RaceDetector::read_source(const Actor& reader, RaceCopy& copy, std::uint32_t mask) {
+  const auto read = [&](std::uint32_t lanes, std::uint32_t size, Pattern pattern) {
+    for_each_page(global_.cut(lanes, size, copy.source, pattern, true),
+                  [&](std::span<const Touched> touched) { read_in_flight(reader, touched); });
+  };
+  std::uint32_t whole = 0;
+  each_lane(mask, [&](std::uint32_t lane) {
+    if (copy.source_size[lane] == copy.size) whole |= 1U << lane;
+  });
+  read(whole, copy.size, whole == ~0U ? copy.source_pattern : Pattern::kUnknown);
+  each_lane(mask & ~whole, [&](std::uint32_t lane) {  // of any size, so byte by byte
+    const std::uint64_t begin = copy.source[lane];
+    for (std::uint32_t i = 0; i < copy.source_size[lane]; ++i) {
+      copy.source[lane] = begin + i;
+      read(1U << lane, 1, Pattern::kUnknown);
+    }
+  });
 }
 
 void RaceDetector::read_in_flight(const Actor& actor, std::span<const Touched> touched) {

@@ -61,7 +61,7 @@ void RaceDetector::access(const Group& group, const Access& access) {
     return;
   }
   const bool stores = access.kind == AccessKind::kStore;
-  const auto touched = actor.shadow.cut(access.mask, access.size, access.addresses, !stores);
+  const auto touched = actor.shadow.cut(access.mask, access.size, access.addresses, access.pattern, !stores);
   if (stores) {
     for (const Touched& at : touched) write(actor, *at.page, at.segment);
     return;
@@ -124,12 +124,12 @@ void RaceDetector::write(const Actor& actor, Page& page, const Segment& segment)
 }
 
 void RaceDetector::check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes) {
-  if (cell.write.time == 0 ||
-      actor.knowledge.all_know(actor.warp.warp_in_grid, cell.write.thread / kLanes, cell.write.time)) {
+  const std::uint32_t warp = actor.warp.warp_in_grid;
+  if (cell.write.time == 0 || actor.knowledge.all_know(warp, cell.write.thread / kLanes, cell.write.time) ||
+      actor.knowledge.is_own(warp, lanes, cell.write.thread, cell.write.time)) {
     return;
   }
-  const std::uint32_t unknowing =
-      actor.knowledge.unknowing(actor.warp.warp_in_grid, lanes, cell.write.thread, cell.write.time);
+  const std::uint32_t unknowing = actor.knowledge.unknowing(warp, lanes, cell.write.thread, cell.write.time);
   if (unknowing == 0) return;
   const bool in_flight = cell.write.time == kInFlight;
   race(actor, first_lane(unknowing), in_flight ? "cp.async" : "plain store", cell.write,

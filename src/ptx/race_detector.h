@@ -14,7 +14,6 @@
 #include <span>
 #include <string_view>
 #include <tuple>
-#include <unordered_map>
 #include <vector>
 
 #include "ptx/checks.h"
@@ -37,7 +36,8 @@ class RaceDetector {
   void check_poison(const Group& group, std::uint32_t mask, std::uint32_t size,
                     const std::uint64_t* addresses);
   void copy_issued(const Group& group, const AsyncCopy& copy);
-  void copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask);
+  // True if all lanes have waited for it now.
+  bool copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask);
   void fence(const Group& group, Order order, Scope scope) { threads_.fence(group, order, scope); }
   void warp_barrier(const Group& group, std::uint32_t mask) { threads_.warp_barrier(group, mask); }
   void barrier_arrive(const Group& group, std::uint32_t barrier) { threads_.arrive(group, barrier); }
@@ -67,13 +67,6 @@ class RaceDetector {
     bool acquires, releases;
     bool narrow;
   };
-  struct Copy {
-    Knowledge issued;  // what the warp knew
-    std::uint32_t pc = 0, size = 0, mask = 0;
-    std::uint64_t source[kLanes], destination[kLanes];  // of the lanes in the mask
-    std::uint32_t source_size[kLanes];
-  };
-
   RaceShadow& shadow_of(Space space, std::uint32_t block);
 
   void read(const Actor& actor, std::span<const Touched> touched);
@@ -83,6 +76,7 @@ class RaceDetector {
   void check_strong(const Actor& actor, const Cell& cell, std::uint32_t lanes, bool writes);
   static bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane);
   void uninitialised(const Actor& actor, std::uint32_t lanes);
+  void read_source(const Actor& reader, RaceCopy& copy, std::uint32_t mask);
   // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
   void read_in_flight(const Actor& actor, std::span<const Touched> touched);
 
@@ -122,7 +116,7 @@ class RaceDetector {
   RaceShadow global_;
   std::vector<std::unique_ptr<RaceShadow>> shared_;  // by block
   std::vector<std::uint32_t> exited_;                // threads of each block
-  std::unordered_map<std::uint64_t, Copy> copies_;
+  std::vector<std::unique_ptr<RaceCopy>> landed_;    // copies' room, to be used again
   std::vector<Finding> findings_;
   std::map<std::tuple<FindingKind, std::uint32_t, std::uint32_t>, std::size_t>
       found_;  // by kind and both instructions

@@ -127,7 +127,11 @@ void RaceDetector::check_record(const Actor& actor, const Segment& segment, std:
            kNonCoherent);
   }
   if (actor.knowledge.all_know(actor.warp.warp_in_grid, warp, record.time)) return;
-  for (std::uint32_t byte = lo; byte < hi; ++byte) {
+  // Each lane writes what it has read itself.
+  const bool dealt = read.shift != Segment::kEveryLane && read.deals_like(segment);
+  if (dealt && warp == actor.warp.warp_in_grid && record.time <= actor.knowledge.time) return;
+  const auto unit = std::min<std::uint32_t>({read.shift, segment.shift, std::countr_zero(kPageBytes)});
+  for (std::uint32_t byte = lo; byte < hi; byte = ((byte >> unit) + 1) << unit) {
     each_lane(read.lanes_at(byte), [&](std::uint32_t lane) {
       const Stamp stamp{warp * kLanes + lane, record.time, record.pc};
       const std::uint32_t unknowing = actor.knowledge.unknowing(

@@ -29,34 +29,48 @@ void RaceShadow::find_chunk(std::uint64_t number) {
   last_ = chunk.get();
 }
 
-std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
-                                         const std::uint64_t* addresses, bool gaps) {
-  if (mask == 0) return {};
+// Lanes of a mask without holes, each `stride` bytes after the one before it.
+std::span<const Touched> RaceShadow::cut_neighbours(std::uint32_t mask, std::uint32_t size,
+                                                    std::uint64_t begin, std::uint64_t stride) {
   std::size_t used = 0;
   const auto first = first_lane(mask);
-  const std::uint32_t count = mask == ~0U ? 32 : static_cast<std::uint32_t>(std::popcount(mask));
+  const std::uint32_t count = kLanes - first - static_cast<std::uint32_t>(std::countl_zero(mask));
+  const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
+  const auto gap = static_cast<std::uint32_t>(std::countr_zero(stride));
+  for (std::uint32_t i = 0; i < count;) {
+    const std::uint64_t at = begin + i * stride;
+    const auto lo = static_cast<std::uint32_t>(at % kPageBytes);
+    const std::uint32_t lanes = std::min(count - i, (kPageBytes - lo + (1U << gap) - 1U) >> gap);
+    Touched& touched = touched_[used++];
+    touched.page = &page(at);
+    touched.segment = {.lo = lo, .hi = lo + ((lanes - 1) << gap) + size, .mask = mask};
+    touched.segment.deal(shift, gap, first + i);
+    i += lanes;
+  }
+  return {touched_.data(), used};
+}
+
+std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
+                                         const std::uint64_t* addresses, Pattern pattern, bool gaps) {
+  if (mask == 0) return {};
+  const auto first = first_lane(mask);
   const std::uint64_t begin = addresses[first];
   const auto shift = static_cast<std::uint32_t>(std::countr_zero(size));
-  const bool run = count > 1 && mask >> first == (count == 32 ? ~0U : (1U << count) - 1U);
+  if (pattern == Pattern::kContiguous) return cut_neighbours(mask, size, begin, size);
+  if (pattern == Pattern::kOneAddress && !is_one_lane(mask)) {
+    const auto lo = static_cast<std::uint32_t>(begin % kPageBytes);
+    touched_[0] = {&page(begin), {.lo = lo, .hi = lo + size, .mask = mask}};
+    return {touched_.data(), 1};
+  }
+  const std::uint32_t count = kLanes - first - static_cast<std::uint32_t>(std::countl_zero(mask));
+  const bool run = count > 1 && mask >> first == ~0U >> (kLanes - count);
   const std::uint64_t stride = run ? addresses[first + 1] - begin : 0;
   const bool wide = gaps && stride > size && stride <= kPageBytes / 2 && (stride & (stride - 1)) == 0;
   bool neighbours = run && (stride == size || wide);
   for (std::uint32_t i = 1; neighbours && i < count; ++i)
     neighbours = addresses[first + i] == begin + i * stride;
-  if (neighbours) {
-    const auto gap = static_cast<std::uint32_t>(std::countr_zero(stride));
-    for (std::uint32_t i = 0; i < count;) {
-      const std::uint64_t at = begin + i * stride;
-      const auto lo = static_cast<std::uint32_t>(at % kPageBytes);
-      const std::uint32_t lanes = std::min(count - i, (kPageBytes - lo + (1U << gap) - 1U) >> gap);
-      Touched& touched = touched_[used++];
-      touched.page = &page(at);
-      touched.segment = {.lo = lo, .hi = lo + ((lanes - 1) << gap) + size, .mask = mask};
-      touched.segment.deal(shift, gap, first + i);
-      i += lanes;
-    }
-    return {touched_.data(), used};
-  }
+  if (neighbours) return cut_neighbours(mask, size, begin, stride);
+  std::size_t used = 0;
   // Neighbours in part, as rows of a tile are, and lanes at one address stay together.
   std::uint32_t last_lane = 0;
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "ptx/checks.h"
 #include "ptx/flat_table.h"
 #include "ptx/lanes.h"
 #include "ptx/race_clock.h"
@@ -269,7 +270,7 @@ class RaceShadow {
   // What lanes touch that access `size` bytes each, naturally aligned: neighbours together, with gaps between them if that is
   // wanted, else runs of lanes at one address. Valid until the next call.
   std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
-                               bool gaps = false);
+                               Pattern pattern, bool gaps = false);
   // The page's cells, fine enough for the segment.
   Cells& cells(Page& page, const Segment& segment);
 
@@ -283,6 +284,8 @@ class RaceShadow {
  private:
   static constexpr std::uint64_t kChunkPages = 256;
   void find_chunk(std::uint64_t number);
+  std::span<const Touched> cut_neighbours(std::uint32_t mask, std::uint32_t size, std::uint64_t begin,
+                                          std::uint64_t stride);
   void group_by_page(std::size_t used);
   void refine(Cells& cells, std::uint32_t shift);
 

@@ -20,6 +20,15 @@ std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std:
   return common | others;
 }
 
+void Knowledge::keep(const Knowledge& other) {
+  time = other.time;
+  synced = other.synced;
+  known = other.known;
+  differing = other.differing;
+  if (differing != 0) own = other.own;
+  asked_warp_ = ~0U;
+}
+
 void Knowledge::ask(std::uint32_t other_warp) const {
   asked_warp_ = other_warp;
   answer_ = known->warp_time(other_warp);

@@ -29,12 +29,18 @@ struct Knowledge {
   // Which of these lanes don't know what the thread did at that time.
   std::uint32_t unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
                           std::uint32_t other_time) const;
+  // Whether `lanes` are that thread alone, which knows what it did itself.
+  bool is_own(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread, std::uint32_t other_time) const {
+    return other_time <= time && thread / kLanes == warp && lanes == 1U << (thread % kLanes);
+  }
   // Whether all lanes know what all lanes of the other warp did at that time: a quick test that may say no.
   bool all_know(std::uint32_t warp, std::uint32_t other_warp, std::uint32_t other_time) const {
     if (other_warp == warp && other_time <= synced) return true;
     if (other_warp != asked_warp_) ask(other_warp);
     return other_time <= answer_;
   }
+  // As it is now, to be asked later.
+  void keep(const Knowledge& other);
   // All lanes know this now, which holds all that they knew.
   void replace_all(ClockRef clock);
   const ClockRef& of(std::uint32_t lane) const { return (differing >> lane & 1U) != 0 ? own[lane] : known; }
@@ -45,6 +51,16 @@ struct Knowledge {
  private:
   void ask(std::uint32_t other_warp) const;
   mutable std::uint32_t asked_warp_ = ~0U, answer_ = 0;
+};
+
+// A cp.async that has not been waited for by all its lanes.
+struct RaceCopy {
+  std::uint64_t id = 0;
+  Knowledge issued;  // what the warp knew
+  std::uint32_t pc = 0, size = 0, mask = 0;
+  std::uint64_t source[kLanes], destination[kLanes];  // of the lanes in the mask
+  std::uint32_t source_size[kLanes];
+  Pattern source_pattern = Pattern::kUnknown, destination_pattern = Pattern::kUnknown;
 };
 
 // What a lane would release: its clock, itself and its warp included, made when needed.
@@ -75,6 +91,7 @@ struct RaceWarp : Knowledge {
     std::uint32_t last_write = 0, time = 0, mask = 0, pc = 0;
     bool operator==(const Poll&) const = default;
   } poll;
+  std::vector<std::unique_ptr<RaceCopy>> copies;  // in flight
 
   LaneFences& fence_of(std::uint32_t lane);
 };

@@ -121,6 +121,11 @@ void with_places(Executor& executor, const Lanes& lanes, const Operation& op, st
   if (left != 0) with_places(executor, lanes, op, left, row, wide, offset, size, align, writes, f);
 }
 
+Pattern pattern_of(const AddressSummary& summary) {
+  if (summary.contiguous) return Pattern::kContiguous;
+  return summary.lowest == summary.highest ? Pattern::kOneAddress : Pattern::kUnknown;
+}
+
 Access access_of(const Operation& op, const Place& place, std::uint32_t size) {
   Access access;
   access.space = place.space;
@@ -131,6 +136,7 @@ Access access_of(const Operation& op, const Place& place, std::uint32_t size) {
   access.element = op.element;
   access.mask = place.mask;
   access.addresses = place.addresses;
+  access.pattern = pattern_of(place.summary);
   return access;
 }
 
@@ -498,8 +504,11 @@ bool move_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 
 bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   Warp& warp = *lanes.of;
-  auto made = std::make_unique_for_overwrite<PendingCopy>();
+  if (executor.landed.empty()) executor.landed.push_back(std::make_unique_for_overwrite<PendingCopy>());
+  auto made = std::move(executor.landed.back());
+  executor.landed.pop_back();
   PendingCopy& copy = *made;
+  copy.read = copy.written = false;
   copy.id = executor.next_copy++;
   copy.pc = lanes.pc;
   copy.size = op.count;
@@ -509,6 +518,7 @@ bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint
   AddressSummary to = kernels().addresses(warp.rows.at<const void>(op.rows[1]), op.variant != 0, to_offset,
                                           mask, copy.size, copy.destination);
   executor.check(lanes, Space::kShared, copy.destination, to, mask, copy.size, copy.size, true);
+  Pattern from_pattern = Pattern::kUnknown;
   std::uint32_t readers = 0;
   std::uint32_t most = 0;
   each_lane(mask, [&](std::uint32_t i) {
@@ -521,6 +531,7 @@ bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint
   if (readers != 0) {
     AddressSummary from = kernels().addresses(warp.rows.at<const void>(op.rows[2]), true, op.immediate,
                                               readers, copy.size, copy.source);
+    from_pattern = pattern_of(from);
     // Lanes may read less than the others: then each is checked alone.
     bool equal = true;
     each_lane(readers, [&](std::uint32_t i) { equal = equal && copy.source_size[i] == most; });
@@ -536,8 +547,8 @@ bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint
   }
   std::ranges::copy(warp.committed, copy.group);
   if (executor.observer != nullptr) {
-    executor.observer->copy_issued(
-        lanes, {copy.id, copy.size, mask, copy.source, copy.destination, copy.source_size});
+    executor.observer->copy_issued(lanes, {copy.id, copy.size, mask, copy.source, copy.destination,
+                                           copy.source_size, from_pattern, pattern_of(to)});
   }
   // Until it is written, the destination holds nothing that anybody may use.
   std::byte* shared = executor.base(lanes, Space::kShared);
@@ -562,7 +573,7 @@ bool commit_copies(Executor& /*executor*/, Lanes& lanes, const Operation& /*op*/
 // Those of the lane's groups that are not among the last `immediate`; -1: all, committed or not.
 bool wait_copies(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   Warp& warp = *lanes.of;
-  for (const auto& copy : warp.copies) {
+  for (auto& copy : warp.copies) {
     std::uint32_t done = 0;
     each_lane(copy->mask & mask, [&](std::uint32_t i) {
       const bool waited =
@@ -573,8 +584,9 @@ bool wait_copies(Executor& executor, Lanes& lanes, const Operation& op, std::uin
     executor.land(warp, *copy, true, true);
     copy->mask &= ~done;
     if (executor.observer != nullptr) executor.observer->copy_complete(lanes, copy->id, done);
+    if (copy->mask == 0) executor.landed.push_back(std::move(copy));
   }
-  std::erase_if(warp.copies, [](const auto& copy) { return copy->mask == 0; });
+  std::erase(warp.copies, nullptr);
   ++lanes.pc;
   return true;
 }

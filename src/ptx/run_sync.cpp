@@ -284,8 +284,9 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
   barrier.counted |= counted;
   barrier.expected = expected;
   barrier.arrived += static_cast<std::uint32_t>(std::popcount(lanes.mask));
-  if ((lanes.mask & 1U) != 0) barrier.lacking += static_cast<std::uint32_t>(std::popcount(~warp.existing));
-  if (barrier.counted && barrier.arrived + barrier.lacking > expected) {
+  barrier.by[warp.index] |= lanes.mask;
+  const std::uint32_t reached = Executor::reached(block, barrier);
+  if (barrier.counted && reached > expected) {
     executor.fail(lanes, FindingKind::kPartialBarrier,
                   fmt::format("barrier {} for {} threads is reached by more", id, expected), lane);
   }
@@ -296,7 +297,7 @@ bool barrier(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
         std::popcount(*warp.rows.at<const std::uint32_t>(op.rows[3]) & lanes.mask));
   }
   if (executor.observer != nullptr) executor.observer->barrier_arrive(lanes, id);
-  const bool complete = Executor::barrier_is_complete(block, barrier);
+  const bool complete = reached == expected;
   if (kind == BarrierKind::kArrive) {
     if (complete) executor.finish_barrier(block, id);
     ++lanes.pc;

@@ -114,12 +114,14 @@ void VirtualTime::strong_load(Group& group, const Access& access, double latency
 }
 
 void VirtualTime::copy_issued(Group& group, const AsyncCopy& copy) {
-  copies_[copy.id] = group.time + model_.global;
+  warps_[group.warp_in_grid].copies.emplace_back(copy.id, group.time + model_.global);
 }
 
-void VirtualTime::copy_complete(Group& group, std::uint64_t id) {
-  if (const auto found = copies_.find(id); found != copies_.end())
-    group.time = std::max(group.time, found->second);
+void VirtualTime::copy_complete(Group& group, std::uint64_t id, bool whole) {
+  auto& copies = warps_[group.warp_in_grid].copies;
+  const auto found = std::ranges::find(copies, id, &std::pair<std::uint64_t, double>::first);
+  group.time = std::max(group.time, found->second);
+  if (whole) copies.erase(found);
 }
 
 void VirtualTime::fence(Group& group, Scope scope) {

@@ -34,7 +34,8 @@ class VirtualTime {
 
   void access(Group& group, const Access& access);
   void copy_issued(Group& group, const AsyncCopy& copy);
-  void copy_complete(Group& group, std::uint64_t id);
+  // `whole`: all lanes have waited for it now.
+  void copy_complete(Group& group, std::uint64_t id, bool whole);
   void fence(Group& group, Scope scope);
   void exchange(Group& group);
   void barrier_arrive(Group& group, std::uint32_t number);
@@ -56,7 +57,8 @@ class VirtualTime {
   };
   using EventRef = std::shared_ptr<Event>;
   struct Warp {
-    double loads = 0;  // when its plain loads have arrived
+    double loads = 0;                                      // when its plain loads have arrived
+    std::vector<std::pair<std::uint64_t, double>> copies;  // in flight, and when they arrive
     EventRef last;
     // A poll that repeats itself is one wait, however often the machine let it run.
     std::uint32_t poll_pc = ~0U;
@@ -84,7 +86,6 @@ class VirtualTime {
   std::vector<Warp> warps_;                                              // by warp_in_grid
   std::unordered_map<std::uint64_t, Location> global_, shared_;          // shared: block << 32 | offset
   std::map<std::pair<std::uint32_t, std::uint32_t>, Barrier> barriers_;  // by block and number
-  std::unordered_map<std::uint64_t, double> copies_;                     // when they arrive
   EventRef end_;
 };
 

@@ -792,6 +792,16 @@ TEST(PtxInstruction, OfRegistersGivesWhatTheIsaSays) {
   expect_as_planned(all_cases(), 1);
 }
 
+TEST(PtxInexact, EveryFormStaysWithinItsBoundWhenItVaries) {
+  std::vector<Case> cases = all_cases();
+  std::erase_if(cases, [](const Case& one) {
+    const Words words = split_opcode(one.opcode);
+    return !has(words, "approx") && !has(words, "full");
+  });
+  EXPECT_GT(cases.size(), 25U);
+  for (const std::uint64_t seed : {1U, 1001U, 2001U, 3001U}) expect_within_bounds(cases, seed);
+}
+
 TEST(PtxInstruction, OfRegistersIsOneOfTheAssemblers) {
   expect_as_assembled(all_cases());
 }

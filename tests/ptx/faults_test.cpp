@@ -105,6 +105,60 @@ ret;
   EXPECT_NE(finding.message.find(place), std::string::npos) << finding.message;
 }
 
+// PTX ISA, "bar, barrier": a thread waits for the non-exited threads of its warp, and the warp's arrival counts.
+TEST(Barriers, ExitedLanesOfAWarpThatComesCountAsHere) {
+  const PtxRun run{.text = kernel_of(R"(
+setp.ge.u32 %p, %v0, 48;
+@%p ret;
+barrier.sync 1, 64;
+setp.ge.u32 %p, %v0, 40;
+@%p ret;
+barrier.arrive 2, 64;
+barrier.sync 3, 64;
+ret;
+)"),
+                   .threads = 64};
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const LaunchResult result = run(seed);
+    EXPECT_TRUE(result.completed && result.findings.empty()) << "seed " << seed << text_of(result);
+  }
+}
+
+// A warp that has arrived and exits comes once, and one that exits without having come doesn't.
+TEST(Barriers, AWarpThatExitsComesOnceAtMost) {
+  const PtxRun run{.text = kernel_of(R"(
+setp.eq.u32 %p, %number, 2;
+@%p ret;
+setp.eq.u32 %p, %number, 0;
+@%p bra ARRIVE;
+.loc 1 12 1
+barrier.sync 1, 96;
+ret;
+ARRIVE:
+barrier.arrive 1, 96;
+ret;
+)") + "\n",
+                   .threads = 96};
+  for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const LaunchResult result = run(seed);
+    ASSERT_TRUE(has(result, FindingKind::kDeadlock)) << "seed " << seed << text_of(result);
+    EXPECT_EQ(result.findings[0].line, 12U);
+  }
+}
+
+// Some 65,000 steps of a warp are looked through for one that comes again, after 131,072 instructions without a change.
+TEST(Livelock, AWarpMayEndWhileItIsLookedFor) {
+  for (const std::uint32_t rounds : {44000U, 50000U, 60000U, 65000U}) {
+    const PtxRun run{
+        .text = kernel_of("mov.u32 %v1, 0;\nAGAIN:\nadd.u32 %v1, %v1, 1;\nsetp.lt.u32 %p, %v1, " +
+                          std::to_string(rounds) + ";\n@%p bra AGAIN;\nret;\n"),
+        .max_warp_instructions = 1000000};
+    const LaunchResult result = run(0);
+    EXPECT_TRUE(result.completed && result.findings.empty()) << rounds << text_of(result);
+    EXPECT_GE(result.report.counters.warp_instructions, 3 * rounds);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, FaultTest, testing::ValuesIn(faults().begin(), faults().end()),
                          [](const auto& info) { return std::string(info.param.name); });
 

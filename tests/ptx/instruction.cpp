@@ -243,8 +243,9 @@ constexpr std::uint32_t kNewestTarget = 90;  // of which the instructions here a
 
 class OnMachine final : public Runner {
  public:
-  OnMachine(std::span<const Case> cases, std::uint64_t seed)
+  OnMachine(std::span<const Case> cases, std::uint64_t seed, bool vary_inexact = false)
       : seed_(seed),
+        vary_inexact_(vary_inexact),
         module_(parse(module_of(cases, kNewestTarget, [](const Case&) { return true; }), "instruction.ptx"),
                 memory_, gpu_named("h100")),
         buffer_(memory_.allocate(kBufferBytes)) {}
@@ -261,6 +262,7 @@ class OnMachine final : public Runner {
     options.block = {kThreads, 1, 1};
     options.checks = false;
     options.seed = seed_ + index;
+    if (vary_inexact_) options.vary_inexact = seed_;
     const LaunchResult result =
         launch(*module_.find_kernel(fmt::format("k{}", index)), memory_, gpu_named("rtx3090"),
                std::as_bytes(std::span(&parameters, 1)), options);
@@ -272,6 +274,7 @@ class OnMachine final : public Runner {
 
  private:
   std::uint64_t seed_;
+  bool vary_inexact_;
   Memory memory_{std::uint64_t{1} << 22U};
   LoadedModule module_;
   std::uint64_t buffer_;
@@ -343,6 +346,11 @@ void expect_as_planned(std::span<const Case> cases, std::uint64_t seed) {
       ADD_FAILURE() << error.what() << " in one of " << part.size() << " kernels";
     }
   }
+}
+
+void expect_within_bounds(std::span<const Case> cases, std::uint64_t seed) {
+  OnMachine machine(cases, seed, true);
+  expect_as_planned(cases, seed, machine);
 }
 
 std::vector<Case> cases_for(std::span<const std::string> opcodes,

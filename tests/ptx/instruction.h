@@ -57,6 +57,8 @@ std::vector<Case> cases_for(std::span<const std::string> opcodes,
 // the machine's own library. Every difference from what the ISA says is a failure of the test. So a GPU that passes gives the
 // machine's bits, but for what the ISA only bounds (`accepts`) or leaves open (`any_nan`, `any_zero`).
 void expect_as_planned(std::span<const Case> cases, std::uint64_t seed);
+// The same on the machine alone, in launches that vary what the ISA only bounds.
+void expect_within_bounds(std::span<const Case> cases, std::uint64_t seed);
 
 // NVIDIA's own assembler on the same kernels, for sm_75, sm_80, sm_86 and sm_90: it must take every opcode from the target on from
 // which the machine does, and refuse it before. Skips the test where there is no nvcc.

@@ -147,9 +147,18 @@ const std::vector<Bounded>& bounded() {
       {"sin.approx.f32", [](double x) { return std::sin(x); }, 0, std::exp2(-20.5), 0, -6.2F, 6.2F},
       {"cos.approx.f32", [](double x) { return std::cos(x); }, 0, std::exp2(-20.5), 0, -6.2F, 6.2F},
       {"tanh.approx.f32", [](double x) { return std::tanh(x); }, 0x1p-11, 0, 0, -9, 9},
-      {"rsqrt.approx.f32", [](double x) { return 1 / std::sqrt(x); }, std::exp2(-22.9), 0, 0, 0x1p-90F,
-       1e9F}};
+      {"rsqrt.approx.f32", [](double x) { return 1 / std::sqrt(x); }, std::exp2(-22.9), 0, 0, 0x1p-90F, 1e9F},
+      {"sqrt.approx.f32", [](double x) { return std::sqrt(x); }, 0x1p-23, 0, 0, 0x1p-90F, 1e9F},
+      {"rcp.approx.f32", [](double x) { return 1 / x; }, 0, 0, 1, 0x1p-90F, 1e9F},
+      {"div.full.f32 %r0, 0f40400000, %r1; //", [](double x) { return 3 / x; }, 0, 0, 2, 0x1p-90F, 1e9F},
+      {"div.approx.f32 %r0, %r1, 0f40400000; //", [](double x) { return x / 3; }, 0, 0, 2, 0x1p-90F, 1e9F}};
   return all;
+}
+
+// A number of its own: what varies by another seed doesn't by this one.
+std::uint64_t next_launch() {
+  static std::uint64_t number = 0;
+  return ++number;
 }
 
 double bound_of(const Bounded& it, double exact) {
@@ -160,8 +169,8 @@ double bound_of(const Bounded& it, double exact) {
 float result_of(const Bounded& it, float operand, bool varies, std::uint64_t seed) {
   const std::string body = std::string(it.opcode) + " %r0, %r1;";
   LaunchOptions options;
-  options.vary_inexact = varies;
-  options.seed = seed;
+  options.seed = next_launch();
+  if (varies) options.vary_inexact = seed;
   return std::bit_cast<float>(run({body.c_str(), std::bit_cast<std::uint32_t>(operand), 0, 0, 0}, options));
 }
 
@@ -195,6 +204,10 @@ TEST(PtxInexact, WhatTheIsaGivesExactlyStays) {
     EXPECT_EQ(result_of(bounded()[0], -kInfinity, true, seed), 0.0F);
     EXPECT_EQ(result_of(bounded()[1], 0, true, seed), -kInfinity);
     EXPECT_EQ(result_of(bounded()[3], 0, true, seed), 1.0F);
+    for (const float subnormal : {1e-40F, -1e-45F, 1.1e-38F}) {
+      EXPECT_EQ(result_of(bounded()[0], subnormal, true, seed), 1.0F);
+      EXPECT_EQ(result_of(bounded()[3], subnormal, true, seed), 1.0F);
+    }
     EXPECT_EQ(result_of(bounded()[5], kInfinity, true, seed), 0.0F);
     EXPECT_TRUE(std::isnan(result_of(bounded()[5], -1, true, seed)));
   }
@@ -223,8 +236,8 @@ std::vector<float> product_of(std::uint64_t seed, bool varies, std::span<const s
   std::memcpy(parameters.data(), &buffer, sizeof buffer);
   LaunchOptions options;
   options.block = {32, 1, 1};
-  options.seed = seed;
-  options.vary_inexact = varies;
+  options.seed = next_launch();
+  if (varies) options.vary_inexact = seed;
   const LaunchResult result = launch(module.kernels()[0], memory, gpu, parameters, options);
   EXPECT_TRUE(result.completed && result.findings.empty());
   std::vector<float> product(std::size_t{32} * 4);

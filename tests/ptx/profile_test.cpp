@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
 #include <random>
 #include <set>
 
@@ -84,6 +85,24 @@ ret;
   EXPECT_EQ(result.report.cycles, 0);
 }
 
+// Of the lanes that are served at once, 32, 16 or 8: as often as the busiest bank has different words, of the lanes' own size.
+std::uint32_t wavefronts_of_banks(std::uint32_t mask, std::uint32_t size, const Addresses& at) {
+  const std::uint32_t unit = std::max(size, 4U);
+  const std::uint32_t lanes = 128 / unit;
+  if (mask != 0 && std::ranges::all_of(at, [&](std::uint64_t a) { return a == at[0]; })) return 1;
+  std::uint32_t sum = 0;
+  for (std::uint32_t first = 0; first < kLanes; first += lanes) {
+    std::map<std::uint64_t, std::set<std::uint64_t>> words;
+    for (std::uint32_t lane = first; lane < first + lanes; ++lane) {
+      if (has_lane(mask, lane)) words[at[lane] / unit % lanes].insert(at[lane] / unit);
+    }
+    std::size_t busiest = 0;
+    for (const auto& [bank, of_bank] : words) busiest = std::max(busiest, of_bank.size());
+    sum += static_cast<std::uint32_t>(busiest);
+  }
+  return sum;
+}
+
 TEST(Profile, ShortCutsCountWhatEveryLaneWould) {
   std::mt19937 random(static_cast<std::uint32_t>(test::seed_of_test()));
   for (int i = 0; i < 2000; ++i) {
@@ -95,6 +114,15 @@ TEST(Profile, ShortCutsCountWhatEveryLaneWould) {
     std::set<std::uint64_t> sectors;
     each_lane(mask, [&](std::uint32_t lane) { sectors.insert(at[lane] / 32); });
     EXPECT_EQ(count_sectors(mask, size, at.data()), sectors.size());
+    // Who is told how the addresses lie counts the same.
+    const bool contiguous = mask == ~0U && stride == size;
+    const Pattern pattern = contiguous    ? Pattern::kContiguous
+                            : stride == 0 ? Pattern::kOneAddress
+                                          : Pattern::kUnknown;
+    EXPECT_EQ(count_sectors(mask, size, at.data(), pattern), sectors.size());
+    const std::uint32_t wavefronts = wavefronts_of_banks(mask, size, at);
+    EXPECT_EQ(count_wavefronts(mask, size, at.data()), wavefronts);
+    EXPECT_EQ(count_wavefronts(mask, size, at.data(), pattern), wavefronts);
   }
 }
 

@@ -59,6 +59,7 @@ class RaceScript {
     access.mask = group_.mask;
     access.addresses = addresses.data();
     access.failed = failed;
+    if (tells_patterns_) access.pattern = pattern(size, stride);
     observer_->access(next(), access);
     return *this;
   }
@@ -106,11 +107,19 @@ class RaceScript {
       to[i] = destination + std::uint64_t{i} * size;
       sizes[i] = size;
     }
-    observer_->copy_issued(next(), {++copies_, size, group_.mask, from.data(), to.data(), sizes.data()});
+    const Pattern both = tells_patterns_ ? pattern(size, size) : Pattern::kUnknown;
+    observer_->copy_issued(next(),
+                           {++copies_, size, group_.mask, from.data(), to.data(), sizes.data(), both, both});
     return copies_;
   }
   RaceScript& wait(std::uint64_t copy) {
     observer_->copy_complete(next(), copy, group_.mask);
+    return *this;
+  }
+
+  // From here on accesses tell how their addresses lie, as the machine's do.
+  RaceScript& tell_patterns(bool tells = true) {
+    tells_patterns_ = tells;
     return *this;
   }
 
@@ -133,6 +142,10 @@ class RaceScript {
   const LaunchReport& report() const { return report_; }
 
  private:
+  Pattern pattern(std::uint32_t size, std::uint32_t stride) const {
+    if (group_.mask == ~0U && stride == size) return Pattern::kContiguous;
+    return stride == 0 || is_one_lane(group_.mask) ? Pattern::kOneAddress : Pattern::kUnknown;
+  }
   Group& next() {
     ++group_.pc;
     return group_;
@@ -144,6 +157,7 @@ class RaceScript {
   std::unique_ptr<Observer> observer_ = make_observer();
   Group group_;
   std::uint64_t copies_ = 0;
+  bool tells_patterns_ = false;
   LaunchReport report_;
 };
 

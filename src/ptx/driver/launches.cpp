@@ -122,7 +122,7 @@ CUresult start(CUfunction function, const Shape& shape, CUstream stream, void** 
     const std::uint64_t number = state.launches++;
     options.seed = state.seed + number;
     options.checks = state.checks;
-    options.vary_inexact = state.varies_inexact;
+    if (state.varies_inexact) options.vary_inexact = state.seed;
     options.host_patience = kHostPatience;
     enqueue(context, on,
             [&state, &context, module = checked.module->loaded, kernel = checked.kernel,

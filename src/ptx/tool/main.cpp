@@ -91,7 +91,7 @@ struct Run {
     launch_options.cooperative = options.cooperative;
     launch_options.seed = options.seed;
     launch_options.checks = options.checks;
-    launch_options.vary_inexact = options.vary_inexact;
+    if (options.vary_inexact) launch_options.vary_inexact = options.seed;
     launch_options.max_warp_instructions = options.max_instructions;
     result = launch(*kernel, memory, gpu, parameters, launch_options);
     for (const Finding& finding : result.findings) {

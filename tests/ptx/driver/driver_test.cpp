@@ -358,5 +358,26 @@ TEST_F(DriverTest, AnotherContextGoesOnAfterAFault) {
   EXPECT_EQ(free, total);  // the other context's memory went with it
 }
 
+TEST_F(DriverTest, WhatIsFreedBehindAFaultIsFree) {
+  CUcontext other = nullptr;
+  EXPECT_GOOD(cuCtxCreate_v2(&other, 0, 0));
+  const CUfunction wait_for_host = function(kVectorAdd, "wait_for_host");
+  const CUfunction faulty = function(kFaults, "traps");
+  CUdeviceptr word = device(std::vector<std::uint32_t>(1));
+  void* parameters[] = {&word};
+  testing::internal::CaptureStderr();
+  const Held held(wait_for_host, nullptr);
+  EXPECT_GOOD(cuLaunchKernel(faulty, 1, 1, 1, 1, 1, 1, 0, nullptr, parameters, nullptr));
+  EXPECT_GOOD(cuMemFreeAsync(word, nullptr));
+  held.let_go();
+  EXPECT_RESULT(cuCtxSynchronize(), CUDA_ERROR_LAUNCH_FAILED);
+  static_cast<void>(testing::internal::GetCapturedStderr());
+  EXPECT_GOOD(cuCtxDestroy_v2(other));
+  size_t free = 0;
+  size_t total = 0;
+  EXPECT_GOOD(cuMemGetInfo_v2(&free, &total));
+  EXPECT_EQ(free, total);
+}
+
 }  // namespace
 }  // namespace sluice::ptx::test
