@@ -23,21 +23,22 @@ __device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::
   return block.partials() + ((buffer * kBatchPanels + panel) * kComputeWarps + warp) * 64;
 }
 
-// This warp's part of the panel whose row lane / 4 is `is_ours`.
-__device__ inline void multiply_panel(const Block& block, WeightRing& ring, Range chunks, bool is_ours,
-                                      float* tile) {
+// This warp's `n_chunks` of a panel; `at`: of the first one's activations. To this lane's part of `tile`.
+__device__ inline void multiply_panel(const Block& block, WeightRing& ring, std::uint32_t n_chunks,
+                                      std::uint32_t at, float* tile) {
   const std::uint32_t n_rows = block.launch.n_rows;
 #if __CUDA_ARCH__ >= 800
   const bool has_row = block.lane / 4 < n_rows;
-  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane * 16;
+  at += block.lane * 16;
   float sums[4] = {0, 0, 0, 0};
+  uint4 x = make_uint4(0, 0, 0, 0);
 #pragma unroll 1
-  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
-    const uint4 weights = ring.next(is_ours);
-    uint4 x = make_uint4(0, 0, 0, 0);
-    if (has_row) x = load_shared(at);
+  for (; n_chunks != 0; --n_chunks, at += n_rows * 64) {
+    const uint4 weights = ring.next();
+    load_shared_if(has_row, at, x);
     mma_bf16(sums, x.x, x.y, weights.x, weights.y);
     mma_bf16(sums, x.z, x.w, weights.z, weights.w);
+    ring.copy_next();
   }
   store_shared(shared_address(tile + block.lane * 2), make_float2(sums[0], sums[1]));
 #else
@@ -45,7 +46,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
   // `sums` and `others` change places after each four.
   constexpr std::uint32_t kAtOnce = 4;
   static_assert(kMostDecodeRows == 2 * kAtOnce);
-  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
+  at += block.lane % 4 * 16;
   float sums[kAtOnce] = {};
   float others[kAtOnce] = {};
   const auto exchange = [&] {
@@ -57,8 +58,8 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
     }
   };
 #pragma unroll 1
-  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
-    const uint4 weights = ring.next(is_ours);
+  for (; n_chunks != 0; --n_chunks, at += n_rows * 64) {
+    const uint4 weights = ring.next();
     const std::uint32_t w[4] = {weights.x, weights.y, weights.z, weights.w};
 #pragma unroll 1
     for (std::uint32_t first = 0; first < n_rows; first += kAtOnce) {
@@ -75,6 +76,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
       }
       if (n_rows > kAtOnce) exchange();  // twice: so they are back
     }
+    ring.copy_next();
   }
   // Over four lanes: each gives away the rows whose number has another bit 0, then bit 1, than its own.
   const bool keeps_odd = (block.lane & 1U) != 0;
@@ -98,17 +100,19 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
 // Compute warps: all of the block's panels, `rows` of the matrix.
 __device__ inline void multiply(const Block& block, WeightRing& ring, const Op& op, Range rows) {
   const Range chunks = chunks_of_warp(op, block.warp);
-  const std::uint32_t n_panels = panels_of(rows);
+  const std::uint32_t activations =
+      shared_address(block.activations()) + chunks.begin * block.launch.n_rows * 64;
+  std::uint32_t left = panels_of(rows);
 #pragma unroll 1
-  for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
-    const std::uint32_t batch = panel / kBatchPanels;
-    const std::uint32_t in_batch = panel % kBatchPanels;
-    if (in_batch == 0 && batch >= 2) barrier_sync(kEmpty + batch % 2, kDecodeThreads);
-    const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane / 4;
-    multiply_panel(block, ring, chunks, row >= rows.begin && row < rows.end,
-                   tile_of(block, batch % 2, in_batch, block.warp));
-    if (in_batch == kBatchPanels - 1 || panel == n_panels - 1)
-      barrier_arrive(kFull + batch % 2, kDecodeThreads);
+  for (std::uint32_t batch = 0; left != 0; ++batch) {
+    if (batch >= 2) barrier_sync(kEmpty + batch % 2, kDecodeThreads);
+    float* tile = tile_of(block, batch % 2, 0, block.warp);
+    std::uint32_t n = min(left, kBatchPanels);
+    left -= n;
+#pragma unroll 1
+    for (; n != 0; --n, tile += kComputeWarps * 64)
+      multiply_panel(block, ring, chunks.end - chunks.begin, activations, tile);
+    barrier_arrive(kFull + batch % 2, kDecodeThreads);
   }
 }
 
