@@ -149,6 +149,10 @@ __device__ inline void load_shared_if(bool is_there, std::uint32_t at, uint4& va
       : "memory");
 }
 
+__device__ inline void store_shared(std::uint32_t at, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(value) : "memory");
+}
+
 // Both at once; the compiler would make two stores of it, with bank conflicts.
 __device__ inline void store_shared(std::uint32_t at, float2 value) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(value.x), "f"(value.y) : "memory");
@@ -191,15 +195,15 @@ __device__ inline void wait_for_copies() {
 }
 
 #if __CUDA_ARCH__ >= 800
-// d[0..1] += A B for the first 8 of m16n8k16's 16 rows; the others are zero. Lane 4 g + t: `a` row g, `b` column g, at k = 2 t, 2 t + 1
-// and 2 t + 8, 2 t + 9; d row g, columns 2 t, 2 t + 1.
-__device__ inline void mma_bf16(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t b0,
-                                std::uint32_t b1) {
+// d += A B for the first 8 of m16n8k16's 16 rows; A is `zero` in the others, whose sums `unused` are of no use. Lane 4 g + t: `a` row g,
+// `b` column g, at k = 2 t, 2 t + 1 and 2 t + 8, 2 t + 9; `d` row g, columns 2 t, 2 t + 1.
+__device__ inline void mma_bf16(float2& d, float2& unused, std::uint32_t a0, std::uint32_t a1,
+                                std::uint32_t zero, std::uint32_t b0, std::uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %5}, {%7, %8}, "
       "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(0), "r"(a1), "r"(b0), "r"(b1)
+      : "+f"(d.x), "+f"(d.y), "+f"(unused.x), "+f"(unused.y)
+      : "r"(a0), "r"(zero), "r"(a1), "r"(b0), "r"(b1)
       : "memory");
 }
 #endif

@@ -26,21 +26,21 @@ class WeightRing {
         begin_(shared_address(shared_memory + block.launch.shared.ring) +
                block.warp * kRingStages * slots_ * kChunkBytes + block.lane * 16),
         at_(begin_),
-        left_(slots_) {
+        end_of_stage_(begin_ + slots_ * kChunkBytes) {
     if (block.is_control()) return;
     find_op(0);
 #pragma unroll 1
     for (std::uint32_t stage = 0; stage < kRingStages; ++stage) {
       if (stage != 0) begin_stage();
 #pragma unroll 1
-      while (left_ != 0) copy_next();
+      while (at_ != end_of_stage_) copy_next();
     }
   }
 
   // The next chunk: eight weights of row lane / 4 of its panel, zeros if the row isn't the block's. Then copy_next(), when they have been
   // used.
   __device__ uint4 next() {
-    if (left_ == 0) {
+    if (at_ == end_of_stage_) {
       begin_stage();
       wait_for_copies<kRingStages - 1>();
     }
@@ -51,9 +51,8 @@ class WeightRing {
   __device__ void copy_next() {
     copy_async(at_, from_, bytes_);
     at_ += kChunkBytes;
-    --left_;
     from_ += kChunkBytes;
-    if (--run_ == 0) next_panel();
+    if (from_ == end_of_run_) next_panel();
   }
 
   // No thread may leave with copies under way.
@@ -66,19 +65,18 @@ class WeightRing {
   // The one before is complete: all its copies are under way.
   __device__ void begin_stage() {
     commit_copies();
-    left_ = slots_;
     if (at_ == begin_ + kRingStages * slots_ * kChunkBytes) at_ = begin_;
+    end_of_stage_ = at_ + slots_ * kChunkBytes;
   }
 
   __device__ void next_panel() {
-    run_ = n_chunks_;
     from_ += to_next_panel_;
-    row_ += kPanel;
+    end_of_run_ = from_ + run_bytes_;
     if (--n_panels_ == 0) {
       find_op(op_ + 1);
       return;
     }
-    bytes_ = row_ < n_rows_ ? 16 : 0;
+    bytes_ = n_panels_ == 1 ? last_bytes_ : 16;
   }
 
   // To the next op, from `index` on, of which this warp has a share. Behind the launch's last one nothing is copied, as often as asked.
@@ -89,7 +87,8 @@ class WeightRing {
       if (index == launch.n_ops) {
         index = 0;
         if (++step_ >= launch.n_steps) {
-          bytes_ = run_ = 0;  // which counts down for longer than a ring is long
+          bytes_ = 0;
+          end_of_run_ = nullptr;
           return;
         }
       }
@@ -101,28 +100,30 @@ class WeightRing {
       const std::uint32_t panel = rows.begin / kPanel;
       op_ = index;
       n_panels_ = (rows.end + kPanel - 1) / kPanel - panel;
-      row_ = panel * kPanel + block_.lane / 4 - rows.begin;
-      n_rows_ = rows.end - rows.begin;
-      run_ = n_chunks_ = chunks.end - chunks.begin;
+      // This lane's row in the first and in the last panel.
+      const std::uint32_t first = panel * kPanel + block_.lane / 4;
+      last_bytes_ = first + (n_panels_ - 1) * kPanel < rows.end ? 16 : 0;
+      run_bytes_ = (chunks.end - chunks.begin) * kChunkBytes;
       from_ = reinterpret_cast<const unsigned char*>(op.weight) +
               (std::size_t{panel} * op.chunks + chunks.begin) * kChunkBytes + block_.lane * 16;
-      to_next_panel_ = (op.chunks - n_chunks_) * kChunkBytes;
-      bytes_ = row_ < n_rows_ ? 16 : 0;
+      end_of_run_ = from_ + run_bytes_;
+      to_next_panel_ = std::size_t{op.chunks} * kChunkBytes - run_bytes_;
+      bytes_ = first >= rows.begin && first < rows.end ? 16 : 0;
       return;
     }
   }
 
   const Block& block_;
   std::uint32_t slots_;  // of a stage
-  std::uint32_t begin_;  // of this lane's part of the ring
-  std::uint32_t at_;     // of the slot that is read and filled next
-  std::uint32_t left_;   // slots of the stage, from there on
-  // What is copied next.
+  // Places in shared memory of this lane's part: of the ring, of the slot that is read and filled next, behind the stage's last one.
+  std::uint32_t begin_, at_, end_of_stage_;
+  // What is copied next: a run is the warp's chunks of a panel, which lie side by side.
   const unsigned char* from_ = nullptr;
-  std::uint32_t bytes_ = 0;  // a lane's: 16, or none if the row isn't the block's
-  std::uint32_t run_ = 0;    // chunks until the next panel
-  std::uint32_t row_ = 0, n_rows_ = 0;  // this lane's, counted from the block's first (before it: a large number); the block's
-  std::uint32_t n_panels_ = 0, n_chunks_ = 0, to_next_panel_ = 0;
+  const unsigned char* end_of_run_ = nullptr;
+  std::size_t run_bytes_ = 0, to_next_panel_ = 0;
+  std::uint32_t bytes_ = 0,
+                last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
+  std::uint32_t n_panels_ = 0;
   std::uint32_t op_ = 0, step_ = 0;
 };
 

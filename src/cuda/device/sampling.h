@@ -55,7 +55,9 @@ class HeadLane {
     Candidate it = no_candidate();
     if (is_there) {
       if (logits_ != nullptr) logits_[column] = logit;
-      if (chooses_) {
+      if (kind_ == ChoiceKind::kGreedy && edit_ == edits_end_) {  // as below, in a few instructions
+        if (column < n_tokens_ && logit > best_.key) best_ = {logit, column};
+      } else if (chooses_) {
         const float edited = edit(column, logit);
         if (column < n_tokens_ && edited > -__builtin_inff()) it = candidate(column, edited);
         if (kind_ != ChoiceKind::kTopK && ranks_before(it, best_)) best_ = it;
