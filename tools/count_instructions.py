@@ -9,7 +9,7 @@ The PTX machine counts a step at position 0 of four layers of Qwen3.5-0.8B's siz
 one of 8,192. The weights are zero: what a step issues doesn't depend on them, but for the odd token that the head remembers.
 
 Looks at a counter while a block waits are left out: how many there are is the order in which the machine runs warps, and not work that
-an op has to get through. The machine counts them; what one costs is what two runs with other orders differ by."""
+an op has to get through."""
 
 import argparse
 import json
@@ -26,21 +26,22 @@ LIMIT = 0.02
 BLOCKS, OPS = 82, 28  # gpu_model.cpp
 ROWS = (1024, 8192)
 HIDDEN = 1024
+LOOK = 7 + 8 / 64  # instructions of wait_for's loop (src/cuda/device/block.h): of each look, and those at every 64th
 FULL = {"num_hidden_layers": 4, "layer_types": ["linear_attention"] * 3 + ["full_attention"], "intermediate_size": 3584,
         "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16,
         "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128}
 NARROW = {"num_hidden_layers": 1, "layer_types": ["linear_attention"]}
 
 
-def count(sluice, harness, folder, sizes, rows, seed=0):
-    """Of the first launch, which is a decode step at position 0: warp instructions, looks at counters in vain, bytes of matrices."""
+def count(sluice, harness, folder, sizes, rows):
+    """Of the first launch, which is a decode step at position 0: warp instructions but for looks at counters, and bytes of matrices."""
     config = harness.config_json(hidden_size=HIDDEN, vocab_size=rows, tie_word_embeddings=True, eos_token_id=0, **sizes)
     tensors = harness.tensor_shapes(config)
     (folder / "config.json").write_text(json.dumps(config))
     harness.write_safetensors(folder / "model.safetensors", {name: (*it, None) for name, it in tensors.items()})
-    report = folder / f"report.{rows}.{seed}"
+    report = folder / f"report.{rows}"
     process = subprocess.Popen([sluice, "bench", folder, "--device", "emulated", "-p", "0", "-n", "1", "--rows", "1", "--reps", "1"],
-                               env=harness.environment(SLUICE_PTX_GPU="rtx3090", SLUICE_PTX_REPORT=report, SLUICE_PTX_SEED=seed),
+                               env=harness.environment(SLUICE_PTX_GPU="rtx3090", SLUICE_PTX_REPORT=report),
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         while not (report.exists() and "\n" in report.read_text()):  # the next launches count nothing new
@@ -54,7 +55,7 @@ def count(sluice, harness, folder, sizes, rows, seed=0):
     if launch["kernel"] != "sluice_decode" or launch["grid"] != [BLOCKS, 1, 1] or launch["findings"]:
         sys.exit(f"not the launch that is wanted: {launch['kernel']}, {launch['grid']}, {launch['findings']}")
     matrices = sum(2 * it[1][0] * it[1][1] for it in tensors.values() if len(it[1]) == 2)
-    return launch["counters"]["warp_instructions"], launch["counters"]["waits"], matrices
+    return launch["counters"]["warp_instructions"] - LOOK * launch["counters"]["waits"], matrices
 
 
 def main():
@@ -73,14 +74,7 @@ def main():
                                       stdout=subprocess.PIPE).stdout)["constants"]
     sizes = NARROW if arguments.bytes_only else FULL
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        (small, looks, matrices), (large, looks_of_large, _) = (count(sluice, harness, folder, sizes, rows) for rows in ROWS)
-        # On a model that is little but its head, which costs seconds.
-        narrow = [count(sluice, harness, folder, NARROW, ROWS[0], seed) for seed in range(3)]
-    fewest, most = min(narrow, key=lambda it: it[1]), max(narrow, key=lambda it: it[1])
-    look = (most[0] - fewest[0]) / (most[1] - fewest[1])
-    print(f"(a look at a counter: {look:.2f} warp instructions; {looks} and {looks_of_large} of them are left out)")
-    small, large = small - look * looks, large - look * looks_of_large
+        (small, matrices), (large, _) = (count(sluice, harness, pathlib.Path(folder), sizes, rows) for rows in ROWS)
     per_byte = (large - small) / ((ROWS[1] - ROWS[0]) * HIDDEN * 2)
     counted = {"warp instructions a weight byte": per_byte}
     if not arguments.bytes_only:

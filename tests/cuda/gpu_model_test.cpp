@@ -101,6 +101,16 @@ TEST(GpuModel, TheDependencyIsWithinTheEstimatedRange) {
   EXPECT_NEAR(dependency_us(gpu_constants_of("rtx5090")), us * 1695 / 2407, 1e-9);
 }
 
+// tools/count_instructions.py counts the kernel's again. What a GPU can issue while a byte of weights comes from its memory: four slots
+// a clock and SM.
+TEST(GpuModel, WeightsTakeLessThanAQuarterOfTheIssueSlots) {
+  for (const GpuConstants& gpu : gpu_constants()) {
+    const double slots = gpu.sms.value * 4 * gpu.clock_mhz.value * 1e6;
+    const double bytes = gpu.bandwidth.value * 1e9;
+    EXPECT_LT(kInstructionsPerByte.value, slots / bytes / 4) << gpu.name;
+  }
+}
+
 TEST(GpuModel, AStepIsTheSumOfItsOps) {
   for (const GpuConstants& gpu : gpu_constants()) {
     for (const bool is_screened : {false, true}) {
