@@ -124,10 +124,9 @@ TEST(GpuModel, AStepIsTheSumOfItsOps) {
         us += op.us();
       }
       EXPECT_NEAR(step.us(), us, 1e-6);
-      EXPECT_GE(step.us(), bytes / gpu.bytes_per_us());
+      EXPECT_GE(step.us(), (1 - 1e-9) * bytes / gpu.bytes_per_us());
       // No more than if memory stood still through every dependency, each followed by an access to memory.
       const double each = constants::kMemoryLatency.value * static_cast<double>(step.dependencies);
-      EXPECT_GT(step.exposed_us(), 0);
       const double slots = 4 * gpu.clock_mhz.value * constants::kIssueShare.value;
       const double n_ops = static_cast<double>(step.dependencies) + 24;  // mix_in is two
       const double issue = step.bytes() * kInstructionsPerByte.value / (gpu.sms.value * slots);
