@@ -29,6 +29,7 @@ class WeightRing {
         end_of_stage_(begin_ + slots_ * kChunkBytes) {
     if (block.is_control()) return;
     find_op(0);
+    end_of_run_ = from_ + run_bytes_;
 #pragma unroll 1
     for (std::uint32_t stage = 0; stage < kRingStages; ++stage) {
       if (stage != 0) begin_stage();
@@ -71,12 +72,9 @@ class WeightRing {
 
   __device__ void next_panel() {
     from_ += to_next_panel_;
+    bytes_ = --n_panels_ == 1 ? last_bytes_ : 16;
+    if (n_panels_ == 0) find_op(op_ + 1);
     end_of_run_ = from_ + run_bytes_;
-    if (--n_panels_ == 0) {
-      find_op(op_ + 1);
-      return;
-    }
-    bytes_ = n_panels_ == 1 ? last_bytes_ : 16;
   }
 
   // To the next op, from `index` on, of which this warp has a share. Behind the launch's last one nothing is copied, as often as asked.
@@ -88,7 +86,7 @@ class WeightRing {
         index = 0;
         if (++step_ >= launch.n_steps) {
           bytes_ = 0;
-          end_of_run_ = nullptr;
+          run_bytes_ = 1;  // an end that is never reached
           return;
         }
       }
@@ -103,12 +101,13 @@ class WeightRing {
       // This lane's row in the first and in the last panel.
       const std::uint32_t first = panel * kPanel + block_.lane / 4;
       last_bytes_ = first + (n_panels_ - 1) * kPanel < rows.end ? 16 : 0;
-      run_bytes_ = (chunks.end - chunks.begin) * kChunkBytes;
-      from_ = reinterpret_cast<const unsigned char*>(op.weight) +
-              (std::size_t{panel} * op.chunks + chunks.begin) * kChunkBytes + block_.lane * 16;
-      end_of_run_ = from_ + run_bytes_;
-      to_next_panel_ = std::size_t{op.chunks} * kChunkBytes - run_bytes_;
       bytes_ = first >= rows.begin && first < rows.end ? 16 : 0;
+      // A matrix has less than 2^32 chunks.
+      const std::uint32_t n_chunks = chunks.end - chunks.begin;
+      from_ = reinterpret_cast<const unsigned char*>(op.weight) +
+              std::size_t{panel * op.chunks + chunks.begin} * kChunkBytes + block_.lane * 16;
+      run_bytes_ = n_chunks * kChunkBytes;
+      to_next_panel_ = (op.chunks - n_chunks) * kChunkBytes;
       return;
     }
   }
@@ -120,7 +119,7 @@ class WeightRing {
   // What is copied next: a run is the warp's chunks of a panel, which lie side by side.
   const unsigned char* from_ = nullptr;
   const unsigned char* end_of_run_ = nullptr;
-  std::size_t run_bytes_ = 0, to_next_panel_ = 0;
+  std::uint32_t run_bytes_ = 0, to_next_panel_ = 0;
   std::uint32_t bytes_ = 0,
                 last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
   std::uint32_t n_panels_ = 0;

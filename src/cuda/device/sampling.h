@@ -39,14 +39,13 @@ class HeadLane {
   __device__ explicit HeadLane(const Block& block) : block_(block), row_(block.lane / 4) {
     if (row_ < block.launch.n_rows) {
       const Row& row = block.launch.rows[row_];
-      kind_ = row.choice;
+      if (row.choice != ChoiceKind::kHost) kind_ = row.choice;
       n_tokens_ = row.n_tokens;
       if (row.logits_at != kNone)
         logits_ = block.launch.buffers.logits + std::size_t{row.logits_at} * block.launch.model.vocab;
       edit_ = block.launch.edits + row.first_edit;
       edits_end_ = edit_ + row.n_edits;
     }
-    chooses_ = chooses_one(kind_) || kind_ == ChoiceKind::kTopK;
     has_lists_ = __any_sync(0xFFFFFFFFU, kind_ == ChoiceKind::kTopK) != 0;
   }
 
@@ -57,7 +56,7 @@ class HeadLane {
       if (logits_ != nullptr) logits_[column] = logit;
       if (kind_ == ChoiceKind::kGreedy && edit_ == edits_end_) {  // as below, in a few instructions
         if (column < n_tokens_ && logit > best_.key) best_ = {logit, column};
-      } else if (chooses_) {
+      } else if (kind_ != ChoiceKind::kNothing) {
         const float edited = edit(column, logit);
         if (column < n_tokens_ && edited > -__builtin_inff()) it = candidate(column, edited);
         if (kind_ != ChoiceKind::kTopK && ranks_before(it, best_)) best_ = it;
@@ -110,9 +109,8 @@ class HeadLane {
   const Block& block_;
   std::uint32_t row_;
   // What every column needs of the row.
-  ChoiceKind kind_ = ChoiceKind::kNothing;
-  bool chooses_ = false;    // a token of this lane's row, in the launch
-  bool has_lists_ = false;  // any lane's row has
+  ChoiceKind kind_ = ChoiceKind::kNothing;  // that too where the host chooses
+  bool has_lists_ = false;                  // any lane's row has one
   std::uint32_t n_tokens_ = 0;
   float* logits_ = nullptr;  // [vocab]; null: not wanted
   const Edit* edit_ = nullptr;
