@@ -119,7 +119,7 @@ class WeightRing {
   // What is copied next: a run is the warp's chunks of a panel, which lie side by side.
   const unsigned char* from_ = nullptr;
   const unsigned char* end_of_run_ = nullptr;
-  std::uint32_t run_bytes_ = 0, to_next_panel_ = 0;
+  std::size_t run_bytes_ = 0, to_next_panel_ = 0;
   std::uint32_t bytes_ = 0,
                 last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
   std::uint32_t n_panels_ = 0;
