@@ -27,7 +27,7 @@ test: deps-test ## all tests: release, sanitizers, formatting, static checks
 arm64: deps-test ## the portable code cross-compiled for 64-bit ARM, and run by qemu (part of `make test`)
 	@JOBS=$(JOBS) tools/arm64.sh
 
-soak: deps-test ## the randomised tests again and again with fresh seeds (MINUTES=30)
+soak: deps-test ## thousands of runs of the CUDA kernels, then all tests again and again, with fresh seeds (MINUTES=30)
 	@JOBS=$(JOBS) tools/soak.sh $(or $(MINUTES),30)
 
 fuzz: deps-test ## hostile inputs for every reader, MINUTES=2 each

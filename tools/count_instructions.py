@@ -6,7 +6,10 @@ warp instructions for a byte of weights, and beside these for an op in a block. 
   count_instructions.py --bytes-only SLUICE   the first alone, on a model that is little but its head: seconds, for make test
 
 The PTX machine counts a step at position 0 of four layers of Qwen3.5-0.8B's sizes on 82 blocks, with a head of 1,024 rows and with
-one of 8,192. The weights are zero: what a step issues doesn't depend on them, but for the odd token that the head remembers."""
+one of 8,192. The weights are zero: what a step issues doesn't depend on them, but for the odd token that the head remembers.
+
+Looks at a counter while a block waits are left out: how many there are is the order in which the machine runs warps, and not work that
+an op has to get through."""
 
 import argparse
 import json
@@ -23,6 +26,7 @@ LIMIT = 0.02
 BLOCKS, OPS = 82, 28  # gpu_model.cpp
 ROWS = (1024, 8192)
 HIDDEN = 1024
+LOOK = 7 + 8 / 64  # instructions of wait_for's loop (src/cuda/device/block.h): of each look, and those at every 64th
 FULL = {"num_hidden_layers": 4, "layer_types": ["linear_attention"] * 3 + ["full_attention"], "intermediate_size": 3584,
         "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "linear_num_key_heads": 16,
         "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128}
@@ -30,7 +34,7 @@ NARROW = {"num_hidden_layers": 1, "layer_types": ["linear_attention"]}
 
 
 def count(sluice, harness, folder, sizes, rows):
-    """Warp instructions of the first launch, which is a decode step at position 0, and bytes of its matrices."""
+    """Of the first launch, which is a decode step at position 0: warp instructions but for looks at counters, and bytes of matrices."""
     config = harness.config_json(hidden_size=HIDDEN, vocab_size=rows, tie_word_embeddings=True, eos_token_id=0, **sizes)
     tensors = harness.tensor_shapes(config)
     (folder / "config.json").write_text(json.dumps(config))
@@ -51,7 +55,7 @@ def count(sluice, harness, folder, sizes, rows):
     if launch["kernel"] != "sluice_decode" or launch["grid"] != [BLOCKS, 1, 1] or launch["findings"]:
         sys.exit(f"not the launch that is wanted: {launch['kernel']}, {launch['grid']}, {launch['findings']}")
     matrices = sum(2 * it[1][0] * it[1][1] for it in tensors.values() if len(it[1]) == 2)
-    return launch["counters"]["warp_instructions"], matrices
+    return launch["counters"]["warp_instructions"] - LOOK * launch["counters"]["waits"], matrices
 
 
 def main():
@@ -76,7 +80,7 @@ def main():
     if not arguments.bytes_only:
         counted["warp instructions an op and block"] = (small - per_byte * matrices) / (OPS * BLOCKS)
     moved = False
-    print(f"(warp instructions of a step: {small} with a head of {ROWS[0]} rows, {large} with {ROWS[1]})")
+    print(f"(warp instructions of a step: {small:.0f} with a head of {ROWS[0]} rows, {large:.0f} with {ROWS[1]})")
     for name, value in counted.items():
         drift = value / model[name]["value"] - 1
         moved = moved or abs(drift) > LIMIT

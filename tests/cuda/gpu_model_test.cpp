@@ -101,6 +101,16 @@ TEST(GpuModel, TheDependencyIsWithinTheEstimatedRange) {
   EXPECT_NEAR(dependency_us(gpu_constants_of("rtx5090")), us * 1695 / 2407, 1e-9);
 }
 
+// tools/count_instructions.py counts the kernel's again. What a GPU can issue while a byte of weights comes from its memory: four slots
+// a clock and SM.
+TEST(GpuModel, WeightsTakeLessThanAQuarterOfTheIssueSlots) {
+  for (const GpuConstants& gpu : gpu_constants()) {
+    const double slots = gpu.sms.value * 4 * gpu.clock_mhz.value * 1e6;
+    const double bytes = gpu.bandwidth.value * 1e9;
+    EXPECT_LT(kInstructionsPerByte.value, slots / bytes / 4) << gpu.name;
+  }
+}
+
 TEST(GpuModel, AStepIsTheSumOfItsOps) {
   for (const GpuConstants& gpu : gpu_constants()) {
     for (const bool is_screened : {false, true}) {
@@ -114,10 +124,9 @@ TEST(GpuModel, AStepIsTheSumOfItsOps) {
         us += op.us();
       }
       EXPECT_NEAR(step.us(), us, 1e-6);
-      EXPECT_GE(step.us(), bytes / gpu.bytes_per_us());
+      EXPECT_GE(step.us(), (1 - 1e-9) * bytes / gpu.bytes_per_us());
       // No more than if memory stood still through every dependency, each followed by an access to memory.
       const double each = constants::kMemoryLatency.value * static_cast<double>(step.dependencies);
-      EXPECT_GT(step.exposed_us(), 0);
       const double slots = 4 * gpu.clock_mhz.value * constants::kIssueShare.value;
       const double n_ops = static_cast<double>(step.dependencies) + 24;  // mix_in is two
       const double issue = step.bytes() * kInstructionsPerByte.value / (gpu.sms.value * slots);

@@ -31,8 +31,10 @@ __device__ void embed(const Block& block, Range columns) {
 // What of an op is the block's: units, or rows of its matrix (launch.h).
 __device__ Range share_of(const Block& block, const Op& op) {
   const Launch& launch = block.launch;
-  if (op.weight != nullptr) return rows_of_block(block, op);
-  std::uint32_t units = 0;
+  const bool has_rows = op.weight != nullptr;
+  const std::uint32_t shift =
+      has_rows ? op.row_unit - 1 : 0;  // as rows_of_block has it, which would be long here
+  std::uint32_t units = has_rows ? op.n_rows >> shift : 0;
   if (op.code == OpCode::kEmbed) units = launch.model.hidden;
   if (op.code == OpCode::kDeltaRule)
     units = launch.n_spans * launch.model.n_value_heads * DeltaRule::quads_of(launch.model);
@@ -42,7 +44,9 @@ __device__ Range share_of(const Block& block, const Op& op) {
     for (std::uint32_t row = 0; row < launch.n_rows; ++row)
       units += launch.model.n_kv_heads * block.pages(row);
   }
-  return block.share(units);
+  const Range share = block.share(units);
+  const std::uint32_t first = has_rows ? op.first_row : 0;
+  return {first + (share.begin << shift), first + (share.end << shift)};
 }
 
 // Compute warps, when the op's inputs are there.

@@ -23,29 +23,56 @@ __device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::
   return block.partials() + ((buffer * kBatchPanels + panel) * kComputeWarps + warp) * 64;
 }
 
-// This warp's part of the panel whose row lane / 4 is `is_ours`.
-__device__ inline void multiply_panel(const Block& block, WeightRing& ring, Range chunks, bool is_ours,
-                                      float* tile) {
+// What a lane needs of the activations of its warp's chunks.
+struct Operand {
+  std::uint32_t begin,
+      end;  // places in shared memory, of the first chunk's and behind the last's; equal: none
+  std::uint32_t stride;
+  uint4 x;             // the chunk's in use; zero, and it stays so, in a lane that has no row
+  std::uint32_t zero;  // which the compiler would make anew for each chunk
+  float2 unused;       // of mma_bf16, the same for each panel
+};
+
+__device__ inline Operand operand_of(const Block& block, Range chunks) {
+#if __CUDA_ARCH__ >= 800
+  const std::uint32_t lane = block.lane;  // of a row's 64 bytes, and of the rows
+#else
+  const std::uint32_t lane = block.lane % 4;
+#endif
+  const std::uint32_t first = shared_address(block.activations()) + lane * 16;
+  const std::uint32_t stride = block.launch.n_rows * 64;
+  return {first + chunks.begin * stride,
+          first + chunks.end * stride,
+          stride,
+          make_uint4(0, 0, 0, 0),
+          opaque(0U),
+          make_float2(0, 0)};
+}
+
+// This warp's chunks of a panel, of which it has some, to the tile at `tile` in shared memory.
+__device__ inline void multiply_panel(const Block& block, WeightRing& ring, Operand& operand,
+                                      std::uint32_t tile) {
   const std::uint32_t n_rows = block.launch.n_rows;
 #if __CUDA_ARCH__ >= 800
   const bool has_row = block.lane / 4 < n_rows;
-  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane * 16;
-  float sums[4] = {0, 0, 0, 0};
+  uint4& x = operand.x;
+  float2 sums = make_float2(0, 0);
+  std::uint32_t at = operand.begin;
 #pragma unroll 1
-  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
-    const uint4 weights = ring.next(is_ours);
-    uint4 x = make_uint4(0, 0, 0, 0);
-    if (has_row) x = load_shared(at);
-    mma_bf16(sums, x.x, x.y, weights.x, weights.y);
-    mma_bf16(sums, x.z, x.w, weights.z, weights.w);
-  }
-  store_shared(shared_address(tile + block.lane * 2), make_float2(sums[0], sums[1]));
+  do {
+    const uint4 weights = ring.next();
+    load_shared_if(has_row, at, x);
+    mma_bf16(sums, operand.unused, x.x, x.y, operand.zero, weights.x, weights.y);
+    mma_bf16(sums, operand.unused, x.z, x.w, operand.zero, weights.z, weights.w);
+    ring.copy_next();
+    at += operand.stride;
+  } while (at != operand.end);
+  store_shared(tile + block.lane * 8, sums);
 #else
   // Lane 4 g + t: row g of the panel, columns 8 t to 8 t + 7 of each chunk; all rows of the step, four at a time by the same code:
   // `sums` and `others` change places after each four.
   constexpr std::uint32_t kAtOnce = 4;
   static_assert(kMostDecodeRows == 2 * kAtOnce);
-  std::uint32_t at = shared_address(block.activations()) + chunks.begin * n_rows * 64 + block.lane % 4 * 16;
   float sums[kAtOnce] = {};
   float others[kAtOnce] = {};
   const auto exchange = [&] {
@@ -57,8 +84,8 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
     }
   };
 #pragma unroll 1
-  for (std::uint32_t chunk = chunks.begin; chunk < chunks.end; ++chunk, at += n_rows * 64) {
-    const uint4 weights = ring.next(is_ours);
+  for (std::uint32_t at = operand.begin; at != operand.end; at += operand.stride) {
+    const uint4 weights = ring.next();
     const std::uint32_t w[4] = {weights.x, weights.y, weights.z, weights.w};
 #pragma unroll 1
     for (std::uint32_t first = 0; first < n_rows; first += kAtOnce) {
@@ -75,6 +102,7 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
       }
       if (n_rows > kAtOnce) exchange();  // twice: so they are back
     }
+    ring.copy_next();
   }
   // Over four lanes: each gives away the rows whose number has another bit 0, then bit 1, than its own.
   const bool keeps_odd = (block.lane & 1U) != 0;
@@ -86,9 +114,9 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
     for (std::uint32_t i = 0; i < 2; ++i)
       pairs[i] = (keeps_odd ? sums[2 * i + 1] : sums[2 * i]) +
                  __shfl_xor_sync(0xFFFFFFFFU, keeps_odd ? sums[2 * i] : sums[2 * i + 1], 1);
-    tile[(first + block.lane % 4) * 8 + block.lane / 4] =
-        (keeps_upper ? pairs[1] : pairs[0]) +
-        __shfl_xor_sync(0xFFFFFFFFU, keeps_upper ? pairs[0] : pairs[1], 2);
+    const float sum = (keeps_upper ? pairs[1] : pairs[0]) +
+                      __shfl_xor_sync(0xFFFFFFFFU, keeps_upper ? pairs[0] : pairs[1], 2);
+    store_shared(tile + ((first + block.lane % 4) * 8 + block.lane / 4) * 4, sum);
     exchange();
   }
   __syncwarp();  // so that lanes copy the next chunks side by side
@@ -98,17 +126,23 @@ __device__ inline void multiply_panel(const Block& block, WeightRing& ring, Rang
 // Compute warps: all of the block's panels, `rows` of the matrix.
 __device__ inline void multiply(const Block& block, WeightRing& ring, const Op& op, Range rows) {
   const Range chunks = chunks_of_warp(op, block.warp);
-  const std::uint32_t n_panels = panels_of(rows);
+  Operand operand = operand_of(block, chunks);
+  std::uint32_t left = panels_of(rows);
 #pragma unroll 1
-  for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
-    const std::uint32_t batch = panel / kBatchPanels;
-    const std::uint32_t in_batch = panel % kBatchPanels;
-    if (in_batch == 0 && batch >= 2) barrier_sync(kEmpty + batch % 2, kDecodeThreads);
-    const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane / 4;
-    multiply_panel(block, ring, chunks, row >= rows.begin && row < rows.end,
-                   tile_of(block, batch % 2, in_batch, block.warp));
-    if (in_batch == kBatchPanels - 1 || panel == n_panels - 1)
-      barrier_arrive(kFull + batch % 2, kDecodeThreads);
+  for (std::uint32_t batch = 0; left != 0; ++batch) {
+    if (batch >= 2) barrier_sync(kEmpty + batch % 2, kDecodeThreads);
+    std::uint32_t tile = shared_address(tile_of(block, batch % 2, 0, block.warp));
+    std::uint32_t n = min(left, kBatchPanels);
+    left -= n;
+#pragma unroll 1
+    do {
+      if (operand.begin != operand.end)
+        multiply_panel(block, ring, operand, tile);
+      else
+        store_shared(tile + block.lane * 8, make_float2(0, 0));
+      tile += kComputeWarps * 64 * 4;
+    } while (--n != 0);
+    barrier_arrive(kFull + batch % 2, kDecodeThreads);
   }
 }
 
@@ -119,6 +153,7 @@ __device__ inline void add_up(const Block& block, Range rows, const Finish& fini
   const std::uint32_t n_panels = panels_of(rows);
   const std::uint32_t n_batches = (n_panels + kBatchPanels - 1) / kBatchPanels;
   const std::uint32_t step_row = block.lane / 4;
+  const std::uint32_t n_rows = rows.end - rows.begin;
 #pragma unroll 1
   for (std::uint32_t batch = 0; batch < n_batches; ++batch) {
     barrier_sync(kFull + batch % 2, kDecodeThreads);
@@ -136,8 +171,8 @@ __device__ inline void add_up(const Block& block, Range rows, const Finish& fini
       }
       const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane % 4 * 2;
       const bool has_row = step_row < block.launch.n_rows;
-      finish(step_row, row, sums, has_row && row >= rows.begin && row < rows.end,
-             has_row && row + 1 >= rows.begin && row + 1 < rows.end);
+      const std::uint32_t in_block = row - rows.begin;  // before its first row: a large number
+      finish(step_row, row, sums, has_row && in_block < n_rows, has_row && in_block + 1 < n_rows);
       __syncwarp();
     }
     if (batch + 2 < n_batches) barrier_arrive(kEmpty + batch % 2, kDecodeThreads);

@@ -136,6 +136,23 @@ __device__ inline uint4 load_shared(std::uint32_t at) {
   return value;
 }
 
+// The same if `is_there`, else the value as it was: without a branch.
+__device__ inline void load_shared_if(bool is_there, std::uint32_t at, uint4& value) {
+  asm volatile(
+      "{\n"
+      ".reg .pred there;\n"
+      "setp.ne.u32 there, %5, 0;\n"
+      "@there ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}"
+      : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w)
+      : "r"(at), "r"(static_cast<std::uint32_t>(is_there))
+      : "memory");
+}
+
+__device__ inline void store_shared(std::uint32_t at, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(value) : "memory");
+}
+
 // Both at once; the compiler would make two stores of it, with bank conflicts.
 __device__ inline void store_shared(std::uint32_t at, float2 value) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(value.x), "f"(value.y) : "memory");
@@ -145,18 +162,19 @@ __device__ inline std::uint32_t shared_address(const void* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
 }
 
-// Copies 16 bytes of weights to shared memory: complete, for the thread that copied, after a wait. On sm_75, which has no
-// asynchronous copies, at once.
+// Copies 16 bytes to shared memory, or makes them zero if `bytes` is none: complete, for the thread that copied, after a wait. On sm_75,
+// which has no asynchronous copies, at once.
 
-__device__ inline void copy_async(std::uint32_t to, const void* from) {
+__device__ inline void copy_async(std::uint32_t to, const void* from, std::uint32_t bytes = 16) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 #else
-  std::uint32_t x, y, z, w;
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
-               : "l"(from)
-               : "memory");
+  std::uint32_t x = 0, y = 0, z = 0, w = 0;
+  if (bytes != 0)
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
+                 : "l"(from)
+                 : "memory");
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(x), "r"(y), "r"(z), "r"(w)
                : "memory");
 #endif
@@ -177,15 +195,15 @@ __device__ inline void wait_for_copies() {
 }
 
 #if __CUDA_ARCH__ >= 800
-// d[0..1] += A B for the first 8 of m16n8k16's 16 rows; the others are zero. Lane 4 g + t: `a` row g, `b` column g, at k = 2 t, 2 t + 1
-// and 2 t + 8, 2 t + 9; d row g, columns 2 t, 2 t + 1.
-__device__ inline void mma_bf16(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t b0,
-                                std::uint32_t b1) {
+// d += A B for the first 8 of m16n8k16's 16 rows; A is `zero` in the others, whose sums `unused` are of no use. Lane 4 g + t: `a` row g,
+// `b` column g, at k = 2 t, 2 t + 1 and 2 t + 8, 2 t + 9; `d` row g, columns 2 t, 2 t + 1.
+__device__ inline void mma_bf16(float2& d, float2& unused, std::uint32_t a0, std::uint32_t a1,
+                                std::uint32_t zero, std::uint32_t b0, std::uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %5}, {%7, %8}, "
       "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a0), "r"(0), "r"(a1), "r"(b0), "r"(b1)
+      : "+f"(d.x), "+f"(d.y), "+f"(unused.x), "+f"(unused.y)
+      : "r"(a0), "r"(zero), "r"(a1), "r"(b0), "r"(b1)
       : "memory");
 }
 #endif

@@ -2,8 +2,9 @@
 // and steps of the launch. They are copied into the warp's ring in shared memory long before their op may begin, since weights
 // depend on nothing: so memory streams while the block waits. A lane reads only what it has copied itself, so no barrier is needed.
 //
-// The ring has kRingStages stages of `ring_slots` chunks. A stage is one group of copies; it is filled again as soon as its last
-// chunk is in registers.
+// The ring has kRingStages stages of `ring_slots` chunks. A stage is one group of copies. A slot is filled again as soon as its chunk
+// has been multiplied, with the chunk that stands a whole ring further on in the stream. For each chunk a few instructions are all
+// that there is time for (docs/gpu-model.md): what changes from panel to panel, or from op to op, is worked out there.
 #pragma once
 
 #include <cstdint>
@@ -21,81 +22,108 @@ class WeightRing {
  public:
   __device__ explicit WeightRing(const Block& block)
       : block_(block),
-        base_(shared_address(shared_memory + block.launch.shared.ring) +
-              block.warp * kRingStages * block.launch.shared.ring_slots * kChunkBytes + block.lane * 16),
-        slots_(block.launch.shared.ring_slots) {
+        slots_(block.launch.shared.ring_slots),
+        begin_(shared_address(shared_memory + block.launch.shared.ring) +
+               block.warp * kRingStages * slots_ * kChunkBytes + block.lane * 16),
+        at_(begin_),
+        end_of_stage_(begin_ + slots_ * kChunkBytes) {
     if (block.is_control()) return;
     find_op(0);
+    end_of_run_ = from_ + run_bytes_;
 #pragma unroll 1
-    for (std::uint32_t stage = 0; stage < kRingStages; ++stage) fill();
+    for (std::uint32_t stage = 0; stage < kRingStages; ++stage) {
+      if (stage != 0) begin_stage();
+#pragma unroll 1
+      while (at_ != end_of_stage_) copy_next();
+    }
   }
 
-  // The next chunk: eight weights of row lane / 4 of its panel, zeros if the row isn't the block's.
-  __device__ uint4 next(bool is_ours) {
-    if (used_ == 0) wait_for_copies<kRingStages - 1>();
-    uint4 weights = make_uint4(0, 0, 0, 0);
-    if (is_ours) weights = load_shared(base_ + (read_stage_ * slots_ + used_) * kChunkBytes);
-    if (++used_ == slots_) {
-      used_ = 0;
-      read_stage_ = (read_stage_ + 1) % kRingStages;
-      fill();
+  // The next chunk: eight weights of row lane / 4 of its panel, zeros if the row isn't the block's. Then copy_next(), when they have been
+  // used.
+  __device__ uint4 next() {
+    if (at_ == end_of_stage_) {
+      begin_stage();
+      wait_for_copies<kRingStages - 1>();
     }
-    return weights;
+    return load_shared(at_);
+  }
+
+  // Into the slot that next() has read.
+  __device__ void copy_next() {
+    copy_async(at_, from_, bytes_);
+    at_ += kChunkBytes;
+    from_ += kChunkBytes;
+    if (from_ == end_of_run_) next_panel();
   }
 
   // No thread may leave with copies under way.
-  __device__ void drain() const { wait_for_copies<0>(); }
+  __device__ void drain() const {
+    commit_copies();
+    wait_for_copies<0>();
+  }
 
  private:
-  // To the next op, from `index` on, of which this warp has a share.
+  // The one before is complete: all its copies are under way.
+  __device__ void begin_stage() {
+    commit_copies();
+    if (at_ == begin_ + kRingStages * slots_ * kChunkBytes) at_ = begin_;
+    end_of_stage_ = at_ + slots_ * kChunkBytes;
+  }
+
+  __device__ void next_panel() {
+    from_ += to_next_panel_;
+    bytes_ = --n_panels_ == 1 ? last_bytes_ : 16;
+    if (n_panels_ == 0) find_op(op_ + 1);
+    end_of_run_ = from_ + run_bytes_;
+  }
+
+  // To the next op, from `index` on, of which this warp has a share. Behind the launch's last one nothing is copied, as often as asked.
   __device__ void find_op(std::uint32_t index) {
     const Launch& launch = block_.launch;
 #pragma unroll 1
     for (;; ++index) {
       if (index == launch.n_ops) {
-        if (++step_ >= launch.n_steps) return;
         index = 0;
+        if (++step_ >= launch.n_steps) {
+          bytes_ = 0;
+          run_bytes_ = 1;  // an end that is never reached
+          return;
+        }
       }
       const Op& op = launch.ops[index];
       if (op.weight == nullptr) continue;
-      rows_ = rows_of_block(block_, op);
-      chunks_ = chunks_of_warp(op, block_.warp);
-      if (rows_.begin == rows_.end || chunks_.begin == chunks_.end) continue;
+      const Range rows = rows_of_block(block_, op);
+      const Range chunks = chunks_of_warp(op, block_.warp);
+      if (rows.begin == rows.end || chunks.begin == chunks.end) continue;
+      const std::uint32_t panel = rows.begin / kPanel;
       op_ = index;
-      of_panel_ = op.chunks;
-      weight_ = reinterpret_cast<const unsigned char*>(op.weight) + block_.lane * 16;
-      panel_ = rows_.begin / kPanel;
-      chunk_ = chunks_.begin;
+      n_panels_ = (rows.end + kPanel - 1) / kPanel - panel;
+      // This lane's row in the first and in the last panel.
+      const std::uint32_t first = panel * kPanel + block_.lane / 4;
+      last_bytes_ = first + (n_panels_ - 1) * kPanel < rows.end ? 16 : 0;
+      bytes_ = first >= rows.begin && first < rows.end ? 16 : 0;
+      // A matrix has less than 2^32 chunks.
+      const std::uint32_t n_chunks = chunks.end - chunks.begin;
+      from_ = reinterpret_cast<const unsigned char*>(op.weight) +
+              std::size_t{panel * op.chunks + chunks.begin} * kChunkBytes + block_.lane * 16;
+      run_bytes_ = n_chunks * kChunkBytes;
+      to_next_panel_ = (op.chunks - n_chunks) * kChunkBytes;
       return;
     }
   }
 
-  __device__ void fill() {
-#pragma unroll 1
-    for (std::uint32_t slot = 0; slot < slots_ && step_ < block_.launch.n_steps; ++slot) {
-      const std::uint32_t row = panel_ * kPanel + block_.lane / 4;
-      if (row >= rows_.begin && row < rows_.end)
-        copy_async(base_ + (write_stage_ * slots_ + slot) * kChunkBytes,
-                   weight_ + (std::size_t{panel_} * of_panel_ + chunk_) * kChunkBytes);
-      if (++chunk_ < chunks_.end) continue;
-      chunk_ = chunks_.begin;
-      if (++panel_ * kPanel >= rows_.end) find_op(op_ + 1);
-    }
-    commit_copies();
-    write_stage_ = (write_stage_ + 1) % kRingStages;
-  }
-
   const Block& block_;
-  std::uint32_t base_;   // of this lane's part of the first slot
   std::uint32_t slots_;  // of a stage
-  // What is read next.
-  std::uint32_t read_stage_ = 0;
-  std::uint32_t used_ = 0;
-  // What is copied next.
-  std::uint32_t write_stage_ = 0;
-  std::uint32_t step_ = 0, op_ = 0, panel_ = 0, chunk_ = 0, of_panel_ = 0;
-  Range rows_{}, chunks_{};
-  const unsigned char* weight_ = nullptr;
+  // Places in shared memory of this lane's part: of the ring, of the slot that is read and filled next, behind the stage's last one.
+  std::uint32_t begin_, at_, end_of_stage_;
+  // What is copied next: a run is the warp's chunks of a panel, which lie side by side.
+  const unsigned char* from_ = nullptr;
+  const unsigned char* end_of_run_ = nullptr;
+  std::size_t run_bytes_ = 0, to_next_panel_ = 0;
+  std::uint32_t bytes_ = 0,
+                last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
+  std::uint32_t n_panels_ = 0;
+  std::uint32_t op_ = 0, step_ = 0;
 };
 
 }  // namespace sluice::cuda::device

@@ -37,27 +37,32 @@ __device__ inline std::uint64_t units_of(float key, float largest) {
 class HeadLane {
  public:
   __device__ explicit HeadLane(const Block& block) : block_(block), row_(block.lane / 4) {
-    if (row_ >= block.launch.n_rows) return;
-    const Row& row = block.launch.rows[row_];
-    kind_ = row.choice;
-    edit_ = block.launch.edits + row.first_edit;
-    edits_end_ = edit_ + row.n_edits;
+    if (row_ < block.launch.n_rows) {
+      const Row& row = block.launch.rows[row_];
+      if (row.choice != ChoiceKind::kHost) kind_ = row.choice;
+      n_tokens_ = row.n_tokens;
+      if (row.logits_at != kNone)
+        logits_ = block.launch.buffers.logits + std::size_t{row.logits_at} * block.launch.model.vocab;
+      edit_ = block.launch.edits + row.first_edit;
+      edits_end_ = edit_ + row.n_edits;
+    }
+    has_lists_ = __any_sync(0xFFFFFFFFU, kind_ == ChoiceKind::kTopK) != 0;
   }
 
   // A column's logit; columns ascend. All lanes call it; `is_there`: for this one.
   __device__ void take(std::uint32_t column, float logit, bool is_there) {
     Candidate it = no_candidate();
     if (is_there) {
-      const Row& row = block_.launch.rows[row_];
-      if (row.logits_at != kNone)
-        block_.launch.buffers.logits[std::size_t{row.logits_at} * block_.launch.model.vocab + column] = logit;
-      if (kind_ == ChoiceKind::kGreedy || kind_ == ChoiceKind::kGumbel || kind_ == ChoiceKind::kTopK) {
+      if (logits_ != nullptr) logits_[column] = logit;
+      if (kind_ == ChoiceKind::kGreedy && edit_ == edits_end_) {  // as below, in a few instructions
+        if (column < n_tokens_ && logit > best_.key) best_ = {logit, column};
+      } else if (kind_ != ChoiceKind::kNothing) {
         const float edited = edit(column, logit);
-        if (column < row.n_tokens && edited > -__builtin_inff()) it = candidate(row, column, edited);
+        if (column < n_tokens_ && edited > -__builtin_inff()) it = candidate(column, edited);
         if (kind_ != ChoiceKind::kTopK && ranks_before(it, best_)) best_ = it;
       }
     }
-    if (!__any_sync(0xFFFFFFFFU, kind_ == ChoiceKind::kTopK)) return;
+    if (!has_lists_) return;
     if (kind_ != ChoiceKind::kTopK) it.token = kNone;
     offer(Lists(block_), row_, kind_ == ChoiceKind::kTopK ? block_.launch.rows[row_].top_k : 1, it);
   }
@@ -91,8 +96,9 @@ class HeadLane {
     return logit;
   }
 
-  __device__ Candidate candidate(const Row& row, std::uint32_t column, float logit) const {
+  __device__ Candidate candidate(std::uint32_t column, float logit) const {
     if (kind_ == ChoiceKind::kGreedy) return {logit, column};
+    const Row& row = block_.launch.rows[row_];
     const float scaled = logit / row.temperature;
     if (kind_ == ChoiceKind::kTopK) return {scaled, column};
     // No noise could lift it, and noise is what costs.
@@ -102,7 +108,11 @@ class HeadLane {
 
   const Block& block_;
   std::uint32_t row_;
-  ChoiceKind kind_ = ChoiceKind::kNothing;
+  // What every column needs of the row.
+  ChoiceKind kind_ = ChoiceKind::kNothing;  // that too where the host chooses
+  bool has_lists_ = false;                  // any lane's row has one
+  std::uint32_t n_tokens_ = 0;
+  float* logits_ = nullptr;  // [vocab]; null: not wanted
   const Edit* edit_ = nullptr;
   const Edit* edits_end_ = nullptr;
   Candidate best_ = no_candidate();
