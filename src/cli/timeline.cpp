@@ -186,18 +186,24 @@ class Picture {
             time_text(duration_), grouped(static_cast<double>(program_.tasks.size())), facts_.n_workers,
             facts_.n_workers == 1 ? "" : "s", 100 * reached));
     double x = kLeft;
+    double y = 85;
     const auto entry = [&](std::string_view classes, std::string_view what) {
-      rect(x, 85, 12, 12, classes);
-      text(x + 17, 95.5, "", what);
       constexpr double kCharacter = 6.8;
-      x += 17 + kCharacter * static_cast<double>(what.size()) + 16;
+      const double width = 17 + kCharacter * static_cast<double>(what.size());
+      if (x + width > kWidth - kRight) {
+        x = kLeft;
+        y += 18;
+      }
+      rect(x, y, 12, 12, classes);
+      text(x + 17, y + 10.5, "", what);
+      x += width + 16;
     };
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
       if (shares_.busy[kind] > 0)
         entry(fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     entry("wait", "waiting for inputs");
     entry("row", "between tasks");
-    return 112;
+    return y + 27;
   }
 
   // Where time `t` of the step (ns) lies in a line that begins at `from`.

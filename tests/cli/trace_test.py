@@ -94,7 +94,12 @@ class Trace(CliTest):
         panels = sum(e["args"]["panels"] for e in tasks if e["name"] == "recompute")
         self.assertAlmostEqual(16 * panels / len(steps), result["head_rows_recomputed"])
         self.assertGreater(panels, 0)
-        texts = [element.text for element in xml.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}text")]
+        root = xml.parse(picture).getroot()
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        narrow = 5  # px a character at least
+        for element in root.iter("{http://www.w3.org/2000/svg}text"):
+            if not {"end", "mid"} & set(element.get("class", "").split()):
+                self.assertLess(float(element.get("x")) + narrow * len(element.text), float(root.get("width")), element.text)
         table = texts[texts.index("moves"):]
         moved = table[table.index("recompute") + 4]  # share, time, tasks, bytes
         self.assertRegex(moved, r"^[1-9][\d.]* kB$")
