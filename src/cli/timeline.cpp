@@ -321,13 +321,19 @@ class Picture {
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
       part(shares_.busy[kind], fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     part(shares_.waiting, "wait", "waiting");
-    if (const double end = kLeft + duration_ * scale; end - x > 60)
+    if (const double end = kLeft + duration_ * scale; end - x > 95)
       text(end - 6, y + 15, "end dim", "between tasks");
     y += 27;
     text(kLeft - 10, y + 15, "end", time_text(floor));
     rect(kLeft, y, floor * scale, 22, "floor");
-    body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"bold\" style=\"fill:#fff\">{}</text>\n",
-                         kLeft + 8, y + 15, escaped("floor: " + facts_.floor));
+    const std::string what = "floor: " + facts_.floor;
+    constexpr double kBold = 7.5;  // px a character
+    if (kBold * static_cast<double>(what.size()) + 16 < floor * scale) {
+      body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"bold\" style=\"fill:#fff\">{}</text>\n",
+                           kLeft + 8, y + 15, escaped(what));
+    } else {
+      text(kLeft + floor * scale + 8, y + 15, "bold", what);  // beside a short bar
+    }
     return draw_table(y + 40, all);
   }
 
