@@ -186,18 +186,24 @@ class Picture {
             time_text(duration_), grouped(static_cast<double>(program_.tasks.size())), facts_.n_workers,
             facts_.n_workers == 1 ? "" : "s", 100 * reached));
     double x = kLeft;
+    double y = 85;
     const auto entry = [&](std::string_view classes, std::string_view what) {
-      rect(x, 85, 12, 12, classes);
-      text(x + 17, 95.5, "", what);
       constexpr double kCharacter = 6.8;
-      x += 17 + kCharacter * static_cast<double>(what.size()) + 16;
+      const double width = 17 + kCharacter * static_cast<double>(what.size());
+      if (x + width > kWidth - kRight) {
+        x = kLeft;
+        y += 18;
+      }
+      rect(x, y, 12, 12, classes);
+      text(x + 17, y + 10.5, "", what);
+      x += width + 16;
     };
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
       if (shares_.busy[kind] > 0)
         entry(fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     entry("wait", "waiting for inputs");
     entry("row", "between tasks");
-    return 112;
+    return y + 27;
   }
 
   // Where time `t` of the step (ns) lies in a line that begins at `from`.
@@ -315,13 +321,19 @@ class Picture {
     for (std::size_t kind = 0; kind < cpu::kOpKinds; ++kind)
       part(shares_.busy[kind], fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     part(shares_.waiting, "wait", "waiting");
-    if (const double end = kLeft + duration_ * scale; end - x > 60)
+    if (const double end = kLeft + duration_ * scale; end - x > 95)
       text(end - 6, y + 15, "end dim", "between tasks");
     y += 27;
     text(kLeft - 10, y + 15, "end", time_text(floor));
     rect(kLeft, y, floor * scale, 22, "floor");
-    body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"bold\" style=\"fill:#fff\">{}</text>\n",
-                         kLeft + 8, y + 15, escaped("floor: " + facts_.floor));
+    const std::string what = "floor: " + facts_.floor;
+    constexpr double kBold = 7.5;  // px a character
+    if (kBold * static_cast<double>(what.size()) + 16 < floor * scale) {
+      body_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"bold\" style=\"fill:#fff\">{}</text>\n",
+                           kLeft + 8, y + 15, escaped(what));
+    } else {
+      text(kLeft + floor * scale + 8, y + 15, "bold", what);  // beside a short bar
+    }
     return draw_table(y + 40, all);
   }
 

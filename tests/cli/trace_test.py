@@ -94,7 +94,12 @@ class Trace(CliTest):
         panels = sum(e["args"]["panels"] for e in tasks if e["name"] == "recompute")
         self.assertAlmostEqual(16 * panels / len(steps), result["head_rows_recomputed"])
         self.assertGreater(panels, 0)
-        texts = [element.text for element in xml.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}text")]
+        root = xml.parse(picture).getroot()
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        narrow = 5  # px a character at least
+        for element in root.iter("{http://www.w3.org/2000/svg}text"):
+            if not {"end", "mid"} & set(element.get("class", "").split()):
+                self.assertLess(float(element.get("x")) + narrow * len(element.text), float(root.get("width")), element.text)
         table = texts[texts.index("moves"):]
         moved = table[table.index("recompute") + 4]  # share, time, tasks, bytes
         self.assertRegex(moved, r"^[1-9][\d.]* kB$")
@@ -150,6 +155,12 @@ class Trace(CliTest):
         for expected in ("time, µs", "worker 0", "worker 1", "mix_in", "head", "waiting for inputs", "together"):
             self.assertIn(expected, texts)
         self.assertTrue(any(re.fullmatch(r"floor: .+ at [\d.]+ GB/s|floor: [\d.]+ [MG]FLOP at the arithmetic peaks", t) for t in texts), texts)
+        # In its bar, or beside it.
+        bar = next(rect for rect in root.iter(space + "rect") if rect.get("class") == "floor")
+        end = float(bar.get("x")) + float(bar.get("width"))
+        floor = next(element for element in root.iter(space + "text") if (element.text or "").startswith("floor: "))
+        at = float(floor.get("x"))
+        self.assertTrue(at >= end if floor.get("style") is None else at + 5 * len(floor.text) <= end, (at, end, floor.text))
         # Nothing from elsewhere.
         text = path.read_text()
         self.assertEqual(re.findall(r"https?://[^\"]*", text), ["http://www.w3.org/2000/svg"])
