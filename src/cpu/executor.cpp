@@ -8,8 +8,8 @@
 #include <variant>
 
 #include "base/error.h"
-#include "cpu/fetch.h"
 #include "base/huge_memory.h"
+#include "cpu/fetch.h"
 
 namespace sluice::cpu {
 
