@@ -1,5 +1,6 @@
 // sluice run: one prompt, one answer, streamed.
 #include <algorithm>
+#include <future>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -265,6 +266,14 @@ int run(const Options& options) {
                         .what_helps = "use -c {} or less",
                         .cpu = cpu_memory(options.common, config)});
 
+  model::Model model;
+  const auto load_backend = [&] {
+    model = load(path);
+    return make_backend(options.common, model, positions, trace.add("run", 1));
+  };
+  // A packed file is read in less time than a large tokenizer: both at once. Otherwise what may refuse the question goes first.
+  std::future<std::unique_ptr<program::Backend>> loading;
+  if (options.common.cache) loading = std::async(std::launch::async, load_backend);
   const auto tokenizer = model::Tokenizer::from_path(path);
   tokenizer.check_ids_below(config.vocab_size);
   const model::Thinking thinking =
@@ -272,8 +281,7 @@ int run(const Options& options) {
   const std::vector<std::int32_t> prompt = encode(options, tokenizer, conversation, thinking);
   check_fits(prompt.size(), positions, config);
   const GenerationDefaults defaults = generation_defaults(path, parameter_count(config), thinking);
-  const model::Model model = load(path);
-  const auto backend = make_backend(options.common, model, positions, trace.add("run", 1));
+  const auto backend = loading.valid() ? loading.get() : load_backend();
   // Behind what may refuse the model: then that is all there is to say.
   if (!options.raw) warn_of_template(tokenizer.chat_template(), path.string());
   const Context context = {path.string(), positions, choose_seed(options.common)};
