@@ -101,7 +101,7 @@ class Bench(CliTest):
 
     def test_a_screened_head_of_some_steps(self):
         """Sequences beside a prompt of two steps, as many as can be screened: the second step chooses a token more, so it can't."""
-        options = (*quick(p=600, n=1, rows=4 if self.rounds_to_bf16() else 8), "--json")
+        options = (*quick(p=600, n=1, rows=5 if self.rounds_to_bf16() else 8), "--json")
         full = self.good_json("bench", *options)["results"][-1]
         screened = self.good_json("bench", *options, "--head", "screened")["results"][-1]
         self.assertEqual((full["kind"], screened["kind"]), ("mixed", "mixed"))
