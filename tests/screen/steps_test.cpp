@@ -211,13 +211,15 @@ TEST(ScreenedHead, ChoosesTheFullHeadsTokensFromHardHeads) {
 TEST(ScreenedHead, ChoosesThemOnEveryTable) {
   Random random(test::seed_of_test());
   for (const Kernels* kernels : all_tables()) {
+    std::size_t screened = 0;
     for (const HeadModel::Kind kind : HeadModel::kKinds) {
       const model::ModelConfig config = config_of(pick(random, 300, 1000), pick(random, 5, 70));
       HeadModel model(config, kind, pick(random, 0, 1) == 0, random);
       const Comparison all = compare(model.model(), *kernels, random, kIsSanitized ? 10 : 60,
                                      "head " + std::to_string(static_cast<int>(kind)));
-      EXPECT_GT(all.screened, 0U);
+      screened += all.screened;
     }
+    EXPECT_GT(screened, 0U);  // of few steps of one kind it may be that none can be
   }
 }
 
