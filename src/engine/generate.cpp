@@ -198,7 +198,7 @@ GenerateResult generate(program::Backend& backend, const model::Tokenizer& token
   try {
     while (!end && !is_interrupted()) step();
   } catch (const program::StepInterrupted&) {
-    // In the prompt: there is no token yet.
+    end = StopReason::kInterrupted;  // in the prompt: there is no token yet
   }
   text.finish();
   result.reason = end.value_or(StopReason::kInterrupted);
