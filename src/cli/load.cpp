@@ -153,7 +153,8 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 }
 
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
-                                               std::size_t context, cpu::Trace* trace) {
+                                               std::size_t context, cpu::Trace* trace,
+                                               std::size_t other_bytes) {
   check_device(options);
   if (is_gpu(options.device)) {
     check_all_finite(model);
@@ -166,6 +167,7 @@ std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, con
   cpu::CpuOptions how = cpu_options(options);
   MemoryPlan plan{.context = context,
                   .rows = 0,
+                  .other_bytes = other_bytes,
                   .what_helps = "use -c {} or less",
                   .cpu = cpu_memory(options, model.config)};
   plan.cpu->packed_bytes = packed_bytes(model, cpu::has_screened_head(model.config, how));

@@ -27,9 +27,10 @@ std::size_t choose_context(const CommonOptions& options, const model::ModelConfi
 // A backend on the chosen device with one slot. `model` must outlive it. Reads every weight, or what was packed of them
 // before: Error if one is infinite or not a number. Error "needs 3.1 GB, 2.0 GB free" if the memory isn't there. Throws
 // Interrupted on Ctrl-C. A step throws Error if a file of the model has shrunk meanwhile. A cpu device notes in `trace`, which
-// must outlive it, what its workers do.
+// must outlive it, what its workers do. `other_bytes`: of what is read side by side and will take memory, too.
 std::unique_ptr<program::Backend> make_backend(const CommonOptions& options, const model::Model& model,
-                                               std::size_t context, cpu::Trace* trace = nullptr);
+                                               std::size_t context, cpu::Trace* trace = nullptr,
+                                               std::size_t other_bytes = 0);
 
 // The same of a GPU, or of the PTX machine as one, with so many slots, before the weights are looked at.
 std::unique_ptr<cuda::Backend> make_gpu_backend(const CommonOptions& options, const model::Model& model,

@@ -267,13 +267,16 @@ int run(const Options& options) {
                         .cpu = cpu_memory(options.common, config)});
 
   model::Model model;
+  const bool is_side_by_side = options.common.cache && options.common.device == "cpu";
   const auto load_backend = [&] {
     model = load(path);
-    return make_backend(options.common, model, positions, trace.add("run", 1));
+    return make_backend(options.common, model, positions, trace.add("run", 1),
+                        is_side_by_side ? tokenizer_bytes(path) : 0);
   };
-  // A packed file is read in less time than a large tokenizer: both at once. Otherwise what may refuse the question goes first.
+  // A packed file, once it is there, is read in less time than a large tokenizer: both at once. Otherwise what may refuse the
+  // question goes first.
   std::future<std::unique_ptr<program::Backend>> loading;
-  if (options.common.cache) loading = std::async(std::launch::async, load_backend);
+  if (is_side_by_side) loading = std::async(std::launch::async, load_backend);
   const auto tokenizer = model::Tokenizer::from_path(path);
   tokenizer.check_ids_below(config.vocab_size);
   const model::Thinking thinking =

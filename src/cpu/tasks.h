@@ -126,7 +126,7 @@ class Tasks {
         a_(data.activations),
         s_(scratch) {}
 
-  // The weights of the worker's next task are fetched towards the end of this one's.
+  // If it computes a product, the weights of the worker's next task are fetched meanwhile.
   void run(const program::Task& task, NextWeights next);
 
   // Whether it has weights, and so fetches the next ones.
