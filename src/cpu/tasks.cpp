@@ -87,18 +87,7 @@ void Tasks::run(const Task& task, NextWeights next) {
 }
 
 bool Tasks::has_weights(const Task& task) const {
-  switch (program_.ops[task.op].kind) {
-    case OpKind::kMixIn:
-    case OpKind::kMixOut:
-    case OpKind::kMlpIn:
-    case OpKind::kMlpOut:
-    case OpKind::kHead:
-    case OpKind::kSkim:
-    case OpKind::kScreen:
-      return true;
-    default:
-      return false;
-  }
+  return program::has_weights(program_.ops[task.op].kind);
 }
 
 Fetchable Tasks::fetchable(const Task& task) const {

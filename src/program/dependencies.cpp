@@ -21,21 +21,9 @@ bool is_same(const Region& a, const Region& b) {
          a.col_begin == b.col_begin && a.col_end == b.col_end;
 }
 
-// Weight ops: each task is a tile of some rows.
+// Each task is a tile of some rows.
 constexpr bool is_cut_into_tiles(OpKind kind) {
-  switch (kind) {
-    case OpKind::kMixIn:
-    case OpKind::kMixOut:
-    case OpKind::kMlpIn:
-    case OpKind::kMlpOut:
-    case OpKind::kHead:
-    case OpKind::kSkim:
-    case OpKind::kScreen:
-    case OpKind::kRecompute:
-      return true;
-    default:
-      return false;
-  }
+  return has_weights(kind) || kind == OpKind::kRecompute;
 }
 
 // Who last wrote each part of the buffers.

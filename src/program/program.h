@@ -91,6 +91,22 @@ constexpr bool is_of_layer(OpKind kind) {
   return kind != OpKind::kEmbed && kind < OpKind::kHead;
 }
 
+// Weight ops: each task reads all weights of a tile, which are known before the step.
+constexpr bool has_weights(OpKind kind) {
+  switch (kind) {
+    case OpKind::kMixIn:
+    case OpKind::kMixOut:
+    case OpKind::kMlpIn:
+    case OpKind::kMlpOut:
+    case OpKind::kHead:
+    case OpKind::kSkim:
+    case OpKind::kScreen:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Columns [begin, end) of a weight op's output.
 struct Columns {
   std::uint32_t begin = 0;
