@@ -116,7 +116,8 @@ StepTimes Trace::step(std::size_t kept) const {
     std::uint32_t worker = 0;
     TaskTicks ticks;
   };
-  std::vector<Note> notes(program.tasks.size());  // in the Program's order: after what they wait for, and each worker's, too
+  std::vector<Note> notes(
+      program.tasks.size());  // in the Program's order: after what they wait for, and each worker's, too
   for (std::size_t worker = 0; worker < n_workers(); ++worker)
     for (const TaskTicks& it : step.tasks[worker]) notes[it.task] = {static_cast<std::uint32_t>(worker), it};
   std::vector<std::uint64_t> full(program.counters.size(), 0);  // when the last task that bumps it ended
