@@ -26,7 +26,10 @@ void insert(BitSet& set, std::uint32_t i) {
 }
 
 struct BasicBlock {
-  std::uint32_t begin = 0, end = 0;
+  BasicBlock(std::uint32_t first, std::size_t n_registers)
+      : begin(first), end(first), used(n_registers / 64 + 1), killed(used), live_in(used), live_out(used) {}
+
+  std::uint32_t begin, end;
   std::vector<std::uint32_t> next;
   BitSet used;    // before it is defined here
   BitSet killed;  // defined here for all lanes
@@ -44,31 +47,20 @@ std::vector<BasicBlock> find_blocks(const std::vector<FlowOperation>& flow, std:
   std::vector<BasicBlock> blocks;
   std::vector<std::uint32_t> block_at(n + 1, 0);
   for (std::uint32_t i = 0; i < n; ++i) {
-    if (leads[i])
-      blocks.push_back(
-          {.begin = i, .end = i, .next = {}, .used = {}, .killed = {}, .live_in = {}, .live_out = {}});
+    if (leads[i]) blocks.emplace_back(i, n_registers);
     block_at[i] = static_cast<std::uint32_t>(blocks.size() - 1);
-    blocks.back().end = i + 1;
+    BasicBlock& block = blocks.back();
+    block.end = i + 1;
+    for (const RowUse& use : flow[i].uses)
+      if (!use.defines && !has(block.killed, index_of(*use.row))) insert(block.used, index_of(*use.row));
+    for (const RowUse& use : flow[i].uses)
+      if (use.defines && !flow[i].partial) insert(block.killed, index_of(*use.row));
   }
-  const std::size_t words = n_registers / 64 + 1;
   for (BasicBlock& block : blocks) {
-    block.used.resize(words);
-    block.killed.resize(words);
-    block.live_in.resize(words);
-    block.live_out.resize(words);
     const FlowOperation& last = flow[block.end - 1];
-    for (const std::uint32_t target : last.targets) {
+    for (const std::uint32_t target : last.targets)
       if (target < n) block.next.push_back(block_at[target]);
-    }
     if (last.falls_through && block.end < n) block.next.push_back(block_at[block.end]);
-    for (std::uint32_t i = block.begin; i < block.end; ++i) {
-      for (const RowUse& use : flow[i].uses) {
-        if (!use.defines && !has(block.killed, index_of(*use.row))) insert(block.used, index_of(*use.row));
-      }
-      for (const RowUse& use : flow[i].uses) {
-        if (use.defines && !flow[i].partial) insert(block.killed, index_of(*use.row));
-      }
-    }
   }
   return blocks;
 }
@@ -125,9 +117,12 @@ std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow,
   return intervals;
 }
 
-constexpr std::array<std::uint32_t, 4> kClassWidth = {0, 2, 4, 8};
+// Registers of a width: 0 for predicates, 1 to 3 for 2, 4 and 8 bytes.
 std::size_t class_of(std::uint8_t width) {
-  return width == 0 ? 0U : (width == 2 ? 1U : (width == 4 ? 2U : 3U));
+  return width == 0 ? 0 : static_cast<std::size_t>(std::countr_zero(width));
+}
+std::uint32_t row_bytes(std::size_t kind) {
+  return kind == 0 ? 4 : kLanes << kind;
 }
 
 }  // namespace
@@ -168,21 +163,19 @@ RowPlan assign_rows(std::vector<FlowOperation>& flow, const std::vector<std::uin
     active.push(interval);
   }
 
-  // Predicates first, 16 words to a row of 64 bytes.
-  std::array<std::uint32_t, 4> base = {};
-  plan.begin = begin;
+  // Predicates first, 16 words to a row of 64 bytes; then the widest.
+  std::array<std::uint32_t, 4> base = {begin};
   std::uint32_t at = begin + (count[0] * 4 + 63) / 64 * 64;
-  base[0] = begin;
   for (std::size_t kind = 3; kind >= 1; --kind) {
     base[kind] = at;
-    at += count[kind] * kClassWidth[kind] * kLanes;
+    at += count[kind] * row_bytes(kind);
   }
+  plan.begin = begin;
   plan.end = at;
   for (FlowOperation& operation : flow) {
     for (const RowUse& use : operation.uses) {
-      const std::uint32_t index = index_of(*use.row);
-      const std::size_t kind = class_of(widths[index]);
-      *use.row = base[kind] + slot[index] * (kind == 0 ? 4 : kClassWidth[kind] * kLanes);
+      const std::size_t kind = class_of(widths[index_of(*use.row)]);
+      *use.row = base[kind] + slot[index_of(*use.row)] * row_bytes(kind);
     }
   }
   return plan;

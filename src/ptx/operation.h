@@ -8,9 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <string>
-#include <string_view>
 
 #include "ptx/checks.h"
 #include "ptx/module.h"
@@ -76,16 +76,12 @@ struct Form {
   std::uint8_t registers[4] = {};  // of mma's D, A, B and C
 };
 
-// Which the tables of forms_*.h fill in: NAME.TYPE, without the rounding that the decoder handles.
-class FormTable {
- public:
-  // Keeps names short for the tables: "add", ".sat", "s32".
-  void add(const char* name, const char* modifiers, const char* types, const Form& form);
-  const Form* find(std::string_view name) const;
-  const std::map<std::string, Form, std::less<>>& all() const { return forms_; }
+// Which forms_*.h fill in: NAME.MODIFIERS.TYPE, without the rounding that the decoder handles.
+struct FormTable {
+  void add(std::initializer_list<const char*> name,
+           const Form& form);  // parts that dots join; empty ones are left out
 
- private:
-  std::map<std::string, Form, std::less<>> forms_;
+  std::map<std::string, Form, std::less<>> all;
 };
 
 // What 32 addresses come to, those of the lanes in a mask.
