@@ -91,16 +91,16 @@ Row FunctionDecoder::dynamic_shared(std::int64_t offset, std::uint8_t width) {
 
 // A special register's value in so many bytes; nothing if there is none of that name.
 std::optional<Row> FunctionDecoder::special(std::string_view name, std::uint8_t width) {
-  const std::span<const Special> all = specials();
-  const auto entry = std::ranges::find(all, name, &Special::name);
-  if (entry == all.end()) return std::nullopt;
+  const std::optional<Special> found = special_named(name);
+  if (!found) return std::nullopt;
   if (name != kDynamicBase && words_[0] != "mov" && words_[0] != "cvt")
     fail("only mov and cvt read special registers");
-  if (width < entry->bytes) fail(fmt::format("{} needs {} bits", name, 8 * entry->bytes));
+  if (width < found->bytes) fail(fmt::format("{} needs {} bits", name, 8 * found->bytes));
   Operation op{.warp = &run::special};
   op.rows[0] = fresh(width == 8 ? Type::kB64 : Type::kB32).row;
   op.width = width;
-  op.variant = static_cast<std::uint8_t>(entry - all.begin());
+  op.variant = found->index;
+  op.count = found->axis;
   emit(op, 1);
   return op.rows[0];
 }

@@ -20,25 +20,6 @@ T saturate(T x) {
   return x > 0 ? (x < 1 ? x : T{1}) : T{0};
 }
 
-// F with .ftz on its operands and result, and .sat.
-template <class F, bool kFlush, bool kSaturate>
-struct Modified {
-  template <class... T>
-  auto operator()(T... x) const {
-    auto value = F{}(flushed(x)...);
-    value = flushed(value);
-    if constexpr (kSaturate) value = saturate(value);
-    return value;
-  }
-  template <class T>
-  static T flushed(T x) {
-    if constexpr (kFlush && std::is_same_v<T, float>)
-      return flush(x);
-    else
-      return x;
-  }
-};
-
 inline bool negative(float x) {
   return (std::bit_cast<std::uint32_t>(x) >> 31U) != 0;
 }
@@ -82,16 +63,47 @@ inline double root(double x) {
   return __builtin_sqrt(x);
 }
 
-// NAME[.ftz][.sat].f32, NAME.f64.
+// .ftz: operands and results that are subnormal become zeros of their sign. Those of fp16 are still in float: what is not below
+// 2^-14 - 2^-25 rounds up to 2^-14.
+struct SingleFlush {
+  static float operand(float x) { return flush(x); }
+  static float result(float x) { return flush(x); }
+};
+struct HalfFlush {
+  static float operand(float x) { return absolute(x) < 0x1p-14F ? x * 0 : x; }
+  template <class T>
+  static T result(T x) {
+    return absolute(x) < 0x1p-14F - 0x1p-25F ? x * 0 : x;
+  }
+};
+template <class F, class Flush>
+struct Flushed {
+  template <class... T>
+  auto operator()(T... x) const {
+    return Flush::result(F{}(Flush::operand(x)...));
+  }
+};
+template <class F>
+struct Saturated {
+  template <class... T>
+  auto operator()(T... x) const {
+    return saturate(F{}(x...));
+  }
+};
+
+// NAME.T of all types, NAME[.ftz][.sat].T of some.
+template <int N, class Flush, bool kCanSaturate, class F, class All, class Some>
+void arithmetic(FormTable& t, const char* name, Form::Rounds rounds, F f, All all, Some some) {
+  same<N>(t, name, all, f, rounds);
+  same<N>(t, name, "ftz", some, Flushed<F, Flush>{}, rounds);
+  if constexpr (kCanSaturate) {
+    same<N>(t, name, "sat", some, Saturated<F>{}, rounds);
+    same<N>(t, name, "ftz.sat", some, Saturated<Flushed<F, Flush>>{}, rounds);
+  }
+}
 template <int N, bool kCanSaturate, class F>
 void real(FormTable& t, const char* name, Form::Rounds rounds, F f) {
-  using Single = List<float>;
-  same<N>(t, name, Reals{}, f, rounds);
-  same<N>(t, name, "ftz", Single{}, Modified<F, true, false>{}, rounds);
-  if constexpr (kCanSaturate) {
-    same<N>(t, name, "sat", Single{}, Modified<F, false, true>{}, rounds);
-    same<N>(t, name, "ftz.sat", Single{}, Modified<F, true, true>{}, rounds);
-  }
+  arithmetic<N, SingleFlush, kCanSaturate>(t, name, rounds, f, Reals{}, List<float>{});
 }
 
 // --- What PTX only bounds ---
@@ -163,7 +175,7 @@ void approximate(FormTable& t, const char* name, F /*f*/) {
   };
   add.template operator()<Fixed, Off>("");
   if constexpr (kCanFlush)
-    add.template operator()<Modified<Fixed, true, false>, Modified<Off, true, false>>("ftz");
+    add.template operator()<Flushed<Fixed, SingleFlush>, Flushed<Off, SingleFlush>>("ftz");
 }
 
 struct Exp2 {
@@ -219,7 +231,7 @@ inline void list_single_and_double(FormTable& t) {
   real<2, false>(t, "max", kNever, [](auto a, auto b) { return larger<false>(a, b); });
   const auto extreme = [&](const char* name, const char* modifiers, auto f) {
     t.add({name, modifiers, "f32"}, form<float(float, float)>(f));
-    t.add({name, "ftz", modifiers, "f32"}, form<float(float, float)>(Modified<decltype(f), true, false>{}));
+    t.add({name, "ftz", modifiers, "f32"}, form<float(float, float)>(Flushed<decltype(f), SingleFlush>{}));
   };
   extreme("min", "NaN", [](float a, float b) { return smaller<true>(a, b); });
   extreme("max", "NaN", [](float a, float b) { return larger<true>(a, b); });
@@ -270,23 +282,7 @@ T relu(T x) {
 }
 
 template <class F>
-struct FlushedHalf {  // .ftz: what is below 2^-14 becomes a zero of its sign
-  template <class... T>
-  auto operator()(T... x) const {
-    const auto flush_half = [](auto v) { return absolute(v) < 0x1p-14F ? v * 0 : v; };
-    const auto result = F{}(flush_half(x)...);
-    return absolute(result) < 0x1p-14F - 0x1p-25F ? result * 0 : result;  // the rest rounds up to 2^-14
-  }
-};
-template <class F>
-struct SaturatedHalf {
-  template <class... T>
-  auto operator()(T... x) const {
-    return saturate(F{}(x...));
-  }
-};
-template <class F>
-struct ReluHalf {
+struct Relu {
   template <class... T>
   auto operator()(T... x) const {
     return relu(F{}(x...));
@@ -296,13 +292,10 @@ struct ReluHalf {
 template <int N, class F>
 void half(FormTable& t, const char* name, F f) {
   constexpr auto kRounds = N == 3 ? kRequired : kOptional;
-  same<N>(t, name, Halves{}, f, kRounds);
-  same<N>(t, name, "ftz", Ieee{}, FlushedHalf<F>{}, kRounds);
-  same<N>(t, name, "sat", Ieee{}, SaturatedHalf<F>{}, kRounds);
-  same<N>(t, name, "ftz.sat", Ieee{}, SaturatedHalf<FlushedHalf<F>>{}, kRounds);
+  arithmetic<N, HalfFlush, true>(t, name, kRounds, f, Halves{}, Ieee{});
   if constexpr (N == 3) {
-    same<N>(t, name, "relu", Halves{}, ReluHalf<F>{}, kRounds);
-    same<N>(t, name, "ftz.relu", Ieee{}, ReluHalf<FlushedHalf<F>>{}, kRounds);
+    same<N>(t, name, "relu", Halves{}, Relu<F>{}, kRounds);
+    same<N>(t, name, "ftz.relu", Ieee{}, Relu<Flushed<F, HalfFlush>>{}, kRounds);
   }
 }
 
@@ -331,7 +324,7 @@ inline void list_half(FormTable& t) {
   half<3>(t, "fma", [](float a, float b, float c) { return narrow_fma(a, b, c); });
   const auto extreme = [&](const char* name, const char* flushed_name, auto f) {
     same<2>(t, name, Halves{}, f);
-    same<2>(t, flushed_name, Ieee{}, FlushedHalf<decltype(f)>{});
+    same<2>(t, flushed_name, Ieee{}, Flushed<decltype(f), HalfFlush>{});
   };
   extreme("min", "min.ftz", [](float a, float b) { return smaller<false>(a, b); });
   extreme("max", "max.ftz", [](float a, float b) { return larger<false>(a, b); });
@@ -348,8 +341,8 @@ inline void list_half(FormTable& t) {
   sign("abs", [](auto a) { return a & static_cast<decltype(a)>(0x7fff7fffU); });
   const auto negated = [](float a) { return -a; };
   const auto positive = [](float a) { return absolute(a); };
-  same<1>(t, "neg.ftz", Ieee{}, FlushedHalf<decltype(negated)>{});
-  same<1>(t, "abs.ftz", Ieee{}, FlushedHalf<decltype(positive)>{});
+  same<1>(t, "neg.ftz", Ieee{}, Flushed<decltype(negated), HalfFlush>{});
+  same<1>(t, "abs.ftz", Ieee{}, Flushed<decltype(positive), HalfFlush>{});
   approximate_half<0, 12>(t, "tanh.approx", Ieee{}, Tanh{});
   approximate_half<0, 9>(t, "tanh.approx", List<BF16, Pair<BF16>>{}, Tanh{});
   approximate_half<11, 0>(t, "ex2.approx", Ieee{}, Exp2{});

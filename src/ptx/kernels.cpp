@@ -2,12 +2,6 @@
 
 namespace sluice::ptx {
 
-extern const Kernels kPortableKernels;
-#ifdef __x86_64__
-extern const Kernels kAvx2Kernels;
-extern const Kernels kAvx512Kernels;
-#endif
-
 namespace {
 
 const Kernels& best() {

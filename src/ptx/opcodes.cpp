@@ -198,19 +198,6 @@ bool lists(std::string_view list, std::string_view word) {
   }
 }
 
-// A row's syntax and operands, read.
-struct Slot {
-  std::vector<std::string> words;  // one of them
-  bool optional = false;
-  bool hint = false;     // optional, and changes no value
-  bool chooses = false;  // the variant
-};
-struct Syntax {
-  const Opcode* opcode = nullptr;
-  std::vector<Slot> slots;
-  std::vector<OperandSlot> operands;
-};
-
 bool skip(std::string_view& text, std::string_view start) {
   if (!text.starts_with(start)) return false;
   text.remove_prefix(start.size());
@@ -255,27 +242,6 @@ void expand_sets(const std::string& text, std::vector<std::string>& all) {
   }
 }
 
-// By the first word.
-const std::multimap<std::string, Syntax, std::less<>>& syntaxes() {
-  static const std::multimap<std::string, Syntax, std::less<>> all = [] {
-    std::multimap<std::string, Syntax, std::less<>> made;
-    for (const Opcode& opcode : kOpcodes) {
-      std::vector<std::string> texts;
-      expand_sets(opcode.syntax, texts);
-      for (const std::string& text : texts) {
-        Syntax syntax{.opcode = &opcode, .slots = {}, .operands = {}};
-        const std::vector<std::string> parts = split(text, ' ');
-        std::transform(parts.begin() + 1, parts.end(), std::back_inserter(syntax.slots), read_slot);
-        std::ranges::transform(split(opcode.operands, ' '), std::back_inserter(syntax.operands),
-                               read_operand);
-        for (const std::string& name : split(parts[0], '|')) made.emplace(name, syntax);
-      }
-    }
-    return made;
-  }();
-  return all;
-}
-
 // The variant if the words fit. The order of types is an operand's; that of all else is free.
 std::optional<std::uint8_t> match(const Syntax& syntax, std::span<const std::string> words) {
   std::vector<std::string_view> left(words.begin() + 1, words.end());
@@ -295,31 +261,26 @@ std::optional<std::uint8_t> match(const Syntax& syntax, std::span<const std::str
   return static_cast<std::uint8_t>(variant);
 }
 
-void expand(const Syntax& syntax, std::size_t at, const std::string& begin, std::vector<std::string>& all) {
-  if (at == syntax.slots.size()) {
-    all.push_back(begin);
-    return;
-  }
-  const Slot& slot = syntax.slots[at];
-  if (slot.optional) expand(syntax, at + 1, begin, all);
-  if (slot.hint) return;
-  for (const std::string& word : slot.words) expand(syntax, at + 1, fmt::format("{}.{}", begin, word), all);
-}
+}  // namespace
 
-// With one hint: the last word of every other slot beside it, where the slot must have one.
-void expand_hints(const Syntax& syntax, const std::string& name, std::vector<std::string>& all) {
-  for (const Slot& hints : syntax.slots) {
-    for (std::size_t i = 0; hints.hint && i < hints.words.size(); ++i) {
-      std::string opcode = name;
-      for (const Slot& slot : syntax.slots) {
-        if (&slot == &hints)
-          opcode += fmt::format(".{}", slot.words[i]);
-        else if (!slot.optional)
-          opcode += fmt::format(".{}", slot.words[i % slot.words.size()]);
+const Syntaxes& syntaxes() {
+  static const Syntaxes all = [] {
+    Syntaxes made;
+    for (const Opcode& opcode : kOpcodes) {
+      std::vector<std::string> texts;
+      expand_sets(opcode.syntax, texts);
+      for (const std::string& text : texts) {
+        Syntax syntax{.opcode = &opcode, .slots = {}, .operands = {}};
+        const std::vector<std::string> parts = split(text, ' ');
+        std::transform(parts.begin() + 1, parts.end(), std::back_inserter(syntax.slots), read_slot);
+        std::ranges::transform(split(opcode.operands, ' '), std::back_inserter(syntax.operands),
+                               read_operand);
+        for (const std::string& name : split(parts[0], '|')) made.emplace(name, syntax);
       }
-      all.push_back(std::move(opcode));
     }
-  }
+    return made;
+  }();
+  return all;
 }
 
 const std::map<std::string, Form, std::less<>>& forms() {
@@ -331,10 +292,13 @@ const std::map<std::string, Form, std::less<>>& forms() {
   return table.all;
 }
 
-}  // namespace
-
 std::vector<std::string> split_opcode(std::string_view opcode) {
   return split(opcode, '.');
+}
+
+const Form* find_form(std::string_view name) {
+  const auto found = forms().find(name);
+  return found == forms().end() ? nullptr : &found->second;
 }
 
 FoundOpcode find_opcode(std::span<const std::string> words) {
@@ -351,11 +315,6 @@ FoundOpcode find_opcode(std::span<const std::string> words) {
   return found;
 }
 
-const Form* find_form(std::string_view name) {
-  const auto found = forms().find(name);
-  return found == forms().end() ? nullptr : &found->second;
-}
-
 std::uint32_t first_target(std::span<const std::string> words) {
   std::uint32_t target = 0;
   for (const Since& since : kSince) {
@@ -364,27 +323,6 @@ std::uint32_t first_target(std::span<const std::string> words) {
     if (std::ranges::any_of(words, is_new)) target = since.target;
   }
   return target;
-}
-
-std::vector<std::string> opcodes() {
-  std::vector<std::string> all;
-  for (const auto& [name, syntax] : syntaxes()) {
-    expand(syntax, 0, name, all);
-    expand_hints(syntax, name, all);
-  }
-  for (const auto& [name, form] : forms()) {
-    if (name.starts_with('.')) continue;
-    const std::size_t dot = name.find('.');
-    const Type to = form.destination;
-    const bool single = to == Type::kF32 || to == Type::kF64;
-    if (form.rounds != Form::Rounds::kRequired) all.push_back(name);
-    if (form.rounds == Form::Rounds::kNever) continue;
-    for (const char* rounding : {"rn", "rz", "rm", "rp"}) {
-      if (single || rounding[1] == 'n')
-        all.push_back(fmt::format("{}.{}{}", name.substr(0, dot), rounding, name.substr(dot)));
-    }
-  }
-  return all;
 }
 
 std::optional<Rounding> rounding_named(std::string_view name) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -35,7 +37,13 @@ struct Opcode {
   Decode decode = nullptr;
 };
 
-// An operand that a row lists.
+// A row, read: one word of each slot, and the operands.
+struct Slot {
+  std::vector<std::string> words;
+  bool optional = false;
+  bool hint = false;     // optional, and changes no value
+  bool chooses = false;  // the variant
+};
 struct OperandSlot {
   enum class Kind : std::uint8_t { kSource, kDestination, kConstant } kind = Kind::kSource;
   Type type = Type::kNone;      // none: T, the opcode's first
@@ -43,6 +51,19 @@ struct OperandSlot {
   bool with_predicate = false;  // "d.b32|pred"
   std::int64_t largest = 0;     // of a constant
 };
+
+struct Syntax {
+  const Opcode* opcode = nullptr;
+  std::vector<Slot> slots;
+  std::vector<OperandSlot> operands;
+};
+using Syntaxes = std::multimap<std::string, Syntax, std::less<>>;  // by the first word
+const Syntaxes& syntaxes();
+
+// What computes in registers, in the ISA's names less the rounding. Those that begin with a dot are no opcodes: the decoder makes
+// some of them.
+const std::map<std::string, Form, std::less<>>& forms();
+const Form* find_form(std::string_view name);
 
 // An opcode by its row of the table, or by the form that has its name, less the rounding.
 struct FoundOpcode {
@@ -57,14 +78,8 @@ struct FoundOpcode {
 // stand in another order than the ISA's, as ptxas allows.
 FoundOpcode find_opcode(std::span<const std::string> words);
 
-// The form of that name, and null if there is none. Those that begin with a dot are no opcodes: the decoder makes some of them.
-const Form* find_form(std::string_view name);
-
 // The first target that has an opcode which not all of them have (sm_80: 80), else 0.
 std::uint32_t first_target(std::span<const std::string> words);
-
-// All of them, in the ISA's order; of modifiers that are only hints to a cache, each once.
-std::vector<std::string> opcodes();
 
 std::optional<Rounding> rounding_named(std::string_view name);
 std::vector<std::string> split_opcode(std::string_view opcode);

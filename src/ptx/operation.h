@@ -40,7 +40,7 @@ using RowFunction = void (*)(const Operation& op, const Rows& rows, std::uint32_
 // Everything else: memory, control, exchange between lanes. False: the group can't go on now.
 using WarpFunction = bool (*)(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 
-enum class Rounding : std::uint8_t { kNearest, kZero, kDown, kUp, kAway };
+enum class Rounding : std::uint8_t { kNearest, kZero, kDown, kUp };
 
 struct Operation {
   RowFunction row = nullptr;    // either this
@@ -99,6 +99,7 @@ struct Kernels {
   AddressSummary (*addresses)(const void* base, bool wide, std::int64_t offset, std::uint32_t mask,
                               std::uint32_t size, std::uint64_t* addresses);
 };
+extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels;
 const Kernels& kernels();  // the best that this CPU has
 
 }  // namespace sluice::ptx
