@@ -351,18 +351,20 @@ inline void list_half(FormTable& t) {
 
 // setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.
 inline void list_comparisons(FormTable& t) {
-  const auto compare = [&](const char* name, auto f) {
+  const auto compare_reals = [&](const char* name, auto f) {
     using F = decltype(f);
-    each_type(Integers{}, [&]<class T>() { t.add({".setp", name, kName<T>}, form<Bit(T, T)>(f)); });
-    each_type(Unsigneds{}, [&]<class T>() { t.add({".setp", name, kBits<T>}, form<Bit(T, T)>(f)); });
     each_type(List<F16, BF16, float, double>{},
               [&]<class T>() { t.add({".setp", name, kName<T>}, form<Bit(T, T)>(f)); });
     t.add({".setp", name, "ftz.f32"},
           form<Bit(float, float)>([](float a, float b) { return F{}(flush(a), flush(b)); }));
     t.add({".setp", name, "ftz.f16"}, form<Bit(F16, F16)>([](float a, float b) {
-            const auto flush_half = [](float x) { return absolute(x) < 0x1p-14F ? 0.0F : x; };
-            return F{}(flush_half(a), flush_half(b));
+            return F{}(HalfFlush::operand(a), HalfFlush::operand(b));
           }));
+  };
+  const auto compare = [&](const char* name, auto f) {
+    each_type(Integers{}, [&]<class T>() { t.add({".setp", name, kName<T>}, form<Bit(T, T)>(f)); });
+    each_type(Unsigneds{}, [&]<class T>() { t.add({".setp", name, kBits<T>}, form<Bit(T, T)>(f)); });
+    compare_reals(name, f);
   };
   compare("eq", [](auto a, auto b) { return a == b; });
   compare("lt", [](auto a, auto b) { return a < b; });
@@ -370,7 +372,7 @@ inline void list_comparisons(FormTable& t) {
   compare("gt", [](auto a, auto b) { return a > b; });
   compare("ge", [](auto a, auto b) { return a >= b; });
   compare("ne", [](auto a, auto b) { return a < b || a > b; });
-  compare("num", [](auto a, auto b) { return is_number(a) && is_number(b); });
+  compare_reals("num", [](auto a, auto b) { return is_number(a) && is_number(b); });
 }
 
 // Predicates are whole words: f of 32 lanes at once.

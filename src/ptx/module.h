@@ -145,7 +145,6 @@ struct Function {
 
 struct Module {
   std::string name;                 // the file, for messages
-  std::uint32_t version = 0;        // 8.4 is 84
   std::uint32_t target = 0;         // sm_75 is 75
   std::vector<Variable> variables;  // .global, .const, .shared
   std::vector<Function> functions;

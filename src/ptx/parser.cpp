@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <map>
 #include <ranges>
 #include <unordered_map>
@@ -71,7 +70,6 @@ class Parser {
     if (!version.is_real || !(version.real >= 6 && version.real < 10)) {
       lexer_.fail_at(version.line, fmt::format("PTX version {} is not known; 6.0 to 9.x are", version.text));
     }
-    module_.version = static_cast<std::uint32_t>(std::lround(version.real * 10));
     lexer_.expect(".target");
     const Token target = lexer_.expect(Kind::kWord, "a target such as sm_80");
     for (const char c : target.text.starts_with("sm_") ? target.text.substr(3) : std::string_view()) {
