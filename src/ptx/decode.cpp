@@ -193,7 +193,7 @@ bool FunctionDecoder::is_temporary(Row row) const {
 // all lanes: under the guard, that value would have to live from the function's beginning.
 void FunctionDecoder::emit(const Operation& op, std::uint32_t defines, std::vector<Row> more,
                            std::uint32_t n_more_defined) {
-  Built made{op, std::move(more), defines, n_more_defined, now_, {}};
+  DecodedOperation made{op, std::move(more), defines, n_more_defined, now_, {}, {}};
   made.op.hidden = true;
   const bool harmless = op.row != nullptr || op.warp == &run::special;
   if (!harmless || defines != 1 || !is_temporary(op.rows[0])) {
@@ -242,7 +242,7 @@ void FunctionDecoder::copy(const Operand& to, Type type, Row value) {
 void FunctionDecoder::fold_copy(std::size_t first) {
   if (built_.size() < first + 2) return;
   const Operation copy = built_.back().op;
-  Built& maker = built_[built_.size() - 2];
+  DecodedOperation& maker = built_[built_.size() - 2];
   const auto is = [&](std::string_view name) { return copy.row == form(name).function; };
   const bool copies = is(".mov.b16") || is(".mov.b32") || is(".mov.b64") || is(".mov.pred");
   if (!copies || !is_temporary(copy.rows[1]) || maker.op.rows[0] != copy.rows[1] || maker.defines != 1)
@@ -369,47 +369,38 @@ RowPlan FunctionDecoder::run(std::uint32_t begin) {
   Operation leave{.warp = function_.entry ? &run::exit : &run::leave};
   leave.immediate = function_index_;
   leave.hidden = true;
-  built_.push_back({.op = leave, .more = {}, .instruction = now_, .labels = {}, .falls_through = false});
+  built_.push_back(
+      {.op = leave, .more = {}, .instruction = now_, .labels = {}, .targets = {}, .falls_through = false});
 
   std::unordered_map<std::string, std::uint32_t> labels;
   for (const Label& label : function_.labels) labels[label.name] = starts[label.instruction];
-  std::vector<FlowOperation> flow(built_.size());
   const auto first = static_cast<std::uint32_t>(program_.operations.size());
-  for (std::size_t i = 0; i < built_.size(); ++i) {
-    Built& made = built_[i];
-    FlowOperation& node = flow[i];
+  std::size_t branches = 0;
+  for (DecodedOperation& made : built_) {
     now_ = made.instruction;
-    node.falls_through = made.falls_through;
-    node.partial = made.op.guard != kTrue;
     std::vector<std::uint32_t> targets;
     for (const std::string& name : made.labels) {
       const auto label = labels.find(name);
       if (label == labels.end()) fail(fmt::format("label {} is not defined", printable(name, 60)));
-      node.targets.push_back(label->second);
+      made.targets.push_back(label->second);
       targets.push_back(first + label->second);
     }
+    branches += targets.empty() ? 0 : 1;
     if (made.op.warp == &run::branch) made.op.immediate = targets[0];
     if (made.op.warp == &run::branch_indexed) {
       made.op.immediate = static_cast<std::int64_t>(program_.branch_tables.size());
       program_.branch_tables.push_back(std::move(targets));
     }
-    for (std::uint32_t r = 0; r < std::size(made.op.rows); ++r)
-      node.uses.push_back({&made.op.rows[r], ((made.defines >> r) & 1U) != 0});
-    for (std::uint32_t r = 0; r < made.more.size(); ++r)
-      node.uses.push_back({&made.more[r], r < made.n_more_defined});
-    node.uses.push_back({&made.op.guard, false});
   }
   // Liveness takes a bit for each register and branch; a warp's registers take memory.
   constexpr std::size_t kMaxPairs = std::size_t{1} << 32U;
   constexpr std::uint32_t kMaxBytes = 1U << 22U;
-  const auto branches = static_cast<std::size_t>(
-      std::ranges::count_if(flow, [](const FlowOperation& node) { return !node.targets.empty(); }));
   now_ = nullptr;
   if ((branches + function_.labels.size() + 1) * widths_.size() > kMaxPairs)
     fail("too many registers and branches");
-  const RowPlan plan = assign_rows(flow, widths_, begin);
+  const RowPlan plan = assign_rows(built_, widths_, begin);
   if (plan.end - begin > kMaxBytes) fail("more registers at once than any GPU has");
-  for (Built& made : built_) {
+  for (DecodedOperation& made : built_) {
     const Instruction* from = made.instruction;
     program_.code.lines.push_back({from != nullptr ? from->ptx_line : function_.ptx_line,
                                    from != nullptr ? from->source : SourceLine{}, from, function_index_});

@@ -52,15 +52,6 @@ class FunctionDecoder {
     Row row = 0;
     Type type = Type::kNone;
   };
-  struct Built {
-    Operation op;
-    std::vector<Row> more;
-    std::uint32_t defines = 0;         // which of its rows, by bit
-    std::uint32_t n_more_defined = 0;  // the first of `more`
-    const Instruction* instruction = nullptr;
-    std::vector<std::string> labels;  // that it may branch to
-    bool falls_through = true;
-  };
 
   [[noreturn]] void fail(std::string_view what) const;
   [[noreturn]] void unsupported() const { fail("this opcode or form is not supported"); }
@@ -123,7 +114,7 @@ class FunctionDecoder {
   std::unordered_map<std::string, std::pair<Type, std::uint32_t>> ranges_;
   std::vector<std::uint8_t> widths_;  // of virtual registers
   std::vector<bool> temporary_;       // made here: used by one instruction
-  std::vector<Built> built_;
+  std::vector<DecodedOperation> built_;
   std::optional<Row> carry_;  // the condition code
 
   // Of the instruction that is being decoded.

@@ -179,7 +179,7 @@ void FunctionDecoder::branch() {
 // ret, exit, trap
 void FunctionDecoder::leave() {
   listed();
-  Built& made = built_.back();
+  DecodedOperation& made = built_.back();
   if (made.op.warp == &run::leave && function_.entry) made.op.warp = &run::exit;
   made.op.immediate = function_index_;
   made.falls_through = guard_ != kTrue;
