@@ -3,70 +3,45 @@
 #pragma once
 
 #include "ptx/forms_float.h"
+#include "ptx/forms_integer.h"
 
 namespace sluice::ptx::SLUICE_PTX_ISA {
 
+// A lane's type as C++ computes with it.
 template <class T>
-inline constexpr bool kSignedLane = std::is_signed_v<T> || std::is_same_v<T, S8>;
-template <class T>
-inline constexpr unsigned kLaneBits = sizeof(T) * 8;
-template <>
-inline constexpr unsigned kLaneBits<U8> = 8;
-template <>
-inline constexpr unsigned kLaneBits<S8> = 8;
+using Value = std::conditional_t<std::is_same_v<T, U8>, std::uint8_t,
+                                 std::conditional_t<std::is_same_v<T, S8>, std::int8_t, T>>;
 
-// The largest value.
-template <class D>
-constexpr std::uint64_t highest() {
-  return ~std::uint64_t{0} >> (64 - kLaneBits<D> + (kSignedLane<D> ? 1 : 0));
-}
-// The bits of an 8-bit destination fill 16.
-template <class D, class V>
-auto lane_bits(V value) {
-  if constexpr (std::is_same_v<D, U8>)
-    return static_cast<std::uint8_t>(value);
-  else if constexpr (std::is_same_v<D, S8>)
-    return static_cast<std::int8_t>(value);
-  else
-    return static_cast<D>(value);
-}
-
-template <class D>
-struct Clamped {  // cvt.sat.D.S of integers
+template <class V>
+struct Clamped {  // cvt.sat.V.S of integers
   template <class S>
-  auto operator()(S a) const {
-    if constexpr (std::is_signed_v<S>) {
-      const std::int64_t value = a;  // NOLINT(bugprone-signed-char-misuse): 8 bits are a number here
-      if constexpr (kSignedLane<D>) {
-        constexpr auto kHigh = static_cast<std::int64_t>(highest<D>());
-        return lane_bits<D>(value > kHigh ? kHigh : (value < -kHigh - 1 ? -kHigh - 1 : value));
-      } else {
-        const std::uint64_t positive = value < 0 ? 0 : static_cast<std::uint64_t>(value);
-        return lane_bits<D>(positive > highest<D>() ? highest<D>() : positive);
-      }
+  V operator()(S a) const {
+    if constexpr (std::is_signed_v<S> && std::is_signed_v<V>) {
+      return saturated<V>(a);
     } else {
-      return lane_bits<D>(std::uint64_t{a} > highest<D>() ? highest<D>() : std::uint64_t{a});
+      constexpr std::uint64_t kHigh = std::numeric_limits<V>::max();
+      const std::uint64_t positive = a > 0 ? static_cast<std::uint64_t>(a) : 0;
+      return static_cast<V>(positive > kHigh ? kHigh : positive);
     }
   }
 };
 
-template <class D>
+template <class V>
 struct FromFloat {  // of an integral value: out of range clamps
   template <class S>
-  auto operator()(S a) const {
-    // 2^n and -2^n are exact in S; highest() itself may not be.
-    constexpr auto kHalf = highest<D>() / 2 + 1;
-    constexpr S kAbove = static_cast<S>(kHalf) * 2;
-    constexpr S kBelow = kSignedLane<D> ? -kAbove : S{0};
-    using V = std::conditional_t<kLaneBits<D> == 64, D, std::int64_t>;
+  V operator()(S a) const {
+    // 2^n and -2^n are exact in S; the highest V itself may not be.
+    constexpr V kHigh = std::numeric_limits<V>::max();
+    constexpr S kAbove = static_cast<S>(kHigh / 2 + 1) * 2;
+    constexpr S kBelow = std::is_signed_v<V> ? -kAbove : S{0};
     // NaN is 0 unless one side has 64 bits: then it is the highest bit alone.
-    constexpr bool kHighBit = sizeof(S) == 8 || kLaneBits<D> == 64;
-    constexpr auto kNan = static_cast<V>(kHighBit ? std::uint64_t{1} << (kLaneBits<D> - 1) : 0);
-    constexpr auto kHigh = static_cast<V>(highest<D>());
-    constexpr auto kLow = static_cast<V>(kSignedLane<D> ? ~highest<D>() : 0);
+    constexpr bool kHighBit = sizeof(S) == 8 || sizeof(V) == 8;
+    constexpr V kNan = static_cast<V>(kHighBit ? std::uint64_t{1} << (kWidth<V> - 1) : 0);
+    using Wide = std::conditional_t<sizeof(V) == 8, V, std::int64_t>;
     const bool inside = a > kBelow && a < kAbove;
-    const V value = static_cast<V>(inside ? a : S{0});
-    return lane_bits<D>(inside ? value : (!is_number(a) ? kNan : (a >= kAbove ? kHigh : kLow)));
+    const V value = static_cast<V>(static_cast<Wide>(inside ? a : S{0}));
+    constexpr V kLow = std::numeric_limits<V>::min();
+    return inside ? value : (!is_number(a) ? kNan : (a >= kAbove ? kHigh : kLow));
   }
 };
 
@@ -75,11 +50,11 @@ inline void list_integer_conversions(FormTable& t) {
       List<U8, S8, std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, std::uint64_t, std::int64_t>;
   each_type(All{}, [&]<class T>() {
     each_type(All{}, [&]<class From>() {  // the low bits; with .sat what is out of range clamps
-      t.add({".cvt", kName<T>, kName<From>}, form<T(From)>([](auto a) { return lane_bits<T>(a); }));
-      t.add({".cvt.sat", kName<T>, kName<From>}, form<T(From)>(Clamped<T>{}));
+      t.add({".cvt", kName<T>, kName<From>}, form<T(From)>([](auto a) { return static_cast<Value<T>>(a); }));
+      t.add({".cvt.sat", kName<T>, kName<From>}, form<T(From)>(Clamped<Value<T>>{}));
     });
     each_type(Reals{}, [&]<class Real>() {
-      t.add({".cvt", kName<T>, kName<Real>}, form<T(Real)>(FromFloat<T>{}));
+      t.add({".cvt", kName<T>, kName<Real>}, form<T(Real)>(FromFloat<Value<T>>{}));
       t.add({".cvt", kName<Real>, kName<T>},
             form<Real(T)>([](auto a) { return static_cast<Real>(a); }, kRequired));
     });
