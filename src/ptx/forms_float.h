@@ -178,18 +178,8 @@ void approximate(FormTable& t, const char* name, F /*f*/) {
     add.template operator()<Flushed<Fixed, SingleFlush>, Flushed<Off, SingleFlush>>("ftz");
 }
 
-struct Exp2 {
-  template <class T>
-  double operator()(T x) const {
-    return __builtin_exp2(static_cast<double>(x));
-  }
-};
-struct Tanh {
-  template <class T>
-  double operator()(T x) const {
-    return __builtin_tanh(static_cast<double>(x));
-  }
-};
+inline constexpr auto kExp2 = [](auto x) { return __builtin_exp2(static_cast<double>(x)); };
+inline constexpr auto kTanh = [](auto x) { return __builtin_tanh(static_cast<double>(x)); };
 
 inline void list_single_and_double(FormTable& t) {
   real<2, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
@@ -211,8 +201,8 @@ inline void list_single_and_double(FormTable& t) {
   approximate<0, 21>(t, "sin.approx", [](auto a) { return __builtin_sin(static_cast<double>(a)); });
   approximate<0, 21>(t, "cos.approx", [](auto a) { return __builtin_cos(static_cast<double>(a)); });
   approximate<24, 23>(t, "lg2.approx", [](auto a) { return __builtin_log2(static_cast<double>(a)); });
-  approximate<24, 0>(t, "ex2.approx", Exp2{});
-  approximate<12, 0, false>(t, "tanh.approx", Tanh{});
+  approximate<24, 0>(t, "ex2.approx", kExp2);
+  approximate<12, 0, false>(t, "tanh.approx", kTanh);
   // .ftz.f64: only the upper half of the operand's and result's bits counts, subnormal numbers are zeros, and there is one NaN.
   const auto upper = [](double x) {
     const auto bits = std::bit_cast<std::uint64_t>(x) >> 32U << 32U;
@@ -339,14 +329,13 @@ inline void list_half(FormTable& t) {
   };
   sign("neg", [](auto a) { return a ^ static_cast<decltype(a)>(0x80008000U); });
   sign("abs", [](auto a) { return a & static_cast<decltype(a)>(0x7fff7fffU); });
-  const auto negated = [](float a) { return -a; };
-  const auto positive = [](float a) { return absolute(a); };
-  same<1>(t, "neg.ftz", Ieee{}, Flushed<decltype(negated), HalfFlush>{});
-  same<1>(t, "abs.ftz", Ieee{}, Flushed<decltype(positive), HalfFlush>{});
-  approximate_half<0, 12>(t, "tanh.approx", Ieee{}, Tanh{});
-  approximate_half<0, 9>(t, "tanh.approx", List<BF16, Pair<BF16>>{}, Tanh{});
-  approximate_half<11, 0>(t, "ex2.approx", Ieee{}, Exp2{});
-  approximate_half<8, 0, FlushedBrain>(t, "ex2.approx.ftz", List<BF16, Pair<BF16>>{}, Exp2{});
+  const auto flushed = [](auto f) { return Flushed<decltype(f), HalfFlush>{}; };
+  same<1>(t, "neg.ftz", Ieee{}, flushed([](float a) { return -a; }));
+  same<1>(t, "abs.ftz", Ieee{}, flushed([](float a) { return absolute(a); }));
+  approximate_half<0, 12>(t, "tanh.approx", Ieee{}, kTanh);
+  approximate_half<0, 9>(t, "tanh.approx", List<BF16, Pair<BF16>>{}, kTanh);
+  approximate_half<11, 0>(t, "ex2.approx", Ieee{}, kExp2);
+  approximate_half<8, 0, FlushedBrain>(t, "ex2.approx.ftz", List<BF16, Pair<BF16>>{}, kExp2);
 }
 
 // setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.

@@ -45,8 +45,8 @@ struct RowPlan {
   std::uint32_t live_words = 0;  // most 32-bit registers alive at once
 };
 
-// Replaces the virtual rows that the operations name; what one under a guard defines may stay as it was. `widths[i]` is the size of virtual register i: 0 for a predicate, else
-// 2, 4 or 8 bytes per lane.
+// Replaces the virtual rows that the operations name. What one under a guard defines may stay as it was. `widths[i]` is the size of
+// virtual register i: 0 for a predicate, else 2, 4 or 8 bytes per lane.
 RowPlan assign_rows(std::vector<DecodedOperation>& code, const std::vector<std::uint8_t>& widths,
                     std::uint32_t begin);
 
