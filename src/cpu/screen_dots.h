@@ -26,7 +26,8 @@
 namespace sluice::cpu {
 namespace {
 
-constexpr size_t kHeaderBytes = 128;  // sizeof(ScreenHeader)
+constexpr size_t kHeaderBytes = 128;   // sizeof(ScreenHeader)
+constexpr size_t kScreenAhead = 2048;  // bytes that are fetched before their use
 
 // Sixteen columns of four weights each: bytes of a vector.
 struct PortableBytes {
@@ -168,7 +169,7 @@ class ScreenFetcher {
   void step(const uint8_t* at, const uint8_t* panel_end, size_t panel_bytes) const {
     constexpr uintptr_t kPage = 4096;
     constexpr uintptr_t kStart = 1024;
-    const uint8_t* ahead = at + kFetchAhead;
+    const uint8_t* ahead = at + kScreenAhead;
     if (Panels > 1 && ahead >= panel_end)
       ahead += (Panels - 1) * panel_bytes;  // those between are others' now
     if (ahead >= end_) {
