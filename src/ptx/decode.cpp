@@ -4,6 +4,7 @@
 #include <cfenv>
 #include <charconv>
 #include <functional>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -304,7 +305,10 @@ void FunctionDecoder::decode(const Instruction& instruction) {
   const std::size_t first = built_.size();
   // Types to the end, as the ISA has them.
   const auto is_type = [](const std::string& word) { return type_named(word).has_value(); };
-  if (opcode != nullptr) std::stable_partition(words_.begin(), words_.end(), std::not_fn(is_type));
+  std::vector<std::string> ordered;
+  std::ranges::copy_if(words_, std::back_inserter(ordered), std::not_fn(is_type));
+  std::ranges::copy_if(words_, std::back_inserter(ordered), is_type);
+  words_ = std::move(ordered);
   if (opcode == nullptr)
     arithmetic();
   else if (opcode->decode != nullptr)

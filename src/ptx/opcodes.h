@@ -68,7 +68,7 @@ const Form* find_form(std::string_view name);
 // An opcode by its row of the table, or by the form that has its name, less the rounding.
 struct FoundOpcode {
   const Opcode* opcode = nullptr;
-  std::span<const OperandSlot> operands = {};
+  std::span<const OperandSlot> operands;
   std::uint8_t variant = 0;
   const Form* form = nullptr;
   std::optional<Rounding> rounding = std::nullopt;
