@@ -62,6 +62,8 @@ SLUICE_LANE_TYPE(Pair<BF16>, kBF16x2, "bf16x2")
 SLUICE_LANE_TYPE(float, kF32, "f32")
 SLUICE_LANE_TYPE(double, kF64, "f64")
 #undef SLUICE_LANE_TYPE
+template <class T>  // of as many bits
+inline constexpr const char* kBits = sizeof(T) == 2 ? "b16" : (sizeof(T) == 4 ? "b32" : "b64");
 
 template <class T>
 concept Integer = std::is_integral_v<T>;
@@ -262,55 +264,69 @@ void each_lane(const Operation& op, const Rows& rows, std::uint32_t mask) {
   }(std::make_integer_sequence<int, static_cast<int>(sizeof...(S))>{});
 }
 
-template <class F, class D, class... S>
-Form form(F /*value*/, Form::Rounds rounds = Form::Rounds::kNever) {
-  return {&each_lane<F, D, S...>, rounds, kType<D>, {kType<S>...}, static_cast<std::uint8_t>(sizeof...(S))};
+// How a form comes of the types of its lanes, written as a function's: D(S…).
+template <class Signature>
+struct FormOf;
+template <class D, class... S>
+struct FormOf<D(S...)> {
+  template <class F>
+  static Form made(Form::Rounds rounds) {
+    return {&each_lane<F, D, S...>, rounds, kType<D>, {kType<S>...}, static_cast<std::uint8_t>(sizeof...(S))};
+  }
+};
+
+constexpr auto kNever = Form::Rounds::kNever;
+constexpr auto kOptional = Form::Rounds::kOptional;
+constexpr auto kRequired = Form::Rounds::kRequired;
+
+template <class Signature, class F>
+Form form(F /*value*/, Form::Rounds rounds = kNever) {
+  return FormOf<Signature>::template made<F>(rounds);
 }
+// T(T…) with N operands.
+template <int N, class T>
+using Same = std::conditional_t<N == 1, T(T), std::conditional_t<N == 2, T(T, T), T(T, T, T)>>;
 
 template <class... T>
 struct List {};
 
-using Wide = List<std::uint32_t, std::int32_t, std::uint64_t, std::int64_t>;
 using Integers = List<std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, std::uint64_t, std::int64_t>;
 using Signeds = List<std::int16_t, std::int32_t, std::int64_t>;
 using Unsigneds = List<std::uint16_t, std::uint32_t, std::uint64_t>;
+using Wide = List<std::uint32_t, std::int32_t, std::uint64_t, std::int64_t>;
+using Reals = List<float, double>;
 using Halves = List<F16, BF16, Pair<F16>, Pair<BF16>>;
+using Ieee = List<F16, Pair<F16>>;
 
-// NAME.T: T(T…) with as many operands as N says.
-template <int N, class F, class... T>
-void same(FormTable& table, const char* name, List<T...> /*types*/, F f,
-          Form::Rounds rounds = Form::Rounds::kNever) {
-  if constexpr (N == 1) (table.add(name, "", kName<T>, form<F, T, T>(f, rounds)), ...);
-  if constexpr (N == 2) (table.add(name, "", kName<T>, form<F, T, T, T>(f, rounds)), ...);
-  if constexpr (N == 3) (table.add(name, "", kName<T>, form<F, T, T, T, T>(f, rounds)), ...);
+template <class... T, class F>
+void each_type(List<T...> /*types*/, F f) {
+  (f.template operator()<T>(), ...);
 }
 
-// The same for .b16, .b32, .b64, computed without sign.
+// NAME.MODIFIERS.T: T(T…).
+template <int N, class Types, class F>
+void same(FormTable& t, const char* name, const char* modifiers, Types types, F f,
+          Form::Rounds rounds = kNever) {
+  each_type(types, [&]<class T>() { t.add({name, modifiers, kName<T>}, form<Same<N, T>>(f, rounds)); });
+}
+template <int N, class Types, class F>
+void same(FormTable& t, const char* name, Types types, F f, Form::Rounds rounds = kNever) {
+  same<N>(t, name, "", types, f, rounds);
+}
+
+// NAME.b16, .b32 and .b64, computed without sign.
 template <int N, class F>
-void bits(FormTable& table, const char* name, F f) {
-  const auto one = [&]<class T>(const char* type) {
-    if constexpr (N == 1) table.add(name, "", type, form<F, T, T>(f));
-    if constexpr (N == 2) table.add(name, "", type, form<F, T, T, T>(f));
-    if constexpr (N == 3) table.add(name, "", type, form<F, T, T, T, T>(f));
-  };
-  one.template operator()<std::uint16_t>("b16");
-  one.template operator()<std::uint32_t>("b32");
-  one.template operator()<std::uint64_t>("b64");
+void bits(FormTable& t, const char* name, F f) {
+  each_type(Unsigneds{}, [&]<class T>() { t.add({name, kBits<T>}, form<Same<N, T>>(f)); });
 }
 
 // For .uX and .sX alike: computed without sign, where overflow wraps.
 template <int N, class F>
-void wrapping(FormTable& table, const char* name, F f) {
-  const auto one = [&]<class T>(const char* unsigned_type, const char* signed_type) {
-    Form form_of_type;
-    if constexpr (N == 2) form_of_type = form<F, T, T, T>(f);
-    if constexpr (N == 3) form_of_type = form<F, T, T, T, T>(f);
-    table.add(name, "", unsigned_type, form_of_type);
-    table.add(name, "", signed_type, form_of_type);
-  };
-  one.template operator()<std::uint16_t>("u16", "s16");
-  one.template operator()<std::uint32_t>("u32", "s32");
-  one.template operator()<std::uint64_t>("u64", "s64");
+void wrapping(FormTable& t, const char* name, F f) {
+  each_type(Unsigneds{}, [&]<class T>() {
+    t.add({name, kName<T>}, form<Same<N, T>>(f));
+    t.add({name, kName<std::make_signed_t<T>>}, form<Same<N, T>>(f));
+  });
 }
 
 }  // namespace sluice::ptx::SLUICE_PTX_ISA

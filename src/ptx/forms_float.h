@@ -20,25 +20,6 @@ T saturate(T x) {
   return x > 0 ? (x < 1 ? x : T{1}) : T{0};
 }
 
-// F with .ftz on its operands and result, and .sat.
-template <class F, bool kFlush, bool kSaturate>
-struct Modified {
-  template <class... T>
-  auto operator()(T... x) const {
-    auto value = F{}(flushed(x)...);
-    value = flushed(value);
-    if constexpr (kSaturate) value = saturate(value);
-    return value;
-  }
-  template <class T>
-  static T flushed(T x) {
-    if constexpr (kFlush && std::is_same_v<T, float>)
-      return flush(x);
-    else
-      return x;
-  }
-};
-
 inline bool negative(float x) {
   return (std::bit_cast<std::uint32_t>(x) >> 31U) != 0;
 }
@@ -82,25 +63,47 @@ inline double root(double x) {
   return __builtin_sqrt(x);
 }
 
-constexpr auto kOptional = Form::Rounds::kOptional;
-constexpr auto kRequired = Form::Rounds::kRequired;
-constexpr auto kNever = Form::Rounds::kNever;
-
-// NAME[.ftz][.sat].f32, NAME.f64.
-template <int N, bool kCanSaturate, bool kHasDouble, class F>
-void real(FormTable& t, const char* name, Form::Rounds rounds, F /*f*/) {
-  const auto add = [&]<class M, class T>(const char* modifiers) {
-    if constexpr (N == 1) t.add(name, modifiers, kName<T>, form<M, T, T>(M{}, rounds));
-    if constexpr (N == 2) t.add(name, modifiers, kName<T>, form<M, T, T, T>(M{}, rounds));
-    if constexpr (N == 3) t.add(name, modifiers, kName<T>, form<M, T, T, T, T>(M{}, rounds));
-  };
-  add.template operator()<F, float>("");
-  add.template operator()<Modified<F, true, false>, float>(".ftz");
-  if constexpr (kCanSaturate) {
-    add.template operator()<Modified<F, false, true>, float>(".sat");
-    add.template operator()<Modified<F, true, true>, float>(".ftz.sat");
+// .ftz: operands and results that are subnormal become zeros of their sign. Those of fp16 are still in float: what is not below
+// 2^-14 - 2^-25 rounds up to 2^-14.
+struct SingleFlush {
+  static float operand(float x) { return flush(x); }
+  static float result(float x) { return flush(x); }
+};
+struct HalfFlush {
+  static float operand(float x) { return absolute(x) < 0x1p-14F ? x * 0 : x; }
+  template <class T>
+  static T result(T x) {
+    return absolute(x) < 0x1p-14F - 0x1p-25F ? x * 0 : x;
   }
-  if constexpr (kHasDouble) add.template operator()<F, double>("");
+};
+template <class F, class Flush>
+struct Flushed {
+  template <class... T>
+  auto operator()(T... x) const {
+    return Flush::result(F{}(Flush::operand(x)...));
+  }
+};
+template <class F>
+struct Saturated {
+  template <class... T>
+  auto operator()(T... x) const {
+    return saturate(F{}(x...));
+  }
+};
+
+// NAME.T of all types, NAME[.ftz][.sat].T of some.
+template <int N, class Flush, bool kCanSaturate, class F, class All, class Some>
+void arithmetic(FormTable& t, const char* name, Form::Rounds rounds, F f, All all, Some some) {
+  same<N>(t, name, all, f, rounds);
+  same<N>(t, name, "ftz", some, Flushed<F, Flush>{}, rounds);
+  if constexpr (kCanSaturate) {
+    same<N>(t, name, "sat", some, Saturated<F>{}, rounds);
+    same<N>(t, name, "ftz.sat", some, Saturated<Flushed<F, Flush>>{}, rounds);
+  }
+}
+template <int N, bool kCanSaturate, class F>
+void real(FormTable& t, const char* name, Form::Rounds rounds, F f) {
+  arithmetic<N, SingleFlush, kCanSaturate>(t, name, rounds, f, Reals{}, List<float>{});
 }
 
 // --- What PTX only bounds ---
@@ -146,7 +149,7 @@ void fixed_or_varied(const Operation& op, const Rows& rows, std::uint32_t mask) 
 
 template <class Fixed, class Off, class T, class... S>
 Form inexact() {
-  Form made = form<Fixed, T, S...>(Fixed{});
+  Form made = form<T(S...)>(Fixed{});
   made.function = &fixed_or_varied<Fixed, Off, T, S...>;
   return made;
 }
@@ -166,50 +169,40 @@ void approximate(FormTable& t, const char* name, F /*f*/) {
   using Off = Rounded<Varied<float, F, kRelative, kAbsolute>>;
   const auto add = [&]<class A, class B>(const char* modifiers) {
     if constexpr (std::is_invocable_v<F, float>)
-      t.add(name, modifiers, "f32", inexact<A, B, float, float>());
+      t.add({name, modifiers, "f32"}, inexact<A, B, float, float>());
     else
-      t.add(name, modifiers, "f32", inexact<A, B, float, float, float>());
+      t.add({name, modifiers, "f32"}, inexact<A, B, float, float, float>());
   };
   add.template operator()<Fixed, Off>("");
   if constexpr (kCanFlush)
-    add.template operator()<Modified<Fixed, true, false>, Modified<Off, true, false>>(".ftz");
+    add.template operator()<Flushed<Fixed, SingleFlush>, Flushed<Off, SingleFlush>>("ftz");
 }
 
-struct Exp2 {
-  template <class T>
-  double operator()(T x) const {
-    return __builtin_exp2(static_cast<double>(x));
-  }
-};
-struct Tanh {
-  template <class T>
-  double operator()(T x) const {
-    return __builtin_tanh(static_cast<double>(x));
-  }
-};
+inline constexpr auto kExp2 = [](auto x) { return __builtin_exp2(static_cast<double>(x)); };
+inline constexpr auto kTanh = [](auto x) { return __builtin_tanh(static_cast<double>(x)); };
 
 inline void list_single_and_double(FormTable& t) {
-  real<2, true, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
-  real<2, true, true>(t, "sub", kOptional, [](auto a, auto b) { return a - b; });
-  real<2, true, true>(t, "mul", kOptional, [](auto a, auto b) { return a * b; });
-  real<3, true, true>(t, "fma", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
-  real<3, true, true>(t, "mad", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
-  real<2, false, true>(t, "div", kRequired, [](auto a, auto b) { return a / b; });
+  real<2, true>(t, "add", kOptional, [](auto a, auto b) { return a + b; });
+  real<2, true>(t, "sub", kOptional, [](auto a, auto b) { return a - b; });
+  real<2, true>(t, "mul", kOptional, [](auto a, auto b) { return a * b; });
+  real<3, true>(t, "fma", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
+  real<3, true>(t, "mad", kRequired, [](auto a, auto b, auto c) { return fused(a, b, c); });
+  real<2, false>(t, "div", kRequired, [](auto a, auto b) { return a / b; });
   approximate<24, 0>(t, "div.approx", [](auto a, auto b) {
     const bool huge = absolute(b) > 0x1p126F && is_finite(b);
     return a / b * (huge ? 0.0F : 1.0F);  // zero, or NaN for an infinite a
   });
   approximate<24, 0>(t, "div.full", [](auto a, auto b) { return a / b; });
-  real<1, false, true>(t, "rcp", kRequired, [](auto a) { return 1 / a; });
+  real<1, false>(t, "rcp", kRequired, [](auto a) { return 1 / a; });
   approximate<25, 0>(t, "rcp.approx", [](auto a) { return 1 / a; });
-  real<1, false, true>(t, "sqrt", kRequired, [](auto a) { return root(a); });
+  real<1, false>(t, "sqrt", kRequired, [](auto a) { return root(a); });
   approximate<24, 0>(t, "sqrt.approx", [](auto a) { return root(a); });
   approximate<24, 0>(t, "rsqrt.approx", [](auto a) { return 1 / __builtin_sqrt(static_cast<double>(a)); });
   approximate<0, 21>(t, "sin.approx", [](auto a) { return __builtin_sin(static_cast<double>(a)); });
   approximate<0, 21>(t, "cos.approx", [](auto a) { return __builtin_cos(static_cast<double>(a)); });
   approximate<24, 23>(t, "lg2.approx", [](auto a) { return __builtin_log2(static_cast<double>(a)); });
-  approximate<24, 0>(t, "ex2.approx", Exp2{});
-  approximate<12, 0, false>(t, "tanh.approx", Tanh{});
+  approximate<24, 0>(t, "ex2.approx", kExp2);
+  approximate<12, 0, false>(t, "tanh.approx", kTanh);
   // .ftz.f64: only the upper half of the operand's and result's bits counts, subnormal numbers are zeros, and there is one NaN.
   const auto upper = [](double x) {
     const auto bits = std::bit_cast<std::uint64_t>(x) >> 32U << 32U;
@@ -217,24 +210,21 @@ inline void list_single_and_double(FormTable& t) {
     return std::bit_cast<double>((bits & 0x7ff0000000000000U) == 0 ? bits & 0x8000000000000000U : bits);
   };
   using Upper = decltype(upper);
-  const auto reciprocal = [](double x) { return Upper{}(1 / Upper{}(x)); };
-  const auto reciprocal_root = [](double x) { return 1 / __builtin_sqrt(x); };
-  const auto upper_root = [](double x) { return Upper{}(1 / __builtin_sqrt(Upper{}(x))); };
-  t.add("rcp.approx", ".ftz", "f64", form<decltype(reciprocal), double, double>(reciprocal));
-  t.add("rsqrt.approx", "", "f64", form<decltype(reciprocal_root), double, double>(reciprocal_root));
-  t.add("rsqrt.approx", ".ftz", "f64", form<decltype(upper_root), double, double>(upper_root));
+  using Double = List<double>;
+  same<1>(t, "rcp.approx.ftz", Double{}, [](double x) { return Upper{}(1 / Upper{}(x)); });
+  same<1>(t, "rsqrt.approx", Double{}, [](double x) { return 1 / __builtin_sqrt(x); });
+  same<1>(t, "rsqrt.approx.ftz", Double{}, [](double x) { return Upper{}(1 / __builtin_sqrt(Upper{}(x))); });
 
-  real<1, false, true>(t, "abs", kNever, [](auto a) { return absolute(a); });
-  real<1, false, true>(t, "neg", kNever, [](auto a) { return -a; });
-  real<2, false, true>(t, "min", kNever, [](auto a, auto b) { return smaller<false>(a, b); });
-  real<2, false, true>(t, "max", kNever, [](auto a, auto b) { return larger<false>(a, b); });
-  const auto extreme = [&](const char* name, const char* flushed_name, auto f) {  // .ftz comes first
-    using F = decltype(f);
-    t.add(name, "", "f32", form<F, float, float, float>(f));
-    t.add(flushed_name, "", "f32", form<Modified<F, true, false>, float, float, float>({}));
+  real<1, false>(t, "abs", kNever, [](auto a) { return absolute(a); });
+  real<1, false>(t, "neg", kNever, [](auto a) { return -a; });
+  real<2, false>(t, "min", kNever, [](auto a, auto b) { return smaller<false>(a, b); });
+  real<2, false>(t, "max", kNever, [](auto a, auto b) { return larger<false>(a, b); });
+  const auto extreme = [&](const char* name, const char* modifiers, auto f) {
+    t.add({name, modifiers, "f32"}, form<float(float, float)>(f));
+    t.add({name, "ftz", modifiers, "f32"}, form<float(float, float)>(Flushed<decltype(f), SingleFlush>{}));
   };
-  extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
-  extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
+  extreme("min", "NaN", [](float a, float b) { return smaller<true>(a, b); });
+  extreme("max", "NaN", [](float a, float b) { return larger<true>(a, b); });
   // The sign of the product of both, the magnitude of the one that is chosen by magnitude.
   const auto signed_by_both = [](float chosen, float a, float b) {
     const std::uint32_t sign =
@@ -242,24 +232,19 @@ inline void list_single_and_double(FormTable& t) {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(chosen) | sign);
   };
   using SignedByBoth = decltype(signed_by_both);
-  extreme("min.xorsign.abs", "min.ftz.xorsign.abs",
+  extreme("min", "xorsign.abs",
           [](float a, float b) { return SignedByBoth{}(smaller<false>(absolute(a), absolute(b)), a, b); });
-  extreme("max.xorsign.abs", "max.ftz.xorsign.abs",
+  extreme("max", "xorsign.abs",
           [](float a, float b) { return SignedByBoth{}(larger<false>(absolute(a), absolute(b)), a, b); });
   // The sign of a, the magnitude of b: in this order copysign(a, b) has b's magnitude.
-  const auto copysign32 = [](std::uint32_t a, std::uint32_t b) {
-    return (a & 0x80000000U) | (b & 0x7fffffffU);
-  };
-  const auto copysign64 = [](std::uint64_t a, std::uint64_t b) {
-    return (a >> 63U << 63U) | (b << 1U >> 1U);
-  };
-  t.add("copysign", "", "f32",
-        form<decltype(copysign32), std::uint32_t, std::uint32_t, std::uint32_t>(copysign32));
-  t.add("copysign", "", "f64",
-        form<decltype(copysign64), std::uint64_t, std::uint64_t, std::uint64_t>(copysign64));
+  t.add({"copysign.f32"}, form<Same<2, std::uint32_t>>([](std::uint32_t a, std::uint32_t b) {
+          return (a & 0x80000000U) | (b & 0x7fffffffU);
+        }));
+  t.add({"copysign.f64"}, form<Same<2, std::uint64_t>>([](std::uint64_t a, std::uint64_t b) {
+          return (a >> 63U << 63U) | (b << 1U >> 1U);
+        }));
   const auto test = [&](const char* name, auto f) {
-    t.add(name, "", "f32", form<decltype(f), Bit, float>(f));
-    t.add(name, "", "f64", form<decltype(f), Bit, double>(f));
+    each_type(Reals{}, [&]<class T>() { t.add({name, kName<T>}, form<Bit(T)>(f)); });
   };
   test("testp.finite", [](auto x) { return is_finite(x); });
   test("testp.infinite", [](auto x) { return is_number(x) && !is_finite(x); });
@@ -287,23 +272,7 @@ T relu(T x) {
 }
 
 template <class F>
-struct FlushedHalf {  // .ftz: what is below 2^-14 becomes a zero of its sign
-  template <class... T>
-  auto operator()(T... x) const {
-    const auto flush_half = [](auto v) { return absolute(v) < 0x1p-14F ? v * 0 : v; };
-    const auto result = F{}(flush_half(x)...);
-    return absolute(result) < 0x1p-14F - 0x1p-25F ? result * 0 : result;  // the rest rounds up to 2^-14
-  }
-};
-template <class F>
-struct SaturatedHalf {
-  template <class... T>
-  auto operator()(T... x) const {
-    return saturate(F{}(x...));
-  }
-};
-template <class F>
-struct ReluHalf {
+struct Relu {
   template <class... T>
   auto operator()(T... x) const {
     return relu(F{}(x...));
@@ -313,21 +282,10 @@ struct ReluHalf {
 template <int N, class F>
 void half(FormTable& t, const char* name, F f) {
   constexpr auto kRounds = N == 3 ? kRequired : kOptional;
-  const auto with = [&]<class M, class... T>(const char* modifiers, List<T...> /*types*/) {
-    const auto one = [&]<class U>() {
-      if constexpr (N == 2) t.add(name, modifiers, kName<U>, form<M, U, U, U>(M{}, kRounds));
-      if constexpr (N == 3) t.add(name, modifiers, kName<U>, form<M, U, U, U, U>(M{}, kRounds));
-    };
-    (one.template operator()<T>(), ...);
-  };
-  using Ieee = List<F16, Pair<F16>>;
-  same<N>(t, name, Halves{}, f, kRounds);
-  with.template operator()<FlushedHalf<F>>(".ftz", Ieee{});
-  with.template operator()<SaturatedHalf<F>>(".sat", Ieee{});
-  with.template operator()<SaturatedHalf<FlushedHalf<F>>>(".ftz.sat", Ieee{});
+  arithmetic<N, HalfFlush, true>(t, name, kRounds, f, Halves{}, Ieee{});
   if constexpr (N == 3) {
-    with.template operator()<ReluHalf<F>>(".relu", Halves{});
-    with.template operator()<ReluHalf<FlushedHalf<F>>>(".ftz.relu", Ieee{});
+    same<N>(t, name, "relu", Halves{}, Relu<F>{}, kRounds);
+    same<N>(t, name, "ftz.relu", Ieee{}, Relu<Flushed<F, HalfFlush>>{}, kRounds);
   }
 }
 
@@ -341,13 +299,12 @@ struct FlushedBrain {
 template <class F>
 using Plain = F;
 
-template <int kRelative, int kAbsolute, template <class> class Modifier = Plain, class F, class... T>
-void approximate(FormTable& t, const char* name, const char* modifiers, List<T...> /*types*/, F /*f*/) {
-  const auto add = [&]<class U>() {
-    using Off = Varied<typename ElementOf<U>::type, F, kRelative, kAbsolute>;
-    t.add(name, modifiers, kName<U>, inexact<Modifier<F>, Modifier<Off>, U, U>());
-  };
-  (add.template operator()<T>(), ...);
+template <int kRelative, int kAbsolute, template <class> class Modifier = Plain, class Types, class F>
+void approximate_half(FormTable& t, const char* name, Types types, F /*f*/) {
+  each_type(types, [&]<class T>() {
+    using Off = Varied<typename ElementOf<T>::type, F, kRelative, kAbsolute>;
+    t.add({name, kName<T>}, inexact<Modifier<F>, Modifier<Off>, T, T>());
+  });
 }
 
 inline void list_half(FormTable& t) {
@@ -357,104 +314,96 @@ inline void list_half(FormTable& t) {
   half<3>(t, "fma", [](float a, float b, float c) { return narrow_fma(a, b, c); });
   const auto extreme = [&](const char* name, const char* flushed_name, auto f) {
     same<2>(t, name, Halves{}, f);
-    same<2>(t, flushed_name, List<F16, Pair<F16>>{}, FlushedHalf<decltype(f)>{});
+    same<2>(t, flushed_name, Ieee{}, Flushed<decltype(f), HalfFlush>{});
   };
   extreme("min", "min.ftz", [](float a, float b) { return smaller<false>(a, b); });
   extreme("max", "max.ftz", [](float a, float b) { return larger<false>(a, b); });
   extreme("min.NaN", "min.ftz.NaN", [](float a, float b) { return smaller<true>(a, b); });
   extreme("max.NaN", "max.ftz.NaN", [](float a, float b) { return larger<true>(a, b); });
   const auto sign = [&](const char* name, auto f) {  // bits alone: a NaN keeps its own
-    const auto one = [&]<class T>(const char* type, Type kind) {
-      Form entry = form<decltype(f), T, T>(f);
-      entry.destination = entry.sources[0] = kind;
-      t.add(name, "", type, entry);
-    };
-    one.template operator()<std::uint16_t>("f16", Type::kF16);
-    one.template operator()<std::uint16_t>("bf16", Type::kBF16);
-    one.template operator()<std::uint32_t>("f16x2", Type::kF16x2);
-    one.template operator()<std::uint32_t>("bf16x2", Type::kBF16x2);
+    each_type(Halves{}, [&]<class T>() {
+      Form entry = form<Same<1, Bits<sizeof(T)>>>(f);
+      entry.destination = entry.sources[0] = kType<T>;
+      t.add({name, kName<T>}, entry);
+    });
   };
   sign("neg", [](auto a) { return a ^ static_cast<decltype(a)>(0x80008000U); });
   sign("abs", [](auto a) { return a & static_cast<decltype(a)>(0x7fff7fffU); });
-  const auto negated = [](float a) { return -a; };
-  const auto positive = [](float a) { return absolute(a); };
-  same<1>(t, "neg.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(negated)>{});
-  same<1>(t, "abs.ftz", List<F16, Pair<F16>>{}, FlushedHalf<decltype(positive)>{});
-  approximate<0, 12>(t, "tanh.approx", "", List<F16, Pair<F16>>{}, Tanh{});
-  approximate<0, 9>(t, "tanh.approx", "", List<BF16, Pair<BF16>>{}, Tanh{});
-  approximate<11, 0>(t, "ex2.approx", "", List<F16, Pair<F16>>{}, Exp2{});
-  approximate<8, 0, FlushedBrain>(t, "ex2.approx", ".ftz", List<BF16, Pair<BF16>>{}, Exp2{});
+  const auto flushed = [](auto f) { return Flushed<decltype(f), HalfFlush>{}; };
+  same<1>(t, "neg.ftz", Ieee{}, flushed([](float a) { return -a; }));
+  same<1>(t, "abs.ftz", Ieee{}, flushed([](float a) { return absolute(a); }));
+  approximate_half<0, 12>(t, "tanh.approx", Ieee{}, kTanh);
+  approximate_half<0, 9>(t, "tanh.approx", List<BF16, Pair<BF16>>{}, kTanh);
+  approximate_half<11, 0>(t, "ex2.approx", Ieee{}, kExp2);
+  approximate_half<8, 0, FlushedBrain>(t, "ex2.approx.ftz", List<BF16, Pair<BF16>>{}, kExp2);
 }
 
 // setp.CMP.T: the ordered comparisons. The decoder makes the unordered ones (equ, ltu, …, nan) by negating their opposites.
 inline void list_comparisons(FormTable& t) {
-  const auto integers = [&]<class... T>(const char* name, List<T...> /*types*/, auto f) {
-    (t.add("setp", name, kName<T>, form<decltype(f), Bit, T, T>(f)), ...);
+  const auto compare_reals = [&](const char* name, auto f) {
+    using F = decltype(f);
+    each_type(List<F16, BF16, float, double>{},
+              [&]<class T>() { t.add({".setp", name, kName<T>}, form<Bit(T, T)>(f)); });
+    t.add({".setp", name, "ftz.f32"},
+          form<Bit(float, float)>([](float a, float b) { return F{}(flush(a), flush(b)); }));
+    t.add({".setp", name, "ftz.f16"}, form<Bit(F16, F16)>([](float a, float b) {
+            return F{}(HalfFlush::operand(a), HalfFlush::operand(b));
+          }));
   };
   const auto compare = [&](const char* name, auto f) {
-    integers(name, Integers{}, f);
-    integers(name, List<F16, BF16, float, double>{}, f);
-    const auto flushed = [](float a, float b) { return decltype(f){}(flush(a), flush(b)); };
-    t.add("setp", name, "ftz.f32", form<decltype(flushed), Bit, float, float>(flushed));
-    const auto flushed_half = [](float a, float b) {
-      const auto flush_half = [](float x) { return absolute(x) < 0x1p-14F ? 0.0F : x; };
-      return decltype(f){}(flush_half(a), flush_half(b));
-    };
-    t.add("setp", name, "ftz.f16", form<decltype(flushed_half), Bit, F16, F16>(flushed_half));
+    each_type(Integers{}, [&]<class T>() { t.add({".setp", name, kName<T>}, form<Bit(T, T)>(f)); });
+    each_type(Unsigneds{}, [&]<class T>() { t.add({".setp", name, kBits<T>}, form<Bit(T, T)>(f)); });
+    compare_reals(name, f);
   };
-  compare(".eq", [](auto a, auto b) { return a == b; });
-  compare(".lt", [](auto a, auto b) { return a < b; });
-  compare(".le", [](auto a, auto b) { return a <= b; });
-  compare(".gt", [](auto a, auto b) { return a > b; });
-  compare(".ge", [](auto a, auto b) { return a >= b; });
-  compare(".ne", [](auto a, auto b) { return a < b || a > b; });
-  compare(".num", [](auto a, auto b) { return is_number(a) && is_number(b); });
+  compare("eq", [](auto a, auto b) { return a == b; });
+  compare("lt", [](auto a, auto b) { return a < b; });
+  compare("le", [](auto a, auto b) { return a <= b; });
+  compare("gt", [](auto a, auto b) { return a > b; });
+  compare("ge", [](auto a, auto b) { return a >= b; });
+  compare("ne", [](auto a, auto b) { return a < b || a > b; });
+  compare_reals("num", [](auto a, auto b) { return is_number(a) && is_number(b); });
 }
 
-// selp, and slct by the sign of c; mov and the ways to take words apart and join them.
+// Predicates are whole words: f of 32 lanes at once.
+template <class F>
+Form predicate_form(std::uint8_t n_sources) {
+  const auto function = [](const Operation& op, const Rows& rows, std::uint32_t mask) {
+    const std::uint32_t a = *rows.at<const std::uint32_t>(op.rows[1]);
+    const std::uint32_t b = *rows.at<const std::uint32_t>(op.rows[2]);
+    store_predicate(rows, op.rows[0], F{}(a, b), mask);
+  };
+  return {function, kNever, Type::kPred, {Type::kPred, Type::kPred}, n_sources};
+}
+
+// selp, and slct by the sign of c; mov and the ways to take words apart and join them; logic of predicates.
 inline void list_moves(FormTable& t) {
-  const auto width = [&]<class T>(const char* type) {
-    const auto copy = [](T a) { return a; };
-    const auto select = [](T a, T b, bool c) { return c ? a : b; };
-    const auto by_integer = [](T a, T b, std::int32_t c) { return c >= 0 ? a : b; };
-    const auto by_float = [](T a, T b, float c) { return c >= 0 ? a : b; };
-    t.add("mov", "", type, form<decltype(copy), T, T>(copy));
-    t.add("selp", "", type, form<decltype(select), T, T, T, Bit>(select));
-    t.add("slct", "", type, form<decltype(by_integer), T, T, T, std::int32_t>(by_integer));
-    const auto by_flushed = [](T a, T b, float c) { return flush(c) >= 0 ? a : b; };
-    t.add("slct.float", "", type, form<decltype(by_float), T, T, T, float>(by_float));
-    t.add("slct.float.ftz", "", type, form<decltype(by_flushed), T, T, T, float>(by_flushed));
-  };
-  width.operator()<std::uint16_t>("b16");
-  width.operator()<std::uint32_t>("b32");
-  width.operator()<std::uint64_t>("b64");
+  each_type(Unsigneds{}, [&]<class T>() {
+    const char* type = kBits<T>;
+    t.add({".mov", type}, form<T(T)>([](T a) { return a; }));
+    t.add({".selp", type}, form<T(T, T, Bit)>([](T a, T b, bool c) { return c ? a : b; }));
+    t.add({".slct.s32", type},
+          form<T(T, T, std::int32_t)>([](T a, T b, std::int32_t c) { return c >= 0 ? a : b; }));
+    t.add({".slct.f32", type}, form<T(T, T, float)>([](T a, T b, float c) { return c >= 0 ? a : b; }));
+    t.add({".slct.ftz.f32", type},
+          form<T(T, T, float)>([](T a, T b, float c) { return flush(c) >= 0 ? a : b; }));
+  });
   // join: high:low; low and high: the halves.
-  const auto halves = [&]<class T, class W>(const char* type) {
-    const auto join = [](T low, T high) { return static_cast<W>(W{high} << (8 * sizeof(T))) | low; };
-    const auto low = [](W a) { return static_cast<T>(a); };
-    const auto high = [](W a) { return static_cast<T>(a >> (8 * sizeof(T))); };
-    t.add("join", "", type, form<decltype(join), W, T, T>(join));
-    t.add("low", "", type, form<decltype(low), T, W>(low));
-    t.add("high", "", type, form<decltype(high), T, W>(high));
+  each_type(List<std::uint16_t, std::uint32_t>{}, [&]<class T>() {
+    using W = Bits<2 * sizeof(T)>;
+    const char* type = kBits<W>;
+    t.add({".join", type},
+          form<W(T, T)>([](T low, T high) { return static_cast<W>(W{high} << (8 * sizeof(T))) | low; }));
+    t.add({".low", type}, form<T(W)>([](W a) { return static_cast<T>(a); }));
+    t.add({".high", type}, form<T(W)>([](W a) { return static_cast<T>(a >> (8 * sizeof(T))); }));
+  });
+  const auto predicate = [&]<class F>(const char* name, std::uint8_t n_sources, F /*f*/) {
+    t.add({name, "pred"}, predicate_form<F>(n_sources));
   };
-  halves.operator()<std::uint16_t, std::uint32_t>("b32");
-  halves.operator()<std::uint32_t, std::uint64_t>("b64");
-  // Predicates are whole words: f(a, b) of 32 lanes at once.
-  const auto predicate = [&]<class F>(const char* name, F /*f*/) {
-    t.add(name, "", "pred",
-          {[](const Operation& op, const Rows& rows, std::uint32_t mask) {
-             const std::uint32_t a = *rows.at<const std::uint32_t>(op.rows[1]);
-             const std::uint32_t b = *rows.at<const std::uint32_t>(op.rows[2]);
-             store_predicate(rows, op.rows[0], F{}(a, b), mask);
-           },
-           kNever,
-           Type::kPred,
-           {Type::kPred, Type::kPred},
-           2});
-  };
-  predicate("and", [](std::uint32_t a, std::uint32_t b) { return a & b; });
-  predicate("or", [](std::uint32_t a, std::uint32_t b) { return a | b; });
-  predicate("xor", [](std::uint32_t a, std::uint32_t b) { return a ^ b; });
+  predicate("and", 2, [](std::uint32_t a, std::uint32_t b) { return a & b; });
+  predicate("or", 2, [](std::uint32_t a, std::uint32_t b) { return a | b; });
+  predicate("xor", 2, [](std::uint32_t a, std::uint32_t b) { return a ^ b; });
+  predicate("not", 1, [](std::uint32_t a, std::uint32_t /*none*/) { return ~a; });
+  predicate(".mov", 1, [](std::uint32_t a, std::uint32_t /*none*/) { return a; });
 }
 
 }  // namespace sluice::ptx::SLUICE_PTX_ISA

@@ -10,33 +10,10 @@ __extension__ using Signed128 = __int128;
 
 // Twice as wide.
 template <class T>
-struct Double;
-template <>
-struct Double<std::uint16_t> {
-  using type = std::uint32_t;
-};
-template <>
-struct Double<std::int16_t> {
-  using type = std::int32_t;
-};
-template <>
-struct Double<std::uint32_t> {
-  using type = std::uint64_t;
-};
-template <>
-struct Double<std::int32_t> {
-  using type = std::int64_t;
-};
-template <>
-struct Double<std::uint64_t> {
-  using type = Unsigned128;
-};
-template <>
-struct Double<std::int64_t> {
-  using type = Signed128;
-};
-template <class T>
-using Wider = typename Double<T>::type;
+using Wider = std::conditional_t<
+    sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, std::int32_t, std::uint32_t>,
+    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>,
+                       std::conditional_t<std::is_signed_v<T>, Signed128, Unsigned128>>>;
 
 template <class T>
 inline constexpr unsigned kWidth = sizeof(T) * 8;
@@ -257,17 +234,14 @@ inline void list_integer(FormTable& t) {
   wrapping<3>(t, "mad.lo", [](auto a, auto b, auto c) { return std::uint64_t{a} * b + c; });
   same<2>(t, "mul.hi", Integers{}, [](auto a, auto b) { return high_product(a, b); });
   same<3>(t, "mad.hi", Integers{}, [](auto a, auto b, auto c) { return wrap_add(high_product(a, b), c); });
-  const auto wide = [&]<class T>() {
+  each_type(List<std::uint16_t, std::int16_t, std::uint32_t, std::int32_t>{}, [&]<class T>() {
     using W = Wider<T>;
-    const auto mul = [](T a, T b) { return static_cast<W>(a) * static_cast<W>(b); };
-    const auto mad = [](T a, T b, W c) { return wrap_add<W>(static_cast<W>(a) * static_cast<W>(b), c); };
-    t.add("mul.wide", "", kName<T>, form<decltype(mul), W, T, T>(mul));
-    t.add("mad.wide", "", kName<T>, form<decltype(mad), W, T, T, W>(mad));
-  };
-  wide.operator()<std::uint16_t>();
-  wide.operator()<std::int16_t>();
-  wide.operator()<std::uint32_t>();
-  wide.operator()<std::int32_t>();
+    t.add({"mul.wide", kName<T>},
+          form<W(T, T)>([](T a, T b) { return static_cast<W>(a) * static_cast<W>(b); }));
+    t.add({"mad.wide", kName<T>}, form<W(T, T, W)>([](T a, T b, W c) {
+            return wrap_add<W>(static_cast<W>(a) * static_cast<W>(b), c);
+          }));
+  });
   using S32 = List<std::int32_t>;
   same<2>(t, "add.sat", S32{}, [](std::int64_t a, std::int64_t b) { return saturated<std::int32_t>(a + b); });
   same<2>(t, "sub.sat", S32{}, [](std::int64_t a, std::int64_t b) { return saturated<std::int32_t>(a - b); });
@@ -292,78 +266,63 @@ inline void list_integer(FormTable& t) {
   same<2>(t, "min", Integers{}, [](auto a, auto b) { return b < a ? b : a; });
   same<2>(t, "max", Integers{}, [](auto a, auto b) { return a < b ? b : a; });
 
-  const auto count = [&]<class T>(const char* type) {
-    const auto popc = [](T a) { return count_ones(a); };
-    const auto clz = [](T a) { return leading_zeros(a); };
-    t.add("popc", "", type, form<decltype(popc), std::uint32_t, T>(popc));
-    t.add("clz", "", type, form<decltype(clz), std::uint32_t, T>(clz));
-    const auto brev = [](T a) { return reverse_bits(a); };
-    t.add("brev", "", type, form<decltype(brev), T, T>(brev));
-    const auto bfi = [](T a, T b, std::uint32_t c, std::uint32_t d) { return insert_field(a, b, c, d); };
-    t.add("bfi", "", type, form<decltype(bfi), T, T, T, std::uint32_t, std::uint32_t>(bfi));
-  };
-  count.operator()<std::uint32_t>("b32");
-  count.operator()<std::uint64_t>("b64");
-  const auto field = [&]<class T>() {
-    const auto bfe = [](T a, std::uint32_t b, std::uint32_t c) { return extract_field(a, b, c); };
-    t.add("bfe", "", kName<T>, form<decltype(bfe), T, T, std::uint32_t, std::uint32_t>(bfe));
-    const auto bfind = [](T a) { return find_high_bit(a); };
-    t.add("bfind", "", kName<T>, form<decltype(bfind), std::uint32_t, T>(bfind));
-    const auto shift_amount = [](T a) {
-      const std::uint32_t at = find_high_bit(a);
-      return at == ~0U ? at : kWidth<T> - 1 - at;
-    };
-    t.add("bfind", ".shiftamt", kName<T>, form<decltype(shift_amount), std::uint32_t, T>(shift_amount));
-  };
-  field.operator()<std::uint32_t>();
-  field.operator()<std::int32_t>();
-  field.operator()<std::uint64_t>();
-  field.operator()<std::int64_t>();
+  using B32 = std::uint32_t;
+  each_type(List<std::uint32_t, std::uint64_t>{}, [&]<class T>() {
+    const char* type = kBits<T>;
+    t.add({"popc", type}, form<B32(T)>([](T a) { return count_ones(a); }));
+    t.add({"clz", type}, form<B32(T)>([](T a) { return leading_zeros(a); }));
+    t.add({"brev", type}, form<T(T)>([](T a) { return reverse_bits(a); }));
+    t.add({"bfi", type},
+          form<T(T, T, B32, B32)>([](T a, T b, B32 c, B32 d) { return insert_field(a, b, c, d); }));
+  });
+  each_type(Wide{}, [&]<class T>() {
+    const char* type = kName<T>;
+    t.add({"bfe", type}, form<T(T, B32, B32)>([](T a, B32 b, B32 c) { return extract_field(a, b, c); }));
+    t.add({"bfind", type}, form<B32(T)>([](T a) { return find_high_bit(a); }));
+    t.add({"bfind.shiftamt", type}, form<B32(T)>([](T a) {
+            const B32 at = find_high_bit(a);
+            return at == ~0U ? at : kWidth<T> - 1 - at;
+          }));
+  });
 
   bits<2>(t, "and", [](auto a, auto b) { return a & b; });
   bits<2>(t, "or", [](auto a, auto b) { return a | b; });
   bits<2>(t, "xor", [](auto a, auto b) { return a ^ b; });
   bits<1>(t, "not", [](auto a) { return ~a; });
   bits<1>(t, "cnot", [](auto a) { return a == 0 ? 1U : 0U; });
-  const auto shifts = [&]<class U>(const char* type) {
+  each_type(Unsigneds{}, [&]<class U>() {
     using S = std::make_signed_t<U>;
-    const auto left = [](U a, std::uint32_t n) { return shift_left(a, n); };
-    const auto right = [](U a, std::uint32_t n) { return shift_right(a, n); };
-    const auto arithmetic = [](S a, std::uint32_t n) { return shift_right(a, n); };
-    t.add("shl", "", type, form<decltype(left), U, U, std::uint32_t>(left));
-    t.add("shr", "", type, form<decltype(right), U, U, std::uint32_t>(right));
-    t.add("shr", "", kName<U>, form<decltype(right), U, U, std::uint32_t>(right));
-    t.add("shr", "", kName<S>, form<decltype(arithmetic), S, S, std::uint32_t>(arithmetic));
-  };
-  shifts.operator()<std::uint16_t>("b16");
-  shifts.operator()<std::uint32_t>("b32");
-  shifts.operator()<std::uint64_t>("b64");
+    const Form right = form<U(U, B32)>([](U a, B32 n) { return shift_right(a, n); });
+    t.add({"shl", kBits<U>}, form<U(U, B32)>([](U a, B32 n) { return shift_left(a, n); }));
+    t.add({"shr", kBits<U>}, right);
+    t.add({"shr", kName<U>}, right);
+    t.add({"shr", kName<S>}, form<S(S, B32)>([](S a, B32 n) { return shift_right(a, n); }));
+  });
 
-  using B32 = std::uint32_t;
   const auto word3 = [&](const char* name, const char* type, auto f) {
-    t.add(name, "", type, form<decltype(f), B32, B32, B32, B32>(f));
+    t.add({name, type}, form<B32(B32, B32, B32)>(f));
   };
   word3("shf.l.wrap", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) << (c & 31U) >> 32U; });
   word3("shf.r.wrap", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) >> (c & 31U); });
   word3("shf.l.clamp", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) << (c < 32 ? c : 32U) >> 32U; });
   word3("shf.r.clamp", "b32", [](B32 a, B32 b, B32 c) { return joined(a, b) >> (c < 32 ? c : 32U); });
   const auto masks = [&]<bool kClamp>(const char* mode) {
-    const auto bmsk = [](B32 a, B32 b) { return bit_mask<kClamp>(a, b); };
-    t.add("bmsk", mode, "b32", form<decltype(bmsk), B32, B32, B32>(bmsk));
-    const auto szext = [](auto a, B32 b) { return extend_low<decltype(a), kClamp>(a, b); };
-    t.add("szext", mode, "u32", form<decltype(szext), B32, B32, B32>(szext));
-    t.add("szext", mode, "s32", form<decltype(szext), std::int32_t, std::int32_t, B32>(szext));
+    t.add({"bmsk", mode, "b32"}, form<B32(B32, B32)>([](B32 a, B32 b) { return bit_mask<kClamp>(a, b); }));
+    each_type(Words{}, [&]<class T>() {
+      t.add({"szext", mode, kName<T>},
+            form<T(T, B32)>([](T a, B32 b) { return extend_low<T, kClamp>(a, b); }));
+    });
   };
-  masks.operator()<true>(".clamp");
-  masks.operator()<false>(".wrap");
-  // The mode of prmt and the table of lop3 are the operation's immediate.
-  word3("prmt", "b32", [](const Operation& op, B32 a, B32 b, B32 c) {
-    const std::uint32_t selector = permute_selector(static_cast<std::uint32_t>(op.immediate), c);
+  masks.operator()<true>("clamp");
+  masks.operator()<false>("wrap");
+  // Its variant is the mode of prmt, its immediate the table of lop3.
+  word3(".prmt", "b32", [](const Operation& op, B32 a, B32 b, B32 c) {
+    const std::uint32_t selector = permute_selector(op.variant, c);
     std::uint32_t r = 0;
     for (unsigned i = 0; i < 4; ++i) r |= pick_byte(joined(a, b), selector >> (4 * i)) << (8 * i);
     return r;
   });
-  word3("lop3", "b32", [](const Operation& op, B32 a, B32 b, B32 c) {
+  word3(".lop3", "b32", [](const Operation& op, B32 a, B32 b, B32 c) {
     return lop3(static_cast<std::uint32_t>(op.immediate), a, b, c);
   });
   const auto dots = [&]<class A, class B>(const char* types) {
@@ -375,10 +334,10 @@ inline void list_integer(FormTable& t) {
   dots.operator()<std::uint8_t, std::int8_t>("u32.s32");
   dots.operator()<std::int8_t, std::uint8_t>("s32.u32");
   dots.operator()<std::int8_t, std::int8_t>("s32.s32");
-  t.add("add.carry", "", "b32", {&with_carry<B32, false>, Form::Rounds::kNever, Type::kB32, {}, 0});
-  t.add("add.carry", "", "b64", {&with_carry<std::uint64_t, false>, Form::Rounds::kNever, Type::kB64, {}, 0});
-  t.add("sub.carry", "", "b32", {&with_carry<B32, true>, Form::Rounds::kNever, Type::kB32, {}, 0});
-  t.add("sub.carry", "", "b64", {&with_carry<std::uint64_t, true>, Form::Rounds::kNever, Type::kB64, {}, 0});
+  each_type(List<std::uint32_t, std::uint64_t>{}, [&]<class T>() {
+    t.add({".add.carry", kBits<T>}, {.function = &with_carry<T, false>});
+    t.add({".sub.carry", kBits<T>}, {.function = &with_carry<T, true>});
+  });
 }
 
 }  // namespace sluice::ptx::SLUICE_PTX_ISA

@@ -17,38 +17,21 @@ struct TF32 {
   std::uint32_t bits;
 };
 
-// What a product is computed in, how many elements a 32-bit register holds, and how an element is read.
+// An element as what sums are computed in.
 template <class T>
-struct Factor {
-  using Value = float;
-  static constexpr int kPerRegister = static_cast<int>(4 / sizeof(T));
-  static float value(T x) { return widen(x); }
-};
-template <>
-struct Factor<TF32> {
-  using Value = float;
-  static constexpr int kPerRegister = 1;
-  // The hardware ignores the 13 lowest bits.
-  static float value(TF32 x) { return std::bit_cast<float>(x.bits & 0xffffe000U); }
-};
-template <>
-struct Factor<std::int8_t> {
-  using Value = std::int32_t;
-  static constexpr int kPerRegister = 4;
-  static std::int32_t value(std::int8_t x) { return x; }
-};
-template <>
-struct Factor<std::uint8_t> {
-  using Value = std::int32_t;
-  static constexpr int kPerRegister = 4;
-  static std::int32_t value(std::uint8_t x) { return x; }
-};
-template <>
-struct Factor<double> {
-  using Value = double;
-  static constexpr int kPerRegister = 1;
-  static double value(double x) { return x; }
-};
+auto factor(T x) {
+  if constexpr (Narrow<T>)
+    return widen(x);
+  else if constexpr (std::is_same_v<T, TF32>)
+    return std::bit_cast<float>(x.bits & 0xffffe000U);  // the hardware ignores the rest
+  else if constexpr (sizeof(T) == 1)
+    return std::int32_t{x};
+  else
+    return x;
+}
+// How many of them a register holds.
+template <class T>
+inline constexpr int kPerRegister = sizeof(T) < 4 ? static_cast<int>(4 / sizeof(T)) : 1;
 
 inline float multiply_add(float a, float b, float c) {
 #ifdef __FMA__
@@ -67,19 +50,15 @@ inline std::int64_t multiply_add(std::int32_t a, std::int32_t b, std::int64_t c)
   return std::int64_t{a} * b + c;
 }
 
-// One element of C and D: kPerRegister of them in a register.
-template <class C>
-inline constexpr int kAccumulatorsPerRegister = std::is_same_v<C, F16> ? 2 : 1;
-
 template <class A, class B, class C, int M, int K, bool kSaturate>
 void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*mask: all*/) {
-  using Value = typename Factor<A>::Value;
+  using Value = decltype(factor(A{}));
   using Sum = std::conditional_t<kSaturate, std::int64_t, Value>;
   constexpr int kDown = M / 8;  // blocks of 8 rows
-  constexpr int kPer = Factor<A>::kPerRegister;
+  constexpr int kPer = kPerRegister<A>;
   constexpr int kColumns = 4 * kPer;
   constexpr int kAcross = K / kColumns;
-  constexpr int kPerC = kAccumulatorsPerRegister<C>;
+  constexpr int kPerC = kPerRegister<C>;
   constexpr int kC = kDown * 2 / kPerC;  // registers of C
   const Row* d_rows = op.more;
   const Row* a_rows = d_rows + kC;
@@ -93,7 +72,7 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
     const int top = block % kDown * 8;
     const int left = block / kDown * kColumns;
     for (int r = 0; r < 8; ++r) {
-      for (int k = 0; k < kColumns; ++k) a[top + r][left + k] = Factor<A>::value(lanes[r * kColumns + k]);
+      for (int k = 0; k < kColumns; ++k) a[top + r][left + k] = factor(lanes[r * kColumns + k]);
     }
   }
   // Columns of B, C and D stand in the order that registers of C have them, first the even ones: then C's rows need no
@@ -102,7 +81,7 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
     const B* lanes = rows.at<const B>(b_rows[block]);
     alignas(64) Value by_column[8][kColumns];
     for (int n = 0; n < 8; ++n) {
-      for (int k = 0; k < kColumns; ++k) by_column[n][k] = Factor<B>::value(lanes[n * kColumns + k]);
+      for (int k = 0; k < kColumns; ++k) by_column[n][k] = factor(lanes[n * kColumns + k]);
     }
     for (int k = 0; k < kColumns; ++k) {
       for (int n = 0; n < 8; ++n) b[block * kColumns + k][n] = by_column[n % 4 * 2 + n / 4][k];
@@ -110,12 +89,6 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
   }
   // Element 4 odd + q of a row is in lane 4 r + q, in the register for `odd` or as that half of one.
   const auto c_lane = [](int r, int n) { return kPerC == 1 ? r * 4 + n % 4 : (r * 4 + n % 4) * 2 + n / 4; };
-  const auto c_value = [](auto x) {
-    if constexpr (std::is_same_v<C, F16>)
-      return widen(x);
-    else
-      return x;
-  };
   const auto d_value = [](Sum x) {
     if constexpr (kSaturate) {
       constexpr std::int64_t kHigh = std::numeric_limits<std::int32_t>::max();
@@ -134,7 +107,7 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
     auto& sum = sums[half];  // of 8 rows, which are independent
     const C* c_lanes[] = {lanes_of(c_rows, half, 0), lanes_of(c_rows, half, 1)};
     for (int r = 0; r < 8; ++r) {
-      for (int n = 0; n < 8; ++n) sum[r][n] = c_value(c_lanes[n / 4][c_lane(r, n)]);
+      for (int n = 0; n < 8; ++n) sum[r][n] = factor(c_lanes[n / 4][c_lane(r, n)]);
     }
     for (int step = 0; step < K; ++step) {
       const int k = (step + first) % K;
@@ -151,40 +124,34 @@ void multiply_matrices(const Operation& op, const Rows& rows, std::uint32_t /*ma
   }
 }
 
-// Form::n_sources is the number of registers in all; each takes a row of Form::destination's size.
+// Each of Form::registers takes a row of Form::destination's size.
 template <class A, class B, class C, int M, int K, bool kSaturate = false>
 Form matrix_form() {
-  constexpr int kA = M * K / (32 * Factor<A>::kPerRegister);
-  constexpr int kB = K * 8 / (32 * Factor<A>::kPerRegister);
-  constexpr int kC = M * 8 / (32 * kAccumulatorsPerRegister<C>);
+  constexpr int kA = M * K / (32 * kPerRegister<A>);
+  constexpr int kB = K * 8 / (32 * kPerRegister<A>);
+  constexpr int kC = M * 8 / (32 * kPerRegister<C>);
   const Type row = sizeof(A) == 8 ? Type::kB64 : Type::kB32;
-  Form form{&multiply_matrices<A, B, C, M, K, kSaturate>, Form::Rounds::kNever, row, {}, 0};
-  form.n_sources = static_cast<std::uint8_t>(kA + kB + 2 * kC);
-  form.registers[0] = kC;
-  form.registers[1] = kA;
-  form.registers[2] = kB;
-  form.registers[3] = kC;
-  return form;
+  return {&multiply_matrices<A, B, C, M, K, kSaturate>, kNever, row, {}, 0, {kC, kA, kB, kC}};
 }
 
 inline void list_matrix(FormTable& t) {
-  t.add("mma", ".m16n8k8", "f32.f16.f16.f32", matrix_form<F16, F16, float, 16, 8>());
-  t.add("mma", ".m16n8k8", "f16.f16.f16.f16", matrix_form<F16, F16, F16, 16, 8>());
-  t.add("mma", ".m16n8k16", "f32.f16.f16.f32", matrix_form<F16, F16, float, 16, 16>());
-  t.add("mma", ".m16n8k16", "f16.f16.f16.f16", matrix_form<F16, F16, F16, 16, 16>());
-  t.add("mma", ".m16n8k8", "f32.bf16.bf16.f32", matrix_form<BF16, BF16, float, 16, 8>());
-  t.add("mma", ".m16n8k16", "f32.bf16.bf16.f32", matrix_form<BF16, BF16, float, 16, 16>());
-  t.add("mma", ".m16n8k4", "f32.tf32.tf32.f32", matrix_form<TF32, TF32, float, 16, 4>());
-  t.add("mma", ".m16n8k8", "f32.tf32.tf32.f32", matrix_form<TF32, TF32, float, 16, 8>());
-  t.add("mma", ".m8n8k4", "f64.f64.f64.f64", matrix_form<double, double, double, 8, 4>());
+  t.add({".mma.m16n8k8.f32.f16.f16.f32"}, matrix_form<F16, F16, float, 16, 8>());
+  t.add({".mma.m16n8k8.f16.f16.f16.f16"}, matrix_form<F16, F16, F16, 16, 8>());
+  t.add({".mma.m16n8k16.f32.f16.f16.f32"}, matrix_form<F16, F16, float, 16, 16>());
+  t.add({".mma.m16n8k16.f16.f16.f16.f16"}, matrix_form<F16, F16, F16, 16, 16>());
+  t.add({".mma.m16n8k8.f32.bf16.bf16.f32"}, matrix_form<BF16, BF16, float, 16, 8>());
+  t.add({".mma.m16n8k16.f32.bf16.bf16.f32"}, matrix_form<BF16, BF16, float, 16, 16>());
+  t.add({".mma.m16n8k4.f32.tf32.tf32.f32"}, matrix_form<TF32, TF32, float, 16, 4>());
+  t.add({".mma.m16n8k8.f32.tf32.tf32.f32"}, matrix_form<TF32, TF32, float, 16, 8>());
+  t.add({".mma.m8n8k4.f64.f64.f64.f64"}, matrix_form<double, double, double, 8, 4>());
   const auto bytes = [&]<class A, class B>(const char* types) {
-    using C = std::int32_t;
-    t.add("mma", ".m8n8k16", types, matrix_form<A, B, C, 8, 16>());
-    t.add("mma", ".m8n8k16.satfinite", types, matrix_form<A, B, C, 8, 16, true>());
-    t.add("mma", ".m16n8k16", types, matrix_form<A, B, C, 16, 16>());
-    t.add("mma", ".m16n8k16.satfinite", types, matrix_form<A, B, C, 16, 16, true>());
-    t.add("mma", ".m16n8k32", types, matrix_form<A, B, C, 16, 32>());
-    t.add("mma", ".m16n8k32.satfinite", types, matrix_form<A, B, C, 16, 32, true>());
+    const auto shape = [&]<int M, int K>(const char* name) {
+      t.add({name, types}, matrix_form<A, B, std::int32_t, M, K>());
+      t.add({name, "satfinite", types}, matrix_form<A, B, std::int32_t, M, K, true>());
+    };
+    shape.template operator()<8, 16>(".mma.m8n8k16");
+    shape.template operator()<16, 16>(".mma.m16n8k16");
+    shape.template operator()<16, 32>(".mma.m16n8k32");
   };
   bytes.operator()<std::int8_t, std::int8_t>("s32.s8.s8.s32");
   bytes.operator()<std::uint8_t, std::uint8_t>("s32.u8.u8.s32");

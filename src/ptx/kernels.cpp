@@ -2,12 +2,6 @@
 
 namespace sluice::ptx {
 
-extern const Kernels kPortableKernels;
-#ifdef __x86_64__
-extern const Kernels kAvx2Kernels;
-extern const Kernels kAvx512Kernels;
-#endif
-
 namespace {
 
 const Kernels& best() {
@@ -28,16 +22,13 @@ const Kernels& kernels() {
   return chosen;
 }
 
-void FormTable::add(const char* name, const char* modifiers, const char* types, const Form& form) {
-  std::string key = name;
-  key += modifiers;
-  if (key.back() != '.') key += '.';
-  forms_[key + types] = form;
-}
-
-const Form* FormTable::find(std::string_view name) const {
-  const auto found = forms_.find(name);
-  return found == forms_.end() ? nullptr : &found->second;
+void FormTable::add(std::initializer_list<const char*> name, const Form& form) {
+  std::string key;
+  for (const std::string_view part : name) {
+    if (!key.empty() && !part.empty()) key += '.';
+    key += part;
+  }
+  all[key] = form;
 }
 
 }  // namespace sluice::ptx

@@ -10,9 +10,6 @@ namespace {
 
 constexpr std::uint32_t kNowhere = ~0U;
 
-bool is_virtual(Row row) {
-  return row != 0 && (row & 1U) == 0;
-}
 std::uint32_t index_of(Row row) {
   return row / 2 - 1;
 }
@@ -26,49 +23,43 @@ void insert(BitSet& set, std::uint32_t i) {
 }
 
 struct BasicBlock {
-  std::uint32_t begin = 0, end = 0;
+  BasicBlock(std::uint32_t first, std::size_t n_registers)
+      : begin(first), end(first), used(n_registers / 64 + 1), killed(used), live_in(used), live_out(used) {}
+
+  std::uint32_t begin, end;
   std::vector<std::uint32_t> next;
   BitSet used;    // before it is defined here
   BitSet killed;  // defined here for all lanes
   BitSet live_in, live_out;
 };
 
-std::vector<BasicBlock> find_blocks(const std::vector<FlowOperation>& flow, std::size_t n_registers) {
-  const auto n = static_cast<std::uint32_t>(flow.size());
+std::vector<BasicBlock> find_blocks(std::vector<DecodedOperation>& code, std::size_t n_registers) {
+  const auto n = static_cast<std::uint32_t>(code.size());
   std::vector<bool> leads(n + 1, false);
   leads[0] = true;
   for (std::uint32_t i = 0; i < n; ++i) {
-    for (const std::uint32_t target : flow[i].targets) leads[target] = true;
-    if (!flow[i].falls_through || !flow[i].targets.empty()) leads[i + 1] = true;
+    for (const std::uint32_t target : code[i].targets) leads[target] = true;
+    if (!code[i].falls_through || !code[i].targets.empty()) leads[i + 1] = true;
   }
   std::vector<BasicBlock> blocks;
   std::vector<std::uint32_t> block_at(n + 1, 0);
   for (std::uint32_t i = 0; i < n; ++i) {
-    if (leads[i])
-      blocks.push_back(
-          {.begin = i, .end = i, .next = {}, .used = {}, .killed = {}, .live_in = {}, .live_out = {}});
+    if (leads[i]) blocks.emplace_back(i, n_registers);
     block_at[i] = static_cast<std::uint32_t>(blocks.size() - 1);
-    blocks.back().end = i + 1;
+    BasicBlock& block = blocks.back();
+    block.end = i + 1;
+    code[i].each_register([&](Row row, bool defined) {
+      if (!defined && !has(block.killed, index_of(row))) insert(block.used, index_of(row));
+    });
+    code[i].each_register([&](Row row, bool defined) {
+      if (defined && code[i].op.guard == 0) insert(block.killed, index_of(row));
+    });
   }
-  const std::size_t words = n_registers / 64 + 1;
   for (BasicBlock& block : blocks) {
-    block.used.resize(words);
-    block.killed.resize(words);
-    block.live_in.resize(words);
-    block.live_out.resize(words);
-    const FlowOperation& last = flow[block.end - 1];
-    for (const std::uint32_t target : last.targets) {
+    const DecodedOperation& last = code[block.end - 1];
+    for (const std::uint32_t target : last.targets)
       if (target < n) block.next.push_back(block_at[target]);
-    }
     if (last.falls_through && block.end < n) block.next.push_back(block_at[block.end]);
-    for (std::uint32_t i = block.begin; i < block.end; ++i) {
-      for (const RowUse& use : flow[i].uses) {
-        if (!use.defines && !has(block.killed, index_of(*use.row))) insert(block.used, index_of(*use.row));
-      }
-      for (const RowUse& use : flow[i].uses) {
-        if (use.defines && !flow[i].partial) insert(block.killed, index_of(*use.row));
-      }
-    }
   }
   return blocks;
 }
@@ -101,7 +92,7 @@ struct Interval {
   }
 };
 
-std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow,
+std::vector<Interval> find_intervals(std::vector<DecodedOperation>& code,
                                      const std::vector<BasicBlock>& blocks, std::size_t n_registers) {
   std::vector<Interval> intervals(n_registers);
   for (std::uint32_t r = 0; r < n_registers; ++r) intervals[r].index = r;
@@ -116,8 +107,8 @@ std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow,
     include_all(block.live_in, 2 * block.begin);
     include_all(block.live_out, 2 * block.end);
     for (std::uint32_t i = block.begin; i < block.end; ++i) {
-      for (const RowUse& use : flow[i].uses)
-        intervals[index_of(*use.row)].include(2 * i + (use.defines ? 1 : 0));
+      code[i].each_register(
+          [&](Row row, bool defined) { intervals[index_of(row)].include(2 * i + (defined ? 1 : 0)); });
     }
   }
   std::erase_if(intervals, [](const Interval& interval) { return interval.begin == kNowhere; });
@@ -125,21 +116,21 @@ std::vector<Interval> find_intervals(const std::vector<FlowOperation>& flow,
   return intervals;
 }
 
-constexpr std::array<std::uint32_t, 4> kClassWidth = {0, 2, 4, 8};
+// Registers of a width: 0 for predicates, 1 to 3 for 2, 4 and 8 bytes.
 std::size_t class_of(std::uint8_t width) {
-  return width == 0 ? 0U : (width == 2 ? 1U : (width == 4 ? 2U : 3U));
+  return width == 0 ? 0 : static_cast<std::size_t>(std::countr_zero(width));
+}
+std::uint32_t row_bytes(std::size_t kind) {
+  return kind == 0 ? 4 : kLanes << kind;
 }
 
 }  // namespace
 
-RowPlan assign_rows(std::vector<FlowOperation>& flow, const std::vector<std::uint8_t>& widths,
+RowPlan assign_rows(std::vector<DecodedOperation>& code, const std::vector<std::uint8_t>& widths,
                     std::uint32_t begin) {
-  for (FlowOperation& operation : flow) {
-    std::erase_if(operation.uses, [](const RowUse& use) { return !is_virtual(*use.row); });
-  }
-  std::vector<BasicBlock> blocks = find_blocks(flow, widths.size());
+  std::vector<BasicBlock> blocks = find_blocks(code, widths.size());
   solve(blocks);
-  const std::vector<Interval> intervals = find_intervals(flow, blocks, widths.size());
+  const std::vector<Interval> intervals = find_intervals(code, blocks, widths.size());
 
   // Linear scan: registers of one width share slots, never those of two, since lanes may be at different places.
   std::vector<std::uint32_t> slot(widths.size(), 0);
@@ -168,22 +159,20 @@ RowPlan assign_rows(std::vector<FlowOperation>& flow, const std::vector<std::uin
     active.push(interval);
   }
 
-  // Predicates first, 16 words to a row of 64 bytes.
-  std::array<std::uint32_t, 4> base = {};
-  plan.begin = begin;
+  // Predicates first, 16 words to a row of 64 bytes; then the widest.
+  std::array<std::uint32_t, 4> base = {begin};
   std::uint32_t at = begin + (count[0] * 4 + 63) / 64 * 64;
-  base[0] = begin;
   for (std::size_t kind = 3; kind >= 1; --kind) {
     base[kind] = at;
-    at += count[kind] * kClassWidth[kind] * kLanes;
+    at += count[kind] * row_bytes(kind);
   }
+  plan.begin = begin;
   plan.end = at;
-  for (FlowOperation& operation : flow) {
-    for (const RowUse& use : operation.uses) {
-      const std::uint32_t index = index_of(*use.row);
-      const std::size_t kind = class_of(widths[index]);
-      *use.row = base[kind] + slot[index] * (kind == 0 ? 4 : kClassWidth[kind] * kLanes);
-    }
+  for (DecodedOperation& operation : code) {
+    operation.each_register([&](Row& row, bool /*defined*/) {
+      const std::size_t kind = class_of(widths[index_of(row)]);
+      row = base[kind] + slot[index_of(row)] * row_bytes(kind);
+    });
   }
   return plan;
 }

@@ -3,27 +3,40 @@
 #pragma once
 
 #include <cstdint>
+#include <iterator>
+#include <string>
 #include <vector>
 
 #include "ptx/operation.h"
 
 namespace sluice::ptx {
 
-// Where an operation names a virtual register. Rows of constants (bit 0 set) and kTrue stay as they are; a virtual register i
-// is written as 2 (i + 1).
-struct RowUse {
-  Row* row = nullptr;
-  bool defines = false;
-};
+// Rows of constants (bit 0 set) and kTrue stay as they are; a virtual register i is written as 2 (i + 1).
 constexpr Row virtual_row(std::uint32_t index) {
   return 2 * (index + 1);
 }
 
-struct FlowOperation {
-  std::vector<RowUse> uses;
-  std::vector<std::uint32_t> targets;  // operations that it may branch to
+// An operation of a function that is being decoded.
+struct DecodedOperation {
+  Operation op;
+  std::vector<Row> more;             // of op.more
+  std::uint32_t defines = 0;         // which of its rows, by bit
+  std::uint32_t n_more_defined = 0;  // the first of `more`
+  const Instruction* instruction = nullptr;
+  std::vector<std::string> labels;     // that it may branch to
+  std::vector<std::uint32_t> targets;  // the operations behind them
   bool falls_through = true;
-  bool partial = false;  // a guard: what it defines may stay as it was
+
+  // visit(row, whether it is defined) for every virtual register that it names.
+  template <class Visit>
+  void each_register(Visit visit) {
+    const auto one = [&](Row& row, bool defined) {
+      if (row != 0 && (row & 1U) == 0) visit(row, defined);
+    };
+    for (std::uint32_t r = 0; r < std::size(op.rows); ++r) one(op.rows[r], ((defines >> r) & 1U) != 0);
+    for (std::uint32_t r = 0; r < more.size(); ++r) one(more[r], r < n_more_defined);
+    one(op.guard, false);
+  }
 };
 
 struct RowPlan {
@@ -32,9 +45,9 @@ struct RowPlan {
   std::uint32_t live_words = 0;  // most 32-bit registers alive at once
 };
 
-// Replaces the virtual rows that the operations name. `widths[i]` is the size of virtual register i: 0 for a predicate, else
-// 2, 4 or 8 bytes per lane.
-RowPlan assign_rows(std::vector<FlowOperation>& flow, const std::vector<std::uint8_t>& widths,
+// Replaces the virtual rows that the operations name. What one under a guard defines may stay as it was. `widths[i]` is the size of
+// virtual register i: 0 for a predicate, else 2, 4 or 8 bytes per lane.
+RowPlan assign_rows(std::vector<DecodedOperation>& code, const std::vector<std::uint8_t>& widths,
                     std::uint32_t begin);
 
 }  // namespace sluice::ptx

@@ -44,6 +44,7 @@ enum class Type : std::uint8_t {
 std::uint32_t size_of(Type type);
 // "s32" and so on; nothing if there is no such type.
 std::optional<Type> type_named(std::string_view name);
+std::optional<Space> space_named(std::string_view name);
 
 // A place in the CUDA source, from .loc; file 0 if there is none.
 struct SourceLine {
@@ -144,7 +145,6 @@ struct Function {
 
 struct Module {
   std::string name;                 // the file, for messages
-  std::uint32_t version = 0;        // 8.4 is 84
   std::uint32_t target = 0;         // sm_75 is 75
   std::vector<Variable> variables;  // .global, .const, .shared
   std::vector<Function> functions;
@@ -154,6 +154,9 @@ struct Module {
   const Function* find_function(std::string_view function) const;
   const Variable* find_variable(std::string_view variable) const;
 };
+
+// What a constant, kInteger or kFloat, is in memory of that type; nothing if its size is another.
+std::optional<std::uint64_t> constant_bits(const Operand& constant, Type type);
 
 // A message with names as the text has them: those that a nested scope declares are unique by an @number.
 std::string as_written(std::string_view text);

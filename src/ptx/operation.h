@@ -8,9 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <string>
-#include <string_view>
 
 #include "ptx/checks.h"
 #include "ptx/module.h"
@@ -40,7 +40,7 @@ using RowFunction = void (*)(const Operation& op, const Rows& rows, std::uint32_
 // Everything else: memory, control, exchange between lanes. False: the group can't go on now.
 using WarpFunction = bool (*)(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask);
 
-enum class Rounding : std::uint8_t { kNearest, kZero, kDown, kUp, kAway };
+enum class Rounding : std::uint8_t { kNearest, kZero, kDown, kUp };
 
 struct Operation {
   RowFunction row = nullptr;    // either this
@@ -76,16 +76,12 @@ struct Form {
   std::uint8_t registers[4] = {};  // of mma's D, A, B and C
 };
 
-// Which the tables of forms_*.h fill in: NAME.TYPE, without the rounding that the decoder handles.
-class FormTable {
- public:
-  // Keeps names short for the tables: "add", ".sat", "s32".
-  void add(const char* name, const char* modifiers, const char* types, const Form& form);
-  const Form* find(std::string_view name) const;
-  const std::map<std::string, Form, std::less<>>& all() const { return forms_; }
+// Which forms_*.h fill in: NAME.MODIFIERS.TYPE, without the rounding that the decoder handles.
+struct FormTable {
+  void add(std::initializer_list<const char*> name,
+           const Form& form);  // parts that dots join; empty ones are left out
 
- private:
-  std::map<std::string, Form, std::less<>> forms_;
+  std::map<std::string, Form, std::less<>> all;
 };
 
 // What 32 addresses come to, those of the lanes in a mask.
@@ -103,6 +99,7 @@ struct Kernels {
   AddressSummary (*addresses)(const void* base, bool wide, std::int64_t offset, std::uint32_t mask,
                               std::uint32_t size, std::uint64_t* addresses);
 };
+extern const Kernels kPortableKernels, kAvx2Kernels, kAvx512Kernels;
 const Kernels& kernels();  // the best that this CPU has
 
 }  // namespace sluice::ptx

@@ -11,27 +11,24 @@
 namespace sluice::ptx {
 namespace {
 
-std::uint32_t round_up(std::uint32_t value, std::uint32_t to) {
-  return (value + to - 1) / to * to;
+[[noreturn]] void fail(const Module& module, std::uint32_t line, std::string_view what) {
+  throw Error(what, fmt::format("{}:{}", module.name, line));
 }
 
 // Gives variables of one space their places, one after the other.
-class Layout {
- public:
-  explicit Layout(std::uint32_t begin) : at_(begin) {}
-  std::uint32_t place(const Variable& variable, std::string_view file) {
-    const std::uint64_t begin = (at_ + variable.align - 1) / variable.align * variable.align;
+struct Layout {
+  const Module& module;
+  std::uint32_t end = 0;
+
+  std::uint32_t place(const Variable& variable) {
+    const std::uint64_t begin = (std::uint64_t{end} + variable.align - 1) / variable.align * variable.align;
     if (begin + variable.size > (1U << 30U)) {
-      throw Error(fmt::format("{}: more than 1 GB in a space of the block or thread", variable.name),
-                  fmt::format("{}:{}", file, variable.ptx_line));
+      fail(module, variable.ptx_line,
+           fmt::format("{}: more than 1 GB in a space of the block or thread", variable.name));
     }
-    at_ = begin + variable.size;
+    end = static_cast<std::uint32_t>(begin + variable.size);
     return static_cast<std::uint32_t>(begin);
   }
-  std::uint32_t end() const { return static_cast<std::uint32_t>(at_); }
-
- private:
-  std::uint64_t at_;
 };
 
 }  // namespace
@@ -62,18 +59,13 @@ Program::~Program() {
 Row Program::constant(std::uint64_t bits, std::uint32_t width) {
   if (width == 2) bits &= 0xffffU;
   if (width == 4 || width == 0) bits &= 0xffffffffU;
-  const auto [found, added] =
-      constant_rows_.try_emplace({bits, width}, static_cast<Row>(constants.size() | 1U));
-  if (!added) return found->second;
-  if (width == 0) {
-    constants.resize(constants.size() + 64);
-    std::memcpy(&constants[constants.size() - 64], &bits, 4);
-    return found->second;
-  }
   const std::size_t at = constants.size();
-  constants.resize(at + std::size_t{width} * kLanes);
-  for (std::uint32_t i = 0; i < kLanes; ++i)
-    std::memcpy(&constants[at + std::size_t{i} * width], &bits, width);
+  const auto [found, added] = constant_rows_.try_emplace({bits, width}, static_cast<Row>(at | 1U));
+  if (!added) return found->second;
+  // A predicate is one word, in a row of 64 bytes.
+  constants.resize(at + (width == 0 ? 64 : std::size_t{width} * kLanes));
+  for (std::uint32_t i = 0; i < (width == 0 ? 1 : kLanes); ++i)
+    std::memcpy(&constants[at + std::size_t{i} * width], &bits, width == 0 ? 4 : width);
   return found->second;
 }
 
@@ -86,19 +78,17 @@ std::optional<std::uint64_t> Program::symbol(std::string_view name) const {
 void Program::place_variables() {
   for (std::size_t i = 0; i < module.functions.size(); ++i)
     symbols_[module.functions[i].name] = kCodeWindow + i + 1;
-  Layout shared(0);
+  Layout shared{module};
   for (const Variable& variable : module.variables) {
-    if (symbols_.contains(variable.name)) {
-      throw Error(fmt::format("{} is declared twice", variable.name),
-                  fmt::format("{}:{}", module.name, variable.ptx_line));
-    }
+    if (symbols_.contains(variable.name))
+      fail(module, variable.ptx_line, fmt::format("{} is declared twice", variable.name));
     if (variable.space == Space::kShared) {
-      if (!variable.external) symbols_[variable.name] = shared.place(variable, module.name);
+      if (!variable.external) symbols_[variable.name] = shared.place(variable);
       continue;
     }
     if (variable.external) {
-      throw Error(fmt::format("{} is external, and modules are not linked", variable.name),
-                  fmt::format("{}:{}", module.name, variable.ptx_line));
+      fail(module, variable.ptx_line,
+           fmt::format("{} is external, and modules are not linked", variable.name));
     }
     const AllocationKind kind =
         variable.space == Space::kConst ? AllocationKind::kConstant : AllocationKind::kGlobalVariable;
@@ -109,14 +99,11 @@ void Program::place_variables() {
     std::memset(bytes, 0, variable.size);
     std::ranges::copy(variable.initial, bytes);
   }
-  module_shared_ = shared.end();
+  module_shared_ = shared.end;
   for (const Variable& variable : module.variables) {
     for (const Variable::Address& patch : variable.addresses) {
       const auto target = symbol(patch.symbol);
-      if (!target) {
-        throw Error(fmt::format("{} is not declared", patch.symbol),
-                    fmt::format("{}:{}", module.name, variable.ptx_line));
-      }
+      if (!target) fail(module, variable.ptx_line, fmt::format("{} is not declared", patch.symbol));
       const std::uint64_t value = *target + static_cast<std::uint64_t>(patch.addend);
       std::memcpy(reinterpret_cast<std::byte*>(variables[variable.name].address + patch.offset), &value,
                   sizeof(value));
@@ -127,11 +114,10 @@ void Program::place_variables() {
 // Whether any static shared memory counts for a kernel: its own, a variable of the module's, or what functions that it calls
 // may use.
 bool Program::uses_shared(const Function& kernel) const {
-  const auto is_shared = [&](const std::string& name) {
-    const Variable* variable = module.find_variable(name);
+  const auto names_one = [&](const Operand& operand) {
+    const Variable* variable = module.find_variable(operand.name);
     return variable != nullptr && variable->space == Space::kShared && !variable->external;
   };
-  const auto names_one = [&](const Operand& operand) { return is_shared(operand.name); };
   return std::ranges::any_of(kernel.variables, [](const Variable& v) { return v.space == Space::kShared; }) ||
          std::ranges::any_of(kernel.instructions, [&](const Instruction& instruction) {
            return instruction.opcode.starts_with("call") ||
@@ -139,97 +125,98 @@ bool Program::uses_shared(const Function& kernel) const {
          });
 }
 
+// Places of a function's variables and parameters, from these ends on.
+DeclaredNames Program::place_names(const Function& function, Frame& frame, std::uint32_t& local_end,
+                                   std::uint32_t& shared_end) const {
+  DeclaredNames names;
+  Layout local{module, (local_end + 15) / 16 * 16};
+  Layout shared{module, shared_end};
+  Layout parameters{module};
+  const auto place = [&](const Variable& variable, Layout& layout, Space space) {
+    const std::uint32_t at = layout.place(variable);
+    names[variable.name] = {space, at, variable.size};
+    return at;
+  };
+  for (const Variable& variable : function.variables) {
+    const bool is_shared = variable.space == Space::kShared;
+    if (variable.space == Space::kGlobal || (is_shared && variable.external)) {
+      fail(module, variable.ptx_line,
+           fmt::format("{}: a variable of this kind is not supported in a function", variable.name));
+    }
+    place(variable, is_shared ? shared : local, is_shared ? Space::kShared : Space::kLocal);
+  }
+  for (const Variable& parameter : function.parameters) {
+    frame.parameters.push_back(function.entry ? place(parameter, parameters, Space::kParam)
+                                              : place(parameter, local, Space::kLocal));
+  }
+  for (const Variable& result : function.returns)
+    frame.returns.push_back(place(result, local, Space::kLocal));
+  constexpr std::uint32_t kMaxLocal = 512U << 10U;  // CUDA C++ Programming Guide: of a thread
+  if (local.end > kMaxLocal) {
+    fail(module, function.ptx_line,
+         fmt::format("function {} needs {} bytes of local memory, a thread has {}", function.name, local.end,
+                     kMaxLocal));
+  }
+  frame.local_bytes = local_end = local.end;
+  shared_end = shared.end;
+  return names;
+}
+
+// Device functions first, each behind the one before; then kernels, over each other.
 void Program::decode_functions() {
-  // All places first: a call names those of the function that it calls.
-  std::vector<DeclaredNames> names(module.functions.size());
-  std::vector<std::uint32_t> shared_end(module.functions.size(), 0);
+  std::vector<std::uint32_t> order;
+  for (const bool entries : {false, true}) {
+    for (std::uint32_t i = 0; i < module.functions.size(); ++i)
+      if (module.functions[i].defined && module.functions[i].entry == entries) order.push_back(i);
+  }
   frames.resize(module.functions.size());
+  // All places before any code: a call names those of the function that it calls.
+  std::vector<DeclaredNames> names(module.functions.size());
+  std::vector<std::uint32_t> shared_ends(module.functions.size());
   std::uint32_t functions_local = 0;
   std::uint32_t functions_shared = module_shared_;
-  const auto place = [&](std::size_t i, std::uint32_t local_begin, std::uint32_t shared_begin) {
+  for (const std::uint32_t i : order) {
+    std::uint32_t local_end = functions_local;
+    shared_ends[i] = functions_shared;
+    names[i] = place_names(module.functions[i], frames[i], local_end, shared_ends[i]);
+    if (module.functions[i].entry) continue;
+    functions_local = local_end;
+    functions_shared = shared_ends[i];
+  }
+  std::uint32_t functions_end = 64;  // row 0 is the predicate of all lanes
+  for (const std::uint32_t i : order) {
     const Function& function = module.functions[i];
-    Layout local(round_up(local_begin, 16));
-    Layout shared(shared_begin);
-    for (const Variable& variable : function.variables) {
-      const bool is_shared = variable.space == Space::kShared;
-      if (variable.space == Space::kGlobal || (is_shared && variable.external)) {
-        throw Error(fmt::format("{}: a variable of this kind is not supported in a function", variable.name),
-                    fmt::format("{}:{}", module.name, variable.ptx_line));
-      }
-      const std::uint32_t at =
-          is_shared ? shared.place(variable, module.name) : local.place(variable, module.name);
-      names[i][variable.name] = {is_shared ? Space::kShared : Space::kLocal, at, variable.size};
+    Frame& frame = frames[i];
+    std::uint32_t begin = functions_end;
+    if (!function.entry) {
+      frame.return_row = begin;
+      begin += kLanes * 4;
     }
-    Layout parameters(0);
-    for (const Variable& parameter : function.parameters) {
-      const std::uint32_t at =
-          function.entry ? parameters.place(parameter, module.name) : local.place(parameter, module.name);
-      names[i][parameter.name] = {function.entry ? Space::kParam : Space::kLocal, at, parameter.size};
-      frames[i].parameters.push_back(at);
+    frame.entry = static_cast<std::uint32_t>(operations.size());
+    const RowPlan plan = FunctionDecoder(*this, i, names[i]).run(begin);
+    frame.register_bytes = plan.end;
+    if (!function.entry) {
+      functions_end = plan.end;
+      continue;
     }
-    for (const Variable& result : function.returns) {
-      const std::uint32_t at = local.place(result, module.name);
-      names[i][result.name] = {Space::kLocal, at, result.size};
-      frames[i].returns.push_back(at);
-    }
-    constexpr std::uint32_t kMaxLocal = 512U << 10U;  // CUDA C++ Programming Guide: of a thread
-    if (local.end() > kMaxLocal) {
-      throw Error(fmt::format("function {} needs {} bytes of local memory, a thread has {}", function.name,
-                              local.end(), kMaxLocal),
-                  fmt::format("{}:{}", module.name, function.ptx_line));
-    }
-    frames[i].local_bytes = local.end();
-    shared_end[i] = shared.end();
-  };
-  const auto each = [&](bool entries, const auto& act) {
-    for (std::size_t i = 0; i < module.functions.size(); ++i) {
-      if (module.functions[i].defined && module.functions[i].entry == entries) act(i);
-    }
-  };
-  each(false, [&](std::size_t i) {
-    place(i, functions_local, functions_shared);
-    functions_local = frames[i].local_bytes;
-    functions_shared = shared_end[i];
-  });
-  each(true, [&](std::size_t i) { place(i, functions_local, functions_shared); });
-
-  // Rows: row 0 is the predicate of all lanes; device functions first, then kernels over each other.
-  std::uint32_t at = 64;
-  std::vector<std::uint32_t> words(module.functions.size(), 0);
-  const auto decode = [&](std::size_t i) {
-    FunctionDecoder decoder(*this, static_cast<std::uint32_t>(i), names[i]);
-    frames[i].entry = static_cast<std::uint32_t>(operations.size());
-    const RowPlan plan = decoder.run(at);
-    frames[i].register_bytes = plan.end;
-    words[i] = plan.live_words;
-  };
-  each(false, [&](std::size_t i) {
-    frames[i].return_row = at;
-    at += kLanes * 4;
-    decode(i);
-    at = frames[i].register_bytes;
-  });
-  each(true, decode);
-
-  each(true, [&](std::size_t i) {
-    const Function& function = module.functions[i];
     Kernel kernel;
     kernel.name = function.name;
     for (std::size_t p = 0; p < function.parameters.size(); ++p) {
       const Variable& parameter = function.parameters[p];
-      kernel.parameters.push_back({parameter.name, parameter.type, frames[i].parameters[p],
-                                   static_cast<std::uint32_t>(parameter.size), parameter.align});
-      kernel.parameter_bytes = frames[i].parameters[p] + static_cast<std::uint32_t>(parameter.size);
+      const auto size = static_cast<std::uint32_t>(parameter.size);
+      kernel.parameters.push_back(
+          {parameter.name, parameter.type, frame.parameters[p], size, parameter.align});
+      kernel.parameter_bytes = frame.parameters[p] + size;
     }
-    kernel.static_shared = uses_shared(function) ? shared_end[i] : 0;
-    kernel.local_bytes = frames[i].local_bytes;
-    kernel.registers = words[i];
+    kernel.static_shared = uses_shared(function) ? shared_ends[i] : 0;
+    kernel.local_bytes = frame.local_bytes;
+    kernel.registers = plan.live_words;
     kernel.max_threads = function.max_threads;
     kernel.required_threads = function.required_threads;
     kernel.program = this;
-    kernel.function = static_cast<std::uint32_t>(i);
+    kernel.function = i;
     kernels.push_back(std::move(kernel));
-  });
+  }
 }
 
 }  // namespace sluice::ptx

@@ -35,6 +35,14 @@ struct CallSite {
   std::vector<std::uint32_t> argument_sizes, result_sizes;
 };
 
+// Where a variable of a function lies: offset in its space.
+struct DeclaredName {
+  Space space = Space::kLocal;
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;
+};
+using DeclaredNames = std::unordered_map<std::string, DeclaredName>;
+
 class Program {
  public:
   Program(Module parsed, Memory& device_memory, const Gpu& gpu);
@@ -61,6 +69,8 @@ class Program {
 
  private:
   void place_variables();
+  DeclaredNames place_names(const Function& function, Frame& frame, std::uint32_t& local_end,
+                            std::uint32_t& shared_end) const;
   void decode_functions();
   bool uses_shared(const Function& kernel) const;
 

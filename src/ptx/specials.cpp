@@ -1,97 +1,91 @@
 #include "ptx/specials.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
 namespace {
 
-using Lane = std::uint32_t;
 using Value = std::uint64_t;
 
-template <std::size_t kAxis>
-Value tid(const Executor& executor, const Warp& warp, Lane lane) {
-  Value thread = warp.index * kLanes + lane;
-  for (std::size_t i = 0; i < kAxis; ++i) thread /= executor.shape.block[i];
-  return kAxis == 2 ? thread : thread % executor.shape.block[kAxis];
-}
-template <std::size_t kAxis>
-Value ntid(const Executor& executor, const Warp& /*warp*/, Lane /*lane*/) {
-  return executor.shape.block[kAxis];
-}
-template <std::size_t kAxis>
-Value ctaid(const Executor& /*executor*/, const Warp& warp, Lane /*lane*/) {
-  return warp.block->id[kAxis];
-}
-template <std::size_t kAxis>
-Value nctaid(const Executor& executor, const Warp& /*warp*/, Lane /*lane*/) {
-  return executor.shape.grid[kAxis];
+struct Reader {
+  const Executor& executor;
+  const Warp& warp;
+  std::uint32_t lane;
+  std::size_t axis;
+
+  const LaunchShape& shape() const { return executor.shape; }
+  Value cycles() const { return static_cast<Value>(executor.now()); }
+  Value nanoseconds() const { return static_cast<Value>(executor.now() * 1e3 / shape().gpu->clock_mhz); }
+};
+
+Value tid(const Reader& by) {
+  Value thread = by.warp.index * kLanes + by.lane;
+  for (std::size_t i = 0; i < by.axis; ++i) thread /= by.shape().block[i];
+  return by.axis == 2 ? thread : thread % by.shape().block[by.axis];
 }
 
 constexpr Value kLow = 0xffffffff;
 
-Value cycles(const Executor& executor) {
-  return static_cast<Value>(executor.now());
-}
-Value nanoseconds(const Executor& executor) {
-  return static_cast<Value>(executor.now() * 1e3 / executor.shape.gpu->clock_mhz);
-}
+struct Entry {
+  std::string_view name;
+  std::uint32_t bytes;
+  Value (*value)(const Reader& by);
+  bool has_axes = false;  // .x, .y and .z
+};
+using R = const Reader&;
+constexpr Entry kTable[] = {
+    {"%tid", 4, tid, true},
+    {"%ntid", 4, [](R by) -> Value { return by.shape().block[by.axis]; }, true},
+    {"%ctaid", 4, [](R by) -> Value { return by.warp.block->id[by.axis]; }, true},
+    {"%nctaid", 4, [](R by) -> Value { return by.shape().grid[by.axis]; }, true},
+    {"%laneid", 4, [](R by) -> Value { return by.lane; }},
+    {"%warpid", 4, [](R by) -> Value { return by.warp.index; }},
+    {"%nwarpid", 4, [](R by) -> Value { return by.shape().warps; }},
+    {"%smid", 4, [](R by) -> Value { return by.warp.block->slot % by.shape().gpu->sms; }},
+    {"%nsmid", 4, [](R by) -> Value { return by.shape().gpu->sms; }},
+    {"%gridid", 4, [](R) -> Value { return 1; }},
+    {"%clock", 4, [](R by) -> Value { return by.cycles() & kLow; }},
+    {"%clock_hi", 4, [](R by) -> Value { return by.cycles() >> 32U; }},
+    {"%clock64", 8, [](R by) -> Value { return by.cycles(); }},
+    {"%globaltimer", 8, [](R by) -> Value { return by.nanoseconds(); }},
+    {"%globaltimer_lo", 4, [](R by) -> Value { return by.nanoseconds() & kLow; }},
+    {"%globaltimer_hi", 4, [](R by) -> Value { return by.nanoseconds() >> 32U; }},
+    {"%lanemask_eq", 4, [](R by) -> Value { return 1U << by.lane; }},
+    {"%lanemask_le", 4, [](R by) -> Value { return (2ULL << by.lane) - 1; }},
+    {"%lanemask_lt", 4, [](R by) -> Value { return (1ULL << by.lane) - 1; }},
+    {"%lanemask_ge", 4, [](R by) -> Value { return kLow << by.lane & kLow; }},
+    {"%lanemask_gt", 4, [](R by) -> Value { return (kLow - 1) << by.lane & kLow; }},
+    {"%dynamic_smem_size", 4, [](R by) -> Value { return by.executor.options.dynamic_shared; }},
+    {"%total_smem_size", 4, [](R by) -> Value { return by.shape().shared_bytes; }},
+    // Where the barrier of a cooperative launch lies: cooperative_groups looks there.
+    {"%envreg1", 4, [](R by) -> Value { return by.executor.grid_barrier >> 32U; }},
+    {"%envreg2", 4, [](R by) -> Value { return by.executor.grid_barrier & kLow; }},
+    {kDynamicBase, 4, [](R by) -> Value { return (by.executor.kernel.static_shared + 15ULL) / 16 * 16; }},
+};
 
 }  // namespace
 
-std::span<const Special> specials() {
-  using E = const Executor&;
-  using W = const Warp&;
-  static constexpr Special kTable[] = {
-      {"%tid.x", 4, tid<0>},
-      {"%tid.y", 4, tid<1>},
-      {"%tid.z", 4, tid<2>},
-      {"%ntid.x", 4, ntid<0>},
-      {"%ntid.y", 4, ntid<1>},
-      {"%ntid.z", 4, ntid<2>},
-      {"%ctaid.x", 4, ctaid<0>},
-      {"%ctaid.y", 4, ctaid<1>},
-      {"%ctaid.z", 4, ctaid<2>},
-      {"%nctaid.x", 4, nctaid<0>},
-      {"%nctaid.y", 4, nctaid<1>},
-      {"%nctaid.z", 4, nctaid<2>},
-      {"%laneid", 4, [](E, W, Lane lane) -> Value { return lane; }},
-      {"%warpid", 4, [](E, W warp, Lane) -> Value { return warp.index; }},
-      {"%nwarpid", 4, [](E executor, W, Lane) -> Value { return executor.shape.warps; }},
-      {"%smid", 4,
-       [](E executor, W warp, Lane) -> Value { return warp.block->slot % executor.shape.gpu->sms; }},
-      {"%nsmid", 4, [](E executor, W, Lane) -> Value { return executor.shape.gpu->sms; }},
-      {"%gridid", 4, [](E, W, Lane) -> Value { return 1; }},
-      {"%clock", 4, [](E executor, W, Lane) -> Value { return cycles(executor) & kLow; }},
-      {"%clock_hi", 4, [](E executor, W, Lane) -> Value { return cycles(executor) >> 32U; }},
-      {"%clock64", 8, [](E executor, W, Lane) -> Value { return cycles(executor); }},
-      {"%globaltimer", 8, [](E executor, W, Lane) -> Value { return nanoseconds(executor); }},
-      {"%globaltimer_lo", 4, [](E executor, W, Lane) -> Value { return nanoseconds(executor) & kLow; }},
-      {"%globaltimer_hi", 4, [](E executor, W, Lane) -> Value { return nanoseconds(executor) >> 32U; }},
-      {"%lanemask_eq", 4, [](E, W, Lane lane) -> Value { return 1U << lane; }},
-      {"%lanemask_le", 4, [](E, W, Lane lane) -> Value { return (2ULL << lane) - 1; }},
-      {"%lanemask_lt", 4, [](E, W, Lane lane) -> Value { return (1ULL << lane) - 1; }},
-      {"%lanemask_ge", 4, [](E, W, Lane lane) -> Value { return kLow << lane & kLow; }},
-      {"%lanemask_gt", 4, [](E, W, Lane lane) -> Value { return (kLow - 1) << lane & kLow; }},
-      {"%dynamic_smem_size", 4, [](E executor, W, Lane) -> Value { return executor.options.dynamic_shared; }},
-      {"%total_smem_size", 4, [](E executor, W, Lane) -> Value { return executor.shape.shared_bytes; }},
-      // Where the barrier of a cooperative launch lies: cooperative_groups looks there.
-      {"%envreg1", 4, [](E executor, W, Lane) -> Value { return executor.grid_barrier >> 32U; }},
-      {"%envreg2", 4, [](E executor, W, Lane) -> Value { return executor.grid_barrier & kLow; }},
-      {kDynamicBase, 4,
-       [](E executor, W, Lane) -> Value { return (executor.kernel.static_shared + 15ULL) / 16 * 16; }},
-  };
-  return kTable;
+std::optional<Special> special_named(std::string_view name) {
+  const bool has_axis = name.ends_with(".x") || name.ends_with(".y") || name.ends_with(".z");
+  const auto axis = static_cast<std::uint8_t>(has_axis ? name.back() - 'x' : 0);
+  if (has_axis) name.remove_suffix(2);
+  const auto* const entry = std::ranges::find(kTable, name, &Entry::name);
+  if (entry == std::end(kTable) || entry->has_axes != has_axis) return std::nullopt;
+  return Special{entry->bytes, static_cast<std::uint8_t>(entry - kTable), axis};
 }
 
 namespace run {
 
 bool special(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  const Special& entry = specials()[op.variant];
+  const Entry& entry = kTable[op.variant];
   const Warp& warp = *lanes.of;
   if (entry.name.starts_with("%clock") || entry.name.starts_with("%globaltimer"))
     executor.clock_was_read = true;
   each_lane(mask, [&](std::uint32_t i) {
-    const Value value = entry.value(executor, warp, i);
+    const Value value = entry.value({executor, warp, i, op.count});
     if (op.width == 8)
       warp.rows.at<std::uint64_t>(op.rows[0])[i] = value;
     else

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <optional>
 #include <string_view>
 
 #include "ptx/executor.h"
@@ -10,12 +10,12 @@
 namespace sluice::ptx {
 
 struct Special {
-  std::string_view name;
-  std::uint32_t bytes;  // at least
-  std::uint64_t (*value)(const Executor& executor, const Warp& warp, std::uint32_t lane);
+  std::uint32_t bytes = 0;  // at least
+  std::uint8_t index = 0;   // `variant` of run::special
+  std::uint8_t axis = 0;    // its `count`
 };
-// `variant` of run::special is an index.
-std::span<const Special> specials();
+// Nothing if there is none of that name.
+std::optional<Special> special_named(std::string_view name);
 
 // Where dynamic shared memory begins: no register of the ISA.
 inline constexpr std::string_view kDynamicBase = "dynamic shared memory";

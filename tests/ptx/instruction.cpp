@@ -368,6 +368,58 @@ std::string joined(std::span<const std::string> words, std::string_view separato
   return fmt::format("{}", fmt::join(words, separator));
 }
 
+namespace {
+
+void expand(const Syntax& syntax, std::size_t at, const std::string& begin, std::vector<std::string>& all) {
+  if (at == syntax.slots.size()) {
+    all.push_back(begin);
+    return;
+  }
+  const Slot& slot = syntax.slots[at];
+  if (slot.optional) expand(syntax, at + 1, begin, all);
+  if (slot.hint) return;
+  for (const std::string& word : slot.words) expand(syntax, at + 1, fmt::format("{}.{}", begin, word), all);
+}
+
+// With one hint: the last word of every other slot beside it, where the slot must have one.
+void expand_hints(const Syntax& syntax, const std::string& name, std::vector<std::string>& all) {
+  for (const Slot& hints : syntax.slots) {
+    for (std::size_t i = 0; hints.hint && i < hints.words.size(); ++i) {
+      std::string opcode = name;
+      for (const Slot& slot : syntax.slots) {
+        if (&slot == &hints)
+          opcode += fmt::format(".{}", slot.words[i]);
+        else if (!slot.optional)
+          opcode += fmt::format(".{}", slot.words[i % slot.words.size()]);
+      }
+      all.push_back(std::move(opcode));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> opcodes() {
+  std::vector<std::string> all;
+  for (const auto& [name, syntax] : syntaxes()) {
+    expand(syntax, 0, name, all);
+    expand_hints(syntax, name, all);
+  }
+  for (const auto& [name, form] : forms()) {
+    if (name.starts_with('.')) continue;
+    const std::size_t dot = name.find('.');
+    const Type to = form.destination;
+    const bool single = to == Type::kF32 || to == Type::kF64;
+    if (form.rounds != Form::Rounds::kRequired) all.push_back(name);
+    if (form.rounds == Form::Rounds::kNever) continue;
+    for (const char* rounding : {"rn", "rz", "rm", "rp"}) {
+      if (single || rounding[1] == 'n')
+        all.push_back(fmt::format("{}.{}{}", name.substr(0, dot), rounding, name.substr(dot)));
+    }
+  }
+  return all;
+}
+
 std::vector<std::string> opcodes_of(std::span<const std::string_view> first_words) {
   std::vector<std::string> found;
   for (std::string& opcode : opcodes()) {

@@ -70,7 +70,9 @@ std::string kernel_text(const Plan& plan, std::size_t index);
 
 std::string joined(std::span<const std::string> words, std::string_view separator);
 
-// All opcodes of the instruction set that begin with one of these words.
+// The instruction set: every opcode with all its modifiers; of those that are only hints to a cache, each once.
+std::vector<std::string> opcodes();
+// Those that begin with one of these words.
 std::vector<std::string> opcodes_of(std::span<const std::string_view> first_words);
 
 }  // namespace sluice::ptx

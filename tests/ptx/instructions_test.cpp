@@ -94,6 +94,12 @@ INSTANTIATE_TEST_SUITE_P(
         Example{"cvt.rn.bf16x2.f32 %r0, %r1, %r2;", 0x3f808000, 0x3f818000, 0, 0x3f803f82},  // ties to even
         Example{"fma.rn.f16x2 %r0, %r1, %r2, %r3;", 0x3c003c01, 0x40003c01, 0x00018000, 0x40003c02},
         Example{"setp.ltu.f32 %p1, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;", kNan, kOne, 0, 1},
+        Example{
+            "setp.eq.u32 %p1, %r1, %r1;\nsetp.ne.and.u32 %p1|%p2, %r1, %r2, %p1;\nselp.b32 %r0, 1, 0, %p2;",
+            5, 5, 0, 1},  // both results are of the predicate as it was
+        Example{
+            "setp.eq.u32 %p1, %r1, %r1;\nsetp.ne.and.f16x2 %p1|%p2, %r1, %r2, %p1;\nselp.b32 %r0, 1, 0, %p2;",
+            0x3c000000, 0x40000000, 0, 1},
         Example{"add.cc.u32 %r4, %r1, %r2;\naddc.u32 %r0, %r3, 0;", 0xffffffff, 1, 6, 7}));
 
 std::string refusal(const std::string& text) {
@@ -112,7 +118,8 @@ TEST(PtxInstruction, IsRefusedWithItsLineIfItIsUnknown) {
         "add.s32 %r0, %r1, %h1;", "cvt.s32.f32 %r0, %r1;", "bra nowhere;", "cvt.sat.s32.s16 %r0, %h1;",
         "ld.volatile.param.u64 %d1, [p];", "ld.global.nc.cv.u32 %r0, [%d0];", "add.u32 %r0, %r1, %tid.x;",
         "add.s32 _, %r1, %r2;", "setp.eq.f16 %p1|%p2, %h1, %h2;", "cvt.f32.bf16 %r0, %r1;",
-        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 %r0, [%r1];"})
+        "ldmatrix.sync.aligned.m8n8.x1.shared.b16 %r0, [%r1];", "mov.b32 %r0, {%r1};",
+        "selp.b32 %r0, 1, 0, 0f3F800000;", ".local .b8 huge[4294967296][4294967296];"})
     EXPECT_THAT(refusal(module_with(body)), testing::HasSubstr("one.ptx:13")) << body;
 }
 
