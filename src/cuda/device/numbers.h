@@ -30,6 +30,16 @@ __device__ inline std::uint16_t to_bf16(float value) {
 #endif
 }
 
+__device__ inline std::uint32_t to_bf16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return to_bf16(low) | std::uint32_t{to_bf16(high)} << 16;
+#endif
+}
+
 // Numbers of the KV cache: bf16; fp16 on sm_75.
 __device__ inline std::uint16_t to_cached(float value) {
 #if __CUDA_ARCH__ >= 800
