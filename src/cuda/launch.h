@@ -141,7 +141,7 @@ enum class OpCode : std::uint32_t {
 };
 
 // Of a decode launch. Counter i belongs to op i: every block arrives there once a step.
-struct Op {
+struct alignas(16) Op {  // in whole vectors
   OpCode code;
   std::uint32_t layer;       // among all layers
   std::uint32_t kind_layer;  // among the layers of its kind: of state, conv state or KV
@@ -283,15 +283,15 @@ struct Control {
   std::uint64_t launch_ns;       // after so long, no further step
 };
 
-inline constexpr std::uint32_t kSquareSums = kComputeWarps * 8;  // of a row: eight a warp
+// Sums of squares of a row of the residual, 16 a warp.
+inline constexpr std::uint32_t kSquareSums = kComputeWarps * 16;
 
 // Dynamic shared memory of a decode block: byte offsets. `shared_layout` makes it.
 struct SharedLayout {
   std::uint32_t shares;       // Range [ops]: the block's units of each, or rows of its matrix
-  std::uint32_t squares;      // fp32 [rows, kSquareSums]: sums of squares of the residual
   std::uint32_t activations;  // bf16 [chunks of the deepest op, rows, 32]; mixers use the place for theirs
   std::uint32_t partials;     // fp32 [2, kBatchPanels, kComputeWarps, 8 rows, 8 columns]
-  std::uint32_t lists;        // Candidate [rows, kMostTopK]
+  std::uint32_t lists;        // Candidate [rows, kMostTopK]; before that fp32 [rows, kSquareSums]
   std::uint32_t ring;         // [kComputeWarps, kRingStages, ring_slots, kChunkBytes]
   std::uint32_t ring_slots;   // chunks of a stage
   std::uint32_t bytes;        // of all
@@ -339,8 +339,7 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
   const std::uint32_t delta = n_rows * (2 * kMostKeyHeadDim + 4) * 4;
   SharedLayout layout{};
   layout.shares = 1024;  // what is of a fixed size stands before (device/block.h)
-  layout.squares = round_up(layout.shares + most_decode_ops(model) * 8, 128);
-  layout.activations = layout.squares + n_rows * kSquareSums * 4;
+  layout.activations = round_up(layout.shares + most_decode_ops(model) * 8, 128);
   const std::uint32_t area = larger(depth * 2 * n_rows, larger(attention, delta));
   layout.partials = round_up(layout.activations + area, 128);
   layout.lists = layout.partials + 2 * kBatchPanels * kComputeWarps * 64 * 4;

@@ -168,7 +168,7 @@ MUTATIONS = [
     kernel(DECODE, "residual_padding_not_cleared", "what lies behind the residual's width counts",
            "columns.end == launch.model.hidden) columns.end = stride;", "columns.end == launch.model.hidden) columns.end += 0;"),
     kernel(STAGING, "squares_of_all_warps_in_one", "warps' sums of squares over each other",
-           "(row)[block.warp * 8 + block.lane] = squares", "(row)[block.lane] = squares"),
+           "(row)[block.warp * 16 + block.lane] = squares", "(row)[block.lane] = squares"),
     kernel(DECODE, "gate_as_it_is", "the gated norm multiplies by z itself", "is_gate ? silu(sum) :", "is_gate ? sum :"),
     kernel(RING, "rows_of_one_panel", "a lane's row in the panel isn't the block's",
            "(row % kPanel * 4 + block_.lane % 4) * 16", "block_.lane * 16"),

@@ -32,7 +32,7 @@ enum BarrierId : std::uint32_t {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 inline constexpr std::uint32_t kLoadsAtOnce = 4;
 #else
-inline constexpr std::uint32_t kLoadsAtOnce = 2;
+inline constexpr std::uint32_t kLoadsAtOnce = 1;
 #endif
 
 struct alignas(8) Range {
@@ -58,9 +58,10 @@ struct Block {
   __device__ Range& share_of(std::uint32_t task) const {
     return reinterpret_cast<Range*>(shared_memory + launch.shared.shares)[task];
   }
-  // [kSquareSums] of a row that stage_normed has staged.
+  // [kSquareSums] of a row that stage_normed has staged, in its list's place: there are no candidates before 1 / rms is known.
   __device__ float* squares(std::uint32_t row) const {
-    return reinterpret_cast<float*>(shared_memory + launch.shared.squares) + row * kSquareSums;
+    static_assert(kSquareSums * sizeof(float) <= kMostTopK * sizeof(Candidate));
+    return reinterpret_cast<float*>(list(row));
   }
   __device__ std::uint16_t* activations() const {
     return reinterpret_cast<std::uint16_t*>(shared_memory + launch.shared.activations);

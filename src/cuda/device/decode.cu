@@ -23,11 +23,11 @@ __device__ void embed(const Block& block, Range columns) {
   if (columns.begin != columns.end && columns.end == launch.model.hidden) columns.end = stride;
 #pragma unroll 1
   for (std::uint32_t row = 0; row < launch.n_rows; ++row) {
-    const std::uint32_t token = block.token(row);
+    const std::uint16_t* const from = launch.embedding + packed_index(block.token(row), 0, chunks);
     float* const to = launch.buffers.residual + std::size_t{row} * stride;
 #pragma unroll 1
     for (std::uint32_t column = columns.begin + threadIdx.x; column < columns.end; column += kComputeThreads)
-      to[column] = from_bf16(launch.embedding[packed_index(token, column, chunks)]);
+      to[column] = from_bf16(from[packed_index(0, column, chunks)]);
   }
 }
 
@@ -122,9 +122,9 @@ __device__ void finish(const Block& block, const Op& op, Range rows, std::uint64
     inverse = inverse_rms(block, op);
   }
   // Where an output at column 0 of this lane's row would be.
-  float* out = op_code == OpCode::kMixIn
-                   ? buffers.projection + std::size_t{row} * buffers.projection_stride
-                   : buffers.residual + std::size_t{row} * buffers.residual_stride;
+  float* const out = op_code == OpCode::kMixIn
+                         ? buffers.projection + std::size_t{row} * buffers.projection_stride
+                         : buffers.residual + std::size_t{row} * buffers.residual_stride;
   std::uint16_t* const gated = buffers.gated + std::size_t{row} * buffers.gated_stride;
   if (is_head) {
     decide(block, begin);

@@ -37,8 +37,7 @@ __device__ inline void stage_normed(const Block& block, const Op& op) {
                    to_bf16(x.z * weight.z, x.w * weight.w));
     }
     squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 16);
-    squares += __shfl_xor_sync(0xFFFFFFFFU, squares, 8);
-    if (block.lane < 8) block.squares(row)[block.warp * 8 + block.lane] = squares;
+    if (block.lane < 16) block.squares(row)[block.warp * 16 + block.lane] = squares;
     in += op.chunks * kChunk;
     to += kChunk * 2;
   }
@@ -47,7 +46,7 @@ __device__ inline void stage_normed(const Block& block, const Op& op) {
 
 // bf16 rows as they are, eight numbers a lane.
 __device__ inline void stage_rows(const Block& block, const Op& op, const std::uint16_t* x) {
-  constexpr std::uint32_t kAtOnce = 2;
+  constexpr std::uint32_t kAtOnce = (kLoadsAtOnce + 1) / 2;
   const Range chunks = chunks_of_warp(op, block.warp);
   const std::uint32_t n = (chunks.end - chunks.begin) * 4;
   const std::uint32_t begin = chunks.begin * kChunk + block.lane * 8;
@@ -126,9 +125,9 @@ __device__ inline float inverse_rms(const Block& block, const Op& op) {
   float inverse = 1.0F;
 #pragma unroll 1
   for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) {
-    static_assert(kSquareSums == 64);
-    const float* const squares = block.squares(row) + block.lane;
-    const float sum = warp_sum(squares[0] + squares[32]);
+    static_assert(kSquareSums == 4 * 32);
+    const float4 squares = reinterpret_cast<const float4*>(block.squares(row))[block.lane];
+    const float sum = warp_sum(squares.x + squares.y + (squares.z + squares.w));
     if (block.lane / 4 == row) inverse = inverse_root_mean(sum, op.width, block.launch.model.eps);
   }
   return inverse;
