@@ -103,8 +103,8 @@ std::size_t DeviceModel::bytes() const {
   const BufferBytes buffers = buffer_bytes();
   const std::size_t tables = model_.config.layers.size() * sizeof(LayerVectors) +
                              positions_ * model_.config.rotary_dim * kFp32 + 2 * kLeast;
-  return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed + buffers.attended +
-         buffers.gated + buffers.partial + buffers.partial_sums + buffers.logits;
+  return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed +
+         buffers.attended + buffers.gated + buffers.partial + buffers.partial_sums + buffers.logits;
 }
 
 void DeviceModel::load(const std::shared_ptr<const Context>& context,

@@ -154,7 +154,8 @@ struct alignas(16) Op {  // in whole vectors
   std::uint32_t chunks;         // depth / 32
   std::uint32_t width;          // depth before padding
   const std::uint16_t* weight;  // packed bf16
-  const float* norm;            // multiplies the residual: [depth], zeros behind the width; the gated norm's: [value_head_dim]; or null
+  const float*
+      norm;  // multiplies the residual: [depth], zeros behind the width; the gated norm's: [value_head_dim]; or null
 
   // Has the input of the op before.
   SLUICE_DEVICE constexpr bool is_second_part() const { return code == OpCode::kMixIn && first_row != 0; }
@@ -205,15 +206,16 @@ struct Row {
 
 // Buffers that ops pass on. Rows stand at the same place in every layer. Sized for the largest launch.
 struct Buffers {
-  float* residual;      // [rows, residual_stride]
-  float* projection;    // [rows, projection_stride]
-  float* mixed;         // [rows, mixed_stride]  of DeltaNet, before the gated norm; prefill's of attention too, after the gate
+  float* residual;    // [rows, residual_stride]
+  float* projection;  // [rows, projection_stride]
+  float*
+      mixed;  // [rows, mixed_stride]  of DeltaNet, before the gated norm; prefill's of attention too, after the gate
   // bf16, as mix_out and mlp_out want it; prefill has its own.
   std::uint16_t* attended;  // [rows, attended_stride]
   std::uint16_t* gated;     // [rows, gated_stride]
-  float* partial;       // [rows, n_heads, max_pages, head_dim]  weighted V of a KV page
-  float* partial_sums;  // [rows, n_heads, max_pages, 2]  maximum of its scores, sum of their exponentials
-  float* logits;        // [outputs, vocab]
+  float* partial;           // [rows, n_heads, max_pages, head_dim]  weighted V of a KV page
+  float* partial_sums;      // [rows, n_heads, max_pages, 2]  maximum of its scores, sum of their exponentials
+  float* logits;            // [outputs, vocab]
   std::uint32_t residual_stride;
   std::uint32_t projection_stride;
   std::uint32_t mixed_stride;

@@ -247,11 +247,13 @@ class DecodeDevice {
   Launch make_launch(std::uint32_t n_rows) {
     Launch launch{};
     launch.model = shape_;
-    launch.buffers = {pointer<float>(residual_), pointer<float>(projection_),
-                      pointer<float>(mixed_),    pointer<std::uint16_t>(attended_),
-                      pointer<std::uint16_t>(gated_), pointer<float>(partial_), pointer<float>(partial_sums_),
-                      pointer<float>(logits_), shape_.residual_stride(), shape_.projection_stride(),
-                      shape_.mixed_stride(), shape_.attended_stride(), shape_.gated_stride(), max_pages_};
+    launch.buffers = {pointer<float>(residual_),      pointer<float>(projection_),
+                      pointer<float>(mixed_),         pointer<std::uint16_t>(attended_),
+                      pointer<std::uint16_t>(gated_), pointer<float>(partial_),
+                      pointer<float>(partial_sums_),  pointer<float>(logits_),
+                      shape_.residual_stride(),       shape_.projection_stride(),
+                      shape_.mixed_stride(),          shape_.attended_stride(),
+                      shape_.gated_stride(),          max_pages_};
     launch.states = {pointer<float>(delta_), pointer<float>(conv_), pointer<std::uint16_t>(kv_),
                      pointer<const std::uint32_t>(pages_), options_.n_slots};
     launch.control.counters = pointer<std::uint32_t>(counters_[turn_]);

@@ -194,8 +194,9 @@ TEST_P(Decode, ReadsAllPagesOfALongContext) {
       got.insert(got.end(), logits.begin(), logits.end());
   };
   while (device.length(0) < 132) {
-    const std::size_t left = kKvPage - 1 - std::min(device.length(0), kKvPage - 1);  // in the first page, but one
-    if (device.length(0) == kKvPage - 1) {  // into the second within a launch
+    const std::size_t left =
+        kKvPage - 1 - std::min(device.length(0), kKvPage - 1);  // in the first page, but one
+    if (device.length(0) == kKvPage - 1) {                      // into the second within a launch
       std::int32_t token = random_token(random_, config);
       const DecodeResult result = device.run({{0, {{.token = token, .choice = ChoiceKind::kGreedy}}}}, 3);
       ASSERT_EQ(result.ring.n_steps, 3U);
@@ -450,6 +451,28 @@ TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   const auto count = [&](const char* name) { return counters.at(name).get<double>(); };
   EXPECT_LE(count("global_sectors"), 1.01 * count("global_sectors_ideal"));
   EXPECT_EQ(count("shared_wavefronts"), count("shared_wavefronts_ideal"));
+}
+
+// Sizes for which the kernels have places of a fixed size.
+TEST(DecodePlan, RefusesWhatTheKernelsDoNotTake) {
+  const std::pair<std::size_t model::ModelConfig::*, std::string> limits[] = {
+      {&model::ModelConfig::head_dim, "head_dim is 257"},
+      {&model::ModelConfig::key_head_dim, "linear_key_head_dim is 129"},
+      {&model::ModelConfig::value_head_dim, "linear_value_head_dim is 129"},
+      {&model::ModelConfig::conv_kernel, "linear_conv_kernel_dim is 5"}};
+  Random random{sluice::test::seed_of_test()};
+  for (const auto& [field, message] : limits) {
+    model::ModelConfig config = random_config(random, 2);
+    config.*field = std::stoul(message.substr(message.rfind(' ')));
+    try {
+      model_shape(config);
+      ADD_FAILURE() << message;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string_view(error.what()).find(message), std::string_view::npos) << error.what();
+    }
+    --(config.*field);
+    EXPECT_NO_THROW(model_shape(config));
+  }
 }
 
 }  // namespace

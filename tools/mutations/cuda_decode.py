@@ -81,7 +81,7 @@ MUTATIONS = [
     kernel(DECODE, "norm_before_squares", "a norm of squares that aren't there",
            "    barrier_sync(kSquared, kDecodeThreads);\n", "", ("      barrier_arrive(kSquared, kDecodeThreads);\n", "")),
     kernel(DECODE, "shares_before_they_are_made", "blocks take up shares that aren't there",
-           "  block.everybody();  // before all who read these\n", ""),
+           "  block.everybody();\n  WeightRing", "  WeightRing"),
     kernel(DECODE, "pages_of_the_first_step", "later steps share out the first one's pages",
            "if (op.code == OpCode::kAttention && threadIdx.x == kComputeThreads)",
            "if (op.code == OpCode::kAttention && threadIdx.x == kComputeThreads && block.step == 0)"),

@@ -205,7 +205,8 @@ __device__ void decode(const Launch& launch) {
   for (std::uint32_t task = threadIdx.x; task < launch.n_ops; task += kDecodeThreads)
     block.share_of(task) = share_of(block, launch.ops[task]);
   clear_next_counters(launch.control);
-  block.everybody();  // before all who read these
+  // All of this is there before anybody reads it.
+  block.everybody();
   WeightRing ring(block);  // the control warp's is empty
 #pragma unroll 1
   for (; run_step(block, ring, begin); ++block.step) {

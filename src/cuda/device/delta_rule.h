@@ -179,8 +179,7 @@ struct DeltaRule {
 #pragma unroll 1
       for (std::uint32_t row = 0; row + 1 < model.conv_kernel; ++row)
         inputs.next[row * conv_dim + channel] =
-            load_shared_result(
-                input(inputs.state + channel, inputs.rows + channel, inputs.n_rows + row));
+            load_shared_result(input(inputs.state + channel, inputs.rows + channel, inputs.n_rows + row));
     }
   }
 

@@ -571,7 +571,8 @@ class Prefill {
   // One place for each kind of stage, so that the compiler makes it once.
   __device__ bool run_op(const Op& op) {
     // Decode's mix_in in two parts is one here.
-    if (op.is_second_part() || op.code == OpCode::kMerge || op.code == OpCode::kHead || op.code == OpCode::kSample)
+    if (op.is_second_part() || op.code == OpCode::kMerge || op.code == OpCode::kHead ||
+        op.code == OpCode::kSample)
       return true;
     if (op.code == OpCode::kMixIn) mix_in_ = op_;
     if (op.code == OpCode::kDeltaRule) return delta_rule(op);

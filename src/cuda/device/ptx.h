@@ -158,8 +158,8 @@ __device__ inline void store_shared(std::uint32_t at, std::uint32_t first, std::
 }
 
 __device__ inline void store_shared(std::uint32_t at, const uint4& value) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(value.x), "r"(value.y),
-               "r"(value.z), "r"(value.w)
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
                : "memory");
 }
 

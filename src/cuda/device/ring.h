@@ -124,7 +124,7 @@ class WeightRing {
   std::size_t run_bytes_ = 0, to_next_panel_ = 0;
   std::uint32_t bytes_ = 0,
                 last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
-  std::uint32_t n_panels_ = 1;    // that are left, with the one that is copied; as if one were, before the first op
+  std::uint32_t n_panels_ = 1;    // that are left; before the first op as if there were one
   std::uint32_t op_ = kNone, step_ = 0;
 };
 

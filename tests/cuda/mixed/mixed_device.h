@@ -207,7 +207,8 @@ class MixedDevice final : public program::Backend {
       std::uint32_t output = 0;
       for (const Part& head : parts_.heads) {
         DecodePart& added = add(heads_, head, head_ops(d_.ops_of({{{1, 1}}, {0}, false})), 0);
-        added.launch.buffers.residual = d_.output_residual_.pointer(std::size_t{output} * d_.shape_.residual_stride());
+        added.launch.buffers.residual =
+            d_.output_residual_.pointer(std::size_t{output} * d_.shape_.residual_stride());
         output += static_cast<std::uint32_t>(head.rows.size());
       }
     }
