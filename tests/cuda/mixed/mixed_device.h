@@ -424,7 +424,9 @@ class MixedDevice final : public program::Backend {
   DeviceArray<float> rotary_;
   std::uint32_t max_pages_;
   DeviceArray<std::uint32_t> pages_;
-  DeviceArray<float> residual_, projection_, mixed_, gated_, partial_, partial_sums_, logits_;
+  DeviceArray<float> residual_, projection_, mixed_;
+  DeviceArray<std::uint16_t> attended_, gated_;
+  DeviceArray<float> partial_, partial_sums_, logits_;
   DeviceArray<std::uint16_t> kv_;
   DeviceArray<float> delta_, conv_;
   DeviceArray<std::uint16_t> operand_, gated_operand_;
