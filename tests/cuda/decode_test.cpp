@@ -411,11 +411,12 @@ TEST_P(Decode, SharesWithTheHostAtSystemScope) {
   EXPECT_GE(occurrences(text, "ld.relaxed.sys.global"), 1U);
 }
 
-// Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are.
+// Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are; but with β and decay the second block
+// begins its outputs inside a sector.
 TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   model::ModelConfig config = random_config(random_, 2);
   config.vocab_size = 512;
-  config.hidden_size = 128;
+  config.hidden_size = 192;
   config.intermediate_size = 256;
   config.n_kv_heads = 2;
   config.n_heads = 4;
