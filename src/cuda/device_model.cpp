@@ -92,8 +92,8 @@ DeviceModel::BufferBytes DeviceModel::buffer_bytes() const {
   return {.residual = 2 * row * shape.residual_stride(),
           .projection = row * shape.projection_stride(),
           .mixed = row * shape.mixed_stride(),
-          .attended = std::max<std::size_t>(1, kMostDecodeRows * shape.attended_stride()) * kBf16,
-          .gated = kMostDecodeRows * shape.gated_stride() * kBf16,
+          .attended = std::size_t{kMostDecodeRows} * shape.attended_stride() * kBf16,
+          .gated = std::size_t{kMostDecodeRows} * shape.gated_stride() * kBf16,
           .partial = std::max(kLeast, pages * shape.head_dim),
           .partial_sums = std::max(kLeast, pages * 2),
           .logits = row * shape.vocab};
