@@ -277,7 +277,7 @@ class CudaBackend final : public Backend {
       const OpList& of_head = lists_->of_heads();
       launches.push_back(launch_of(head, places[launches.size()], &of_head, 0, 1));
       launches.back().buffers.residual = residual;
-      residual += head.rows.size() * device_model_.weights().shape().hidden;
+      residual += head.rows.size() * device_model_.weights().shape().residual_stride();
       names.parts.emplace_back(of_head.ops);
     }
     mixed.n_groups = static_cast<std::uint32_t>(parts.groups.size());

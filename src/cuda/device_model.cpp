@@ -16,6 +16,7 @@ namespace sluice::cuda {
 namespace {
 
 constexpr std::size_t kFp32 = sizeof(float);
+constexpr std::size_t kBf16 = sizeof(std::uint16_t);
 constexpr std::size_t kLeast = 256;  // bytes of an allocation that nothing needs
 
 std::uint32_t max_pages(std::size_t positions) {
@@ -88,10 +89,11 @@ DeviceModel::BufferBytes DeviceModel::buffer_bytes() const {
   const ModelShape& shape = weights_.shape();
   const std::size_t row = kMostDecodeRows * kFp32;
   const std::size_t pages = std::size_t{kMostDecodeRows} * shape.n_heads * max_pages(positions_) * kFp32;
-  return {.residual = 2 * row * shape.hidden,
+  return {.residual = 2 * row * shape.residual_stride(),
           .projection = row * shape.projection_stride(),
           .mixed = row * shape.mixed_stride(),
-          .gated = row * shape.intermediate,
+          .attended = std::size_t{kMostDecodeRows} * shape.attended_stride() * kBf16,
+          .gated = std::size_t{kMostDecodeRows} * shape.gated_stride() * kBf16,
           .partial = std::max(kLeast, pages * shape.head_dim),
           .partial_sums = std::max(kLeast, pages * 2),
           .logits = row * shape.vocab};
@@ -101,8 +103,8 @@ std::size_t DeviceModel::bytes() const {
   const BufferBytes buffers = buffer_bytes();
   const std::size_t tables = model_.config.layers.size() * sizeof(LayerVectors) +
                              positions_ * model_.config.rotary_dim * kFp32 + 2 * kLeast;
-  return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed + buffers.gated +
-         buffers.partial + buffers.partial_sums + buffers.logits;
+  return weights_.bytes() + tables + buffers.residual + buffers.projection + buffers.mixed +
+         buffers.attended + buffers.gated + buffers.partial + buffers.partial_sums + buffers.logits;
 }
 
 void DeviceModel::load(const std::shared_ptr<const Context>& context,
@@ -112,7 +114,9 @@ void DeviceModel::load(const std::shared_ptr<const Context>& context,
   residual_ = DeviceMemory(context, bytes.residual);
   projection_ = DeviceMemory(context, bytes.projection);
   mixed_ = DeviceMemory(context, bytes.mixed);
-  gated_ = DeviceMemory(context, bytes.gated);
+  // What is behind a row's width stays zero.
+  attended_ = uploaded(context, std::vector<std::byte>(bytes.attended));
+  gated_ = uploaded(context, std::vector<std::byte>(bytes.gated));
   partial_ = DeviceMemory(context, bytes.partial);
   partial_sums_ = DeviceMemory(context, bytes.partial_sums);
   logits_ = DeviceMemory(context, bytes.logits);
@@ -125,15 +129,19 @@ Buffers DeviceModel::buffers(std::size_t index) const {
   const auto floats = [](const DeviceMemory& memory) { return device_pointer<float>(memory.address()); };
   const ModelShape& shape = weights_.shape();
   Buffers buffers{};
-  buffers.residual = floats(residual_) + index % 2 * kMostDecodeRows * shape.hidden;
+  buffers.residual = floats(residual_) + index % 2 * kMostDecodeRows * shape.residual_stride();
   buffers.projection = floats(projection_);
   buffers.mixed = floats(mixed_);
-  buffers.gated = floats(gated_);
+  buffers.attended = device_pointer<std::uint16_t>(attended_.address());
+  buffers.gated = device_pointer<std::uint16_t>(gated_.address());
   buffers.partial = floats(partial_);
   buffers.partial_sums = floats(partial_sums_);
   buffers.logits = floats(logits_);
+  buffers.residual_stride = shape.residual_stride();
   buffers.projection_stride = shape.projection_stride();
   buffers.mixed_stride = shape.mixed_stride();
+  buffers.attended_stride = shape.attended_stride();
+  buffers.gated_stride = shape.gated_stride();
   buffers.max_pages = max_pages(positions_);
   return buffers;
 }

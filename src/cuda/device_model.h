@@ -36,7 +36,7 @@ class DeviceModel {
 
  private:
   struct BufferBytes {
-    std::size_t residual, projection, mixed, gated, partial, partial_sums, logits;
+    std::size_t residual, projection, mixed, attended, gated, partial, partial_sums, logits;
   };
   BufferBytes buffer_bytes() const;
   Buffers buffers(std::size_t index) const;
@@ -47,7 +47,7 @@ class DeviceModel {
   DeviceMemory weight_memory_;
   DeviceMemory layers_;
   DeviceMemory rotary_;
-  DeviceMemory residual_, projection_, mixed_, gated_, partial_, partial_sums_, logits_;
+  DeviceMemory residual_, projection_, mixed_, attended_, gated_, partial_, partial_sums_, logits_;
 };
 
 }  // namespace sluice::cuda

@@ -7,6 +7,7 @@
 //   depth        of a product: to a multiple of kChunk = 32 weights; weights and activations are zero there
 //   key_stride   key_head_dim to a multiple of 4   (fp32 state)
 //   kv_stride    head_dim to a multiple of 8       (16-bit KV cache)
+//   depth of hidden, intermediate and query_dim: of residuals and of operands that ops pass on; zeros behind the width
 //
 // Weights. A matrix [rows, depth] of bf16 lies in panels of 8 rows and, inside a panel, in chunks of 32 columns:
 //
@@ -14,8 +15,8 @@
 //
 // so a warp's 32 lanes copy a chunk of a panel, 512 consecutive bytes, 16 bytes each, and lane 4 g + t holds what it needs
 // as B operand of two mma.m16n8k16 (columns g, eight consecutive k). Activations stand in shared memory in the same order with
-// the step's rows in the place of the matrix's. A block's range of rows may begin and end inside a panel: lanes of other
-// rows copy nothing, so every byte of the weights is read once in a decode step.
+// the step's rows in the place of the matrix's. A block takes its rows eight at a time, from its own first one on: a row's next panel is
+// as far away for each lane, whichever row of the first one it began with. So every byte of the weights is read once in a decode step.
 //
 // Projections. Rows of mix_in's matrix, which are columns of the projection buffer:
 //   DeltaNet   Q | K | V | b | a | z          Attention   Q | K | V | gate
@@ -58,6 +59,7 @@ inline constexpr std::uint32_t kMostHeadDim = 256;
 inline constexpr std::uint32_t kHeadStride =
     kMostHeadDim + 16;  // of a query in shared memory: two halves, in different banks
 inline constexpr std::uint32_t kMostKeyHeadDim = 128;
+inline constexpr std::uint32_t kMostValueHeadDim = 128;
 inline constexpr std::uint32_t kMostConvKernel = 4;
 
 inline constexpr std::uint32_t kNone = 0xFFFFFFFFU;
@@ -87,6 +89,9 @@ struct ModelShape {
   SLUICE_DEVICE constexpr std::uint32_t conv_dim() const { return 2 * key_dim() + value_dim(); }
   SLUICE_DEVICE constexpr std::uint32_t query_dim() const { return n_heads * head_dim; }
   SLUICE_DEVICE constexpr std::uint32_t kv_dim() const { return n_kv_heads * head_dim; }
+  SLUICE_DEVICE constexpr std::uint32_t residual_stride() const { return round_up(hidden, kChunk); }
+  SLUICE_DEVICE constexpr std::uint32_t gated_stride() const { return round_up(intermediate, kChunk); }
+  SLUICE_DEVICE constexpr std::uint32_t attended_stride() const { return round_up(query_dim(), kChunk); }
   SLUICE_DEVICE constexpr std::uint32_t key_stride() const { return round_up(key_head_dim, 4); }
   SLUICE_DEVICE constexpr std::uint32_t kv_stride() const { return round_up(head_dim, 8); }
   // First columns of a DeltaNet layer's projection: Q at 0, then
@@ -110,8 +115,8 @@ struct ModelShape {
 
 // Vectors of a layer, fp32; those of the other kind of layer are null.
 struct LayerVectors {
-  const float* mix_norm;  // [hidden]
-  const float* mlp_norm;  // [hidden]
+  const float* mix_norm;  // [residual_stride]  zeros behind hidden
+  const float* mlp_norm;  // the same
   const float*
       conv;  // [conv_dim, kMostConvKernel]  the last of conv_kernel taps meets the current token; then zeros
   const float* decay;             // [n_value_heads]  -exp(A_log)
@@ -124,11 +129,11 @@ struct LayerVectors {
 
 enum class OpCode : std::uint32_t {
   kEmbed,      // residual = embedding[token]                                           units: hidden
-  kMixIn,      // projection columns = inv_rms · (W · (x mix_norm))                     units: rows of W
+  kMixIn,      // projection columns = inv_rms · (W · (x mix_norm)); SiLU of DeltaNet's z   units: rows of W
   kDeltaRule,  // conv, L2 norm, gates, delta rule → mixed, not yet normed              units: span × V head × four value columns
   kAttention,  // q and k norm, RoPE, KV append, softmax(QK)V of a page → partial       units: row × KV head × KV page
-  kMerge,   // pages added up in order, output gate → mixed                          units: row × head
-  kMixOut,  // residual += W · (gated norm of mixed and z, or mixed)                 units: rows of W
+  kMerge,   // pages added up in order, output gate → attended                       units: row × head
+  kMixOut,  // residual += W · (gated norm of mixed and SiLU(z), or attended)         units: rows of W
   kMlpIn,   // gated = SiLU(inv_rms gate) · inv_rms up                               units: pairs of rows of W
   kMlpOut,  // residual += W · gated                                                 units: rows of W
   kHead,    // logits of the rows with an output; edits; candidates                  units: rows of W
@@ -136,7 +141,7 @@ enum class OpCode : std::uint32_t {
 };
 
 // Of a decode launch. Counter i belongs to op i: every block arrives there once a step.
-struct Op {
+struct alignas(16) Op {  // in whole vectors
   OpCode code;
   std::uint32_t layer;       // among all layers
   std::uint32_t kind_layer;  // among the layers of its kind: of state, conv state or KV
@@ -149,7 +154,11 @@ struct Op {
   std::uint32_t chunks;         // depth / 32
   std::uint32_t width;          // depth before padding
   const std::uint16_t* weight;  // packed bf16
-  const float* norm;            // [width] multiplies activations; null: none
+  const float*
+      norm;  // multiplies the residual: [depth], zeros behind the width; the gated norm's: [value_head_dim]; or null
+
+  // Has the input of the op before.
+  SLUICE_DEVICE constexpr bool is_second_part() const { return code == OpCode::kMixIn && first_row != 0; }
 };
 
 // A span's rows are consecutive positions of one slot.
@@ -197,15 +206,21 @@ struct Row {
 
 // Buffers that ops pass on. Rows stand at the same place in every layer. Sized for the largest launch.
 struct Buffers {
-  float* residual;      // [rows, hidden]
-  float* projection;    // [rows, projection_stride]
-  float* mixed;         // [rows, mixed_stride]  DeltaNet: before the gated norm; attention: after the gate
-  float* gated;         // [rows, intermediate]
-  float* partial;       // [rows, n_heads, max_pages, head_dim]  weighted V of a KV page
-  float* partial_sums;  // [rows, n_heads, max_pages, 2]  maximum of its scores, sum of their exponentials
-  float* logits;        // [outputs, vocab]
+  float* residual;    // [rows, residual_stride]
+  float* projection;  // [rows, projection_stride]
+  float*
+      mixed;  // [rows, mixed_stride]  of DeltaNet, before the gated norm; prefill's of attention too, after the gate
+  // bf16, as mix_out and mlp_out want it; prefill has its own.
+  std::uint16_t* attended;  // [rows, attended_stride]
+  std::uint16_t* gated;     // [rows, gated_stride]
+  float* partial;           // [rows, n_heads, max_pages, head_dim]  weighted V of a KV page
+  float* partial_sums;      // [rows, n_heads, max_pages, 2]  maximum of its scores, sum of their exponentials
+  float* logits;            // [outputs, vocab]
+  std::uint32_t residual_stride;
   std::uint32_t projection_stride;
   std::uint32_t mixed_stride;
+  std::uint32_t attended_stride;
+  std::uint32_t gated_stride;
   std::uint32_t max_pages;  // of a slot
 };
 
@@ -270,11 +285,15 @@ struct Control {
   std::uint64_t launch_ns;       // after so long, no further step
 };
 
+// Sums of squares of a row of the residual, 16 a warp.
+inline constexpr std::uint32_t kSquareSums = kComputeWarps * 16;
+
 // Dynamic shared memory of a decode block: byte offsets. `shared_layout` makes it.
 struct SharedLayout {
+  std::uint32_t shares;       // Range [ops]: the block's units of each, or rows of its matrix
   std::uint32_t activations;  // bf16 [chunks of the deepest op, rows, 32]; mixers use the place for theirs
   std::uint32_t partials;     // fp32 [2, kBatchPanels, kComputeWarps, 8 rows, 8 columns]
-  std::uint32_t lists;        // Candidate [rows, kMostTopK]
+  std::uint32_t lists;        // Candidate [rows, kMostTopK]; before that fp32 [rows, kSquareSums]
   std::uint32_t ring;         // [kComputeWarps, kRingStages, ring_slots, kChunkBytes]
   std::uint32_t ring_slots;   // chunks of a stage
   std::uint32_t bytes;        // of all
@@ -306,6 +325,11 @@ inline constexpr std::uint32_t kCounterWords = 32;  // of a line
 inline constexpr std::uint32_t kBatchPanels = 4;    // panels whose partial sums change hands at once
 inline constexpr std::uint32_t kRingStages = 4;
 
+// Ops of a decode launch: mix_in's two, at most two of the mixer, mix_out, mlp_in and mlp_out; embed, head, sample.
+SLUICE_DEVICE constexpr std::uint32_t most_decode_ops(const ModelShape& model) {
+  return 7 * (model.n_delta_layers + model.n_attention_layers) + 3;
+}
+
 // What a decode block of `n_rows` rows keeps in shared memory beside its ring.
 SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std::uint32_t n_rows,
                                                    std::uint32_t available) {
@@ -316,7 +340,8 @@ SLUICE_DEVICE constexpr SharedLayout shared_layout(const ModelShape& model, std:
   const std::uint32_t attention = group * (2 * kHeadStride + kKvPage) * 4 + n_rows * 2 * kMostHeadDim * 2;
   const std::uint32_t delta = n_rows * (2 * kMostKeyHeadDim + 4) * 4;
   SharedLayout layout{};
-  layout.activations = 1024;  // what is of a fixed size stands before (device/block.h)
+  layout.shares = 1024;  // what is of a fixed size stands before (device/block.h)
+  layout.activations = round_up(layout.shares + most_decode_ops(model) * 8, 128);
   const std::uint32_t area = larger(depth * 2 * n_rows, larger(attention, delta));
   layout.partials = round_up(layout.activations + area, 128);
   layout.lists = layout.partials + 2 * kBatchPanels * kComputeWarps * 64 * 4;
@@ -355,7 +380,7 @@ struct MixedLaunch {
   const Launch* heads;           // [n_heads]  the head waits for nothing
   const RowBlock* blocks;        // [n_blocks]  in row order
   const std::uint32_t* outputs;  // [n_outputs]  rows
-  float* output_residual;        // [n_outputs, hidden]
+  float* output_residual;        // [n_outputs, residual_stride]
   // Operands of products, packed as weights are: kRowBlock rows for each block. Zero when allocated.
   std::uint16_t* operand;       // [n_blocks, kRowBlock, operand_depth]
   std::uint16_t* gated;         // [n_blocks, kRowBlock, round_up(intermediate, kChunk)]

@@ -190,7 +190,7 @@ void Launcher::finish() {
 
 void Launcher::run(Launch launch, std::span<const Op> ops, const OnStep& on_step,
                    const std::atomic<bool>* interrupted, LaunchResult& result) {
-  SLUICE_CHECK(launch.n_steps <= kMostLaunchTokens);
+  SLUICE_CHECK(launch.n_steps <= kMostLaunchTokens && launch.n_ops <= most_decode_ops(shape_));
   launch.control = control(launch.n_ops);
   launch.shared = shared_layout(shape_, launch.n_rows, static_cast<std::uint32_t>(decode_.shared_bytes));
   start(decode_, launch);

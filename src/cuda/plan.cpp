@@ -27,11 +27,18 @@ void require_at_most(std::size_t value, std::size_t most, std::string_view field
                 fmt::format("the CUDA kernels take up to {}; run it with --device cpu", most));
 }
 
+// A norm as long as the rows that it multiplies.
+std::vector<float> padded(std::vector<float> norm) {
+  norm.resize(round_up(narrow(norm.size()), kChunk));
+  return norm;
+}
+
 }  // namespace
 
 ModelShape model_shape(const model::ModelConfig& config) {
   require_at_most(config.head_dim, kMostHeadDim, "head_dim");
   require_at_most(config.key_head_dim, kMostKeyHeadDim, "linear_key_head_dim");
+  require_at_most(config.value_head_dim, kMostValueHeadDim, "linear_value_head_dim");
   require_at_most(config.conv_kernel, kMostConvKernel, "linear_conv_kernel_dim");
   ModelShape shape{};
   shape.vocab = narrow(config.vocab_size);
@@ -77,7 +84,7 @@ DeviceWeights::DeviceWeights(const model::Model& model) : model_(model), shape_(
   const bool is_tied = weights.embedding.data.data() == weights.head.data.data() &&
                        weights.embedding.rows == weights.head.rows;
   embedding_ = is_tied ? head_ : add_rows_of(weights.embedding);
-  norm_ = add_vector(weights.norm);
+  norm_ = add_vector(padded(weights.norm));
   for (const model::LayerWeights& layer : weights.layers) add_layer(layer);
 }
 
@@ -114,8 +121,8 @@ std::size_t DeviceWeights::add_vector(const std::vector<T>& values) {
 void DeviceWeights::add_layer(const model::LayerWeights& layer) {
   LayerMatrices matrices;
   VectorItems vectors;
-  vectors.mix_norm = add_vector(layer.mix_norm);
-  vectors.mlp_norm = add_vector(layer.mlp_norm);
+  vectors.mix_norm = add_vector(padded(layer.mix_norm));
+  vectors.mlp_norm = add_vector(padded(layer.mlp_norm));
   if (const auto* delta = std::get_if<model::DeltaNetWeights>(&layer.mixer))
     add_delta_net(*delta, matrices, vectors);
   else

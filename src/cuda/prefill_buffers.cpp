@@ -13,7 +13,7 @@ Sizes sizes_of(const ModelShape& shape, const MixedLimits& limits) {
   constexpr std::size_t kLeast = 256;  // bytes of an allocation that nothing needs
   const std::size_t row = limits.rows * sizeof(float);
   const std::size_t blocks = limits.row_blocks * kRowBlock * sizeof(std::uint16_t);
-  return {.residual = row * shape.hidden,
+  return {.residual = row * shape.residual_stride(),
           .projection = row * shape.projection_stride(),
           .mixed = row * shape.mixed_stride(),
           .operand = std::max(kLeast, blocks * operand_depth(shape)),

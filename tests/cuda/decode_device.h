@@ -108,10 +108,11 @@ class DecodeDevice {
     const auto floats = [this](std::size_t n) {
       return DeviceMemory(context_, std::max<std::size_t>(n, 1) * sizeof(float));
     };
-    residual_ = floats(rows * shape_.hidden);
+    residual_ = floats(rows * shape_.residual_stride());
     projection_ = floats(rows * shape_.projection_stride());
     mixed_ = floats(rows * shape_.mixed_stride());
-    gated_ = floats(rows * shape_.intermediate);
+    attended_ = to_device(context_, std::vector<std::uint16_t>(rows * shape_.attended_stride()));
+    gated_ = to_device(context_, std::vector<std::uint16_t>(rows * shape_.gated_stride()));
     partial_ = floats(rows * shape_.n_heads * max_pages_ * shape_.head_dim);
     partial_sums_ = floats(rows * shape_.n_heads * max_pages_ * 2);
     logits_ = floats(rows * shape_.vocab);
@@ -246,11 +247,13 @@ class DecodeDevice {
   Launch make_launch(std::uint32_t n_rows) {
     Launch launch{};
     launch.model = shape_;
-    launch.buffers = {pointer<float>(residual_), pointer<float>(projection_),
-                      pointer<float>(mixed_),    pointer<float>(gated_),
-                      pointer<float>(partial_),  pointer<float>(partial_sums_),
-                      pointer<float>(logits_),   shape_.projection_stride(),
-                      shape_.mixed_stride(),     max_pages_};
+    launch.buffers = {pointer<float>(residual_),      pointer<float>(projection_),
+                      pointer<float>(mixed_),         pointer<std::uint16_t>(attended_),
+                      pointer<std::uint16_t>(gated_), pointer<float>(partial_),
+                      pointer<float>(partial_sums_),  pointer<float>(logits_),
+                      shape_.residual_stride(),       shape_.projection_stride(),
+                      shape_.mixed_stride(),          shape_.attended_stride(),
+                      shape_.gated_stride(),          max_pages_};
     launch.states = {pointer<float>(delta_), pointer<float>(conv_), pointer<std::uint16_t>(kv_),
                      pointer<const std::uint32_t>(pages_), options_.n_slots};
     launch.control.counters = pointer<std::uint32_t>(counters_[turn_]);
@@ -284,7 +287,7 @@ class DecodeDevice {
   Stream stream_;
   DeviceWeights weights_;
   ModelShape shape_;
-  DeviceMemory memory_, layers_, rotary_, pages_, residual_, projection_, mixed_, gated_, partial_,
+  DeviceMemory memory_, layers_, rotary_, pages_, residual_, projection_, mixed_, attended_, gated_, partial_,
       partial_sums_, logits_, kv_, delta_, conv_, candidates_, words_;
   DeviceMemory counters_[2];
   MappedMemory ring_, record_, stop_;

@@ -189,15 +189,32 @@ TEST_P(Decode, ReadsAllPagesOfALongContext) {
   sluice::test::RoundedOracle oracle(model.model(), roundings(GetParam()));
   std::vector<float> got;
   std::vector<float> want;
+  const auto compare = [&](const DecodeResult& result) {
+    for (const std::vector<float>& logits : result.logits)
+      got.insert(got.end(), logits.begin(), logits.end());
+  };
   while (device.length(0) < 132) {
+    const std::size_t left =
+        kKvPage - 1 - std::min(device.length(0), kKvPage - 1);  // in the first page, but one
+    if (device.length(0) == kKvPage - 1) {                      // into the second within a launch
+      std::int32_t token = random_token(random_, config);
+      const DecodeResult result = device.run({{0, {{.token = token, .choice = ChoiceKind::kGreedy}}}}, 3);
+      ASSERT_EQ(result.ring.n_steps, 3U);
+      compare(result);
+      for (std::size_t step = 0; step < 2; ++step) {
+        oracle.feed(token);
+        token = result.ring.tokens[step][0];
+      }
+      for (const double logit : oracle.feed(token)) want.push_back(static_cast<float>(logit));
+      continue;
+    }
     DecodeSpan span{0, {}};
-    for (std::size_t n = pick(random_, 6, 8); n > 0; --n) {
+    for (std::size_t n = std::min(pick(random_, 6, 8), left == 0 ? 8 : left); n > 0; --n) {
       span.rows.push_back({.token = random_token(random_, config)});
       for (const double logit : oracle.feed(span.rows.back().token))
         want.push_back(static_cast<float>(logit));
     }
-    for (const std::vector<float>& logits : device.run({span}).logits)
-      got.insert(got.end(), logits.begin(), logits.end());
+    compare(device.run({span}));
   }
   EXPECT_LT(relative_rms<float>(got, want), kLimit);
 }
@@ -394,11 +411,12 @@ TEST_P(Decode, SharesWithTheHostAtSystemScope) {
   EXPECT_GE(occurrences(text, "ld.relaxed.sys.global"), 1U);
 }
 
-// Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are.
+// Sizes that are multiples of what a lane, a panel and two blocks take, as those of real models are; but with β and decay the second block
+// begins its outputs inside a sector.
 TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   model::ModelConfig config = random_config(random_, 2);
   config.vocab_size = 512;
-  config.hidden_size = 128;
+  config.hidden_size = 192;
   config.intermediate_size = 256;
   config.n_kv_heads = 2;
   config.n_heads = 4;
@@ -434,6 +452,28 @@ TEST_P(Decode, ReadsEachWeightOnceSideBySideAndWithoutBankConflicts) {
   const auto count = [&](const char* name) { return counters.at(name).get<double>(); };
   EXPECT_LE(count("global_sectors"), 1.01 * count("global_sectors_ideal"));
   EXPECT_EQ(count("shared_wavefronts"), count("shared_wavefronts_ideal"));
+}
+
+// Sizes for which the kernels have places of a fixed size.
+TEST(DecodePlan, RefusesWhatTheKernelsDoNotTake) {
+  const std::pair<std::size_t model::ModelConfig::*, std::string> limits[] = {
+      {&model::ModelConfig::head_dim, "head_dim is 257"},
+      {&model::ModelConfig::key_head_dim, "linear_key_head_dim is 129"},
+      {&model::ModelConfig::value_head_dim, "linear_value_head_dim is 129"},
+      {&model::ModelConfig::conv_kernel, "linear_conv_kernel_dim is 5"}};
+  Random random{sluice::test::seed_of_test()};
+  for (const auto& [field, message] : limits) {
+    model::ModelConfig config = random_config(random, 2);
+    config.*field = std::stoul(message.substr(message.rfind(' ')));
+    try {
+      model_shape(config);
+      ADD_FAILURE() << message;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string_view(error.what()).find(message), std::string_view::npos) << error.what();
+    }
+    --(config.*field);
+    EXPECT_NO_THROW(model_shape(config));
+  }
 }
 
 }  // namespace

@@ -111,6 +111,16 @@ TEST(GpuModel, WeightsTakeLessThanAQuarterOfTheIssueSlots) {
   }
 }
 
+// What is wanted of decode with the full head and of a prompt of 512 rows (docs/gpu-model.md).
+TEST(GpuModel, WhatIsWantedIsReached) {
+  const GpuConstants& rtx3090 = gpu_constants_of("rtx3090");
+  EXPECT_GE(decode_time(rtx3090, qwen35(), 1024, false).tok_s(), 530);
+  EXPECT_GE(prefill_time(rtx3090, qwen35(), 512).tok_s(), 28000);
+  const GpuConstants& h100 = gpu_constants_of("h100");
+  const StepTime step = decode_time(h100, qwen35(), 1024, false);
+  EXPECT_GE(step.bytes() / step.us(), 0.8 * 1e3 * h100.bandwidth.value);
+}
+
 TEST(GpuModel, AStepIsTheSumOfItsOps) {
   for (const GpuConstants& gpu : gpu_constants()) {
     for (const bool is_screened : {false, true}) {

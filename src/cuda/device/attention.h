@@ -374,8 +374,8 @@ __device__ inline void merge_pages(const Block& block, Range units) {
     if (!has_dimension) continue;
     const float* gate =
         buffers.projection + std::size_t{row} * buffers.projection_stride + model.gate_begin() + at;
-    buffers.mixed[std::size_t{row} * buffers.mixed_stride + at] =
-        out * reciprocal(total) * sigmoid(load_shared_result(gate));
+    buffers.attended[std::size_t{row} * buffers.attended_stride + at] =
+        to_bf16(out * reciprocal(total) * sigmoid(load_shared_result(gate)));
   }
 }
 

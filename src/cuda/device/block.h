@@ -12,11 +12,10 @@ extern __shared__ __align__(1024) unsigned char shared_memory[];
 
 // What stands at the start of shared memory.
 struct BlockState {
-  std::uint32_t gave_up;                                  // a wait took too long, here or in another block
-  std::uint32_t ending;                                   // of the step, as block 0 has decided
-  std::int32_t tokens[kMostDecodeRows];                   // chosen in the step before
-  std::uint32_t n_listed[kMostDecodeRows];                // candidates in a row's list
-  float square_sums[kMostDecodeRows][kComputeWarps + 1];  // one more, so that rows lie in different banks
+  std::uint32_t gave_up;                    // a wait took too long, here or in another block
+  std::uint32_t ending;                     // of the step, as block 0 has decided
+  std::int32_t tokens[kMostDecodeRows];     // chosen in the step before
+  std::uint32_t n_listed[kMostDecodeRows];  // candidates in a row's list
 };
 static_assert(sizeof(BlockState) <= 1024);
 
@@ -24,18 +23,19 @@ enum BarrierId : std::uint32_t {
   kEverybody = 0,
   kComputing = 1,
   kFull = 2,
-  kEmpty = 4
-};  // two of the latter two
+  kEmpty = 4,  // two of these two
+  kSquared = 6
+};
 
 // Loads of a lane that are under way together, where many are needed. Fewer on sm_75, whose instructions for the same source are more: the
 // loop over a launch's tokens is to stay small (docs/cuda.md).
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 inline constexpr std::uint32_t kLoadsAtOnce = 4;
 #else
-inline constexpr std::uint32_t kLoadsAtOnce = 2;
+inline constexpr std::uint32_t kLoadsAtOnce = 1;
 #endif
 
-struct Range {
+struct alignas(8) Range {
   std::uint32_t begin, end;
 };
 
@@ -53,6 +53,16 @@ struct Block {
 
   __device__ bool is_control() const { return warp == kComputeWarps; }
   __device__ BlockState& state() const { return *reinterpret_cast<BlockState*>(shared_memory); }
+  // What of an op is the block's: units, or rows of its matrix (launch.h). Made when the launch begins; attention's for each step, by the
+  // control warp.
+  __device__ Range& share_of(std::uint32_t task) const {
+    return reinterpret_cast<Range*>(shared_memory + launch.shared.shares)[task];
+  }
+  // [kSquareSums] of a row that stage_normed has staged, in its list's place: there are no candidates before 1 / rms is known.
+  __device__ float* squares(std::uint32_t row) const {
+    static_assert(kSquareSums * sizeof(float) <= kMostTopK * sizeof(Candidate));
+    return reinterpret_cast<float*>(list(row));
+  }
   __device__ std::uint16_t* activations() const {
     return reinterpret_cast<std::uint16_t*>(shared_memory + launch.shared.activations);
   }
@@ -98,13 +108,6 @@ struct Block {
     return static_cast<std::uint32_t>(step == 0 ? launch.rows[row].token : state().tokens[row]);
   }
 };
-
-// Of an op with weights.
-__device__ inline Range rows_of_block(const Block& block, const Op& op) {
-  const std::uint32_t shift = op.row_unit - 1;  // of a unit of 1 or 2 rows
-  const Range units = block.share(op.n_rows >> shift);
-  return {op.first_row + (units.begin << shift), op.first_row + (units.end << shift)};
-}
 
 // Records who waited in vain for what, and makes all blocks give up.
 __device__ inline void give_up(const Block& block, std::uint32_t task, std::uint32_t counter,

@@ -1,9 +1,9 @@
 // Decode: one launch for up to kMostLaunchTokens steps of 1 to 8 rows, from embedding to sampled token.
 //
 // Every block runs all ops in order, its own equal share of each. Eight compute warps do the work; the control warp waits for
-// other blocks (one lane), adds up and finishes the products' outputs, and signals once for the block and op. Between two ops of
-// a block stand two barriers: inputs are there; they are staged in shared memory. All that crosses blocks is message passing:
-// write, barrier, release by the control warp; acquire, barrier, read.
+// other blocks (one lane), adds up and finishes the products' outputs, and signals once for the block and op. Before each op of a
+// block stands a barrier: inputs are there. All that crosses blocks is message passing: write, barrier, release by the control warp;
+// acquire, barrier, read.
 #pragma once  // the mixed entry point has decode launches in it
 
 #include "cuda/device/attention.h"
@@ -17,44 +17,46 @@ namespace {
 
 __device__ void embed(const Block& block, Range columns) {
   const Launch& launch = block.launch;
-  const std::uint32_t chunks = round_up(launch.model.hidden, kChunk) / kChunk;
+  const std::uint32_t stride = launch.buffers.residual_stride;
+  const std::uint32_t chunks = stride / kChunk;
+  // Zeros behind the width are whose the last column is.
+  if (columns.begin != columns.end && columns.end == launch.model.hidden) columns.end = stride;
 #pragma unroll 1
   for (std::uint32_t row = 0; row < launch.n_rows; ++row) {
-    const std::uint32_t token = block.token(row);
-    float* const to = launch.buffers.residual + std::size_t{row} * launch.model.hidden;
+    const std::uint16_t* const from = launch.embedding + packed_index(block.token(row), 0, chunks);
+    float* const to = launch.buffers.residual + std::size_t{row} * stride;
 #pragma unroll 1
     for (std::uint32_t column = columns.begin + threadIdx.x; column < columns.end; column += kComputeThreads)
-      to[column] = from_bf16(launch.embedding[packed_index(token, column, chunks)]);
+      to[column] = from_bf16(from[packed_index(0, column, chunks)]);
   }
 }
 
-// What of an op is the block's: units, or rows of its matrix (launch.h).
+// What of an op is the block's, but of attention.
 __device__ Range share_of(const Block& block, const Op& op) {
   const Launch& launch = block.launch;
   const bool has_rows = op.weight != nullptr;
-  const std::uint32_t shift =
-      has_rows ? op.row_unit - 1 : 0;  // as rows_of_block has it, which would be long here
+  const std::uint32_t shift = has_rows ? op.row_unit - 1 : 0;  // of a unit of 1 or 2 rows
   std::uint32_t units = has_rows ? op.n_rows >> shift : 0;
   if (op.code == OpCode::kEmbed) units = launch.model.hidden;
   if (op.code == OpCode::kDeltaRule)
     units = launch.n_spans * launch.model.n_value_heads * DeltaRule::quads_of(launch.model);
   if (op.code == OpCode::kMerge) units = launch.n_rows * launch.model.n_heads;
-  if (op.code == OpCode::kAttention) {
-#pragma unroll 1
-    for (std::uint32_t row = 0; row < launch.n_rows; ++row)
-      units += launch.model.n_kv_heads * block.pages(row);
-  }
   const Range share = block.share(units);
   const std::uint32_t first = has_rows ? op.first_row : 0;
   return {first + (share.begin << shift), first + (share.end << shift)};
 }
 
+// Of attention, whose pages become more.
+__device__ Range share_of_pages(const Block& block) {
+  std::uint32_t pages = 0;
+#pragma unroll 1
+  for (std::uint32_t row = 0; row < block.launch.n_rows; ++row) pages += block.pages(row);
+  return block.share(block.launch.model.n_kv_heads * pages);
+}
+
 // Compute warps, when the op's inputs are there.
 __device__ void compute(const Block& block, const Op& op, Range share, WeightRing& ring) {
   const Launch& launch = block.launch;
-  const Buffers& buffers = launch.buffers;
-  const float* x = buffers.residual;  // what the product's rows are
-  std::uint32_t stride = launch.model.hidden;
   switch (op.code) {
     case OpCode::kEmbed:
       embed(block, share);
@@ -78,21 +80,18 @@ __device__ void compute(const Block& block, const Op& op, Range share, WeightRin
     case OpCode::kMixIn:
     case OpCode::kMlpIn:
     case OpCode::kHead:
+      if (op.is_second_part()) break;
+      stage_normed(block, op);
+      barrier_arrive(kSquared, kDecodeThreads);
       break;
     case OpCode::kMixOut:
-      x = buffers.mixed;
-      stride = buffers.mixed_stride;
-      break;
     case OpCode::kMlpOut:
-      x = buffers.gated;
-      stride = launch.model.intermediate;
+      if (op.norm != nullptr)
+        stage_gated_norm(block, op);
+      else
+        stage_rows(block, op, op.code == OpCode::kMixOut ? launch.buffers.attended : launch.buffers.gated);
       break;
   }
-  if (op.code == OpCode::kMixOut && op.is_delta != 0)
-    stage_gated_norm(block, op);
-  else
-    stage_rows(block, op, x, stride);
-  block.everybody();
   multiply(block, ring, op, share);
 }
 
@@ -106,31 +105,38 @@ __device__ void decide(const Block& block, std::uint64_t begin) {
   *control.decision = static_cast<std::uint32_t>(ending);
 }
 
-// The control warp, of an op with weights: from sums to outputs.
-__device__ void finish(const Block& block, const Op& op, Range rows, std::uint64_t begin) {
+// The control warp, of an op with weights: from sums to outputs. `inverse`: 1 / rms of this lane's row of the residual, from the op before
+// if that has the same input.
+__device__ void finish(const Block& block, const Op& op, Range rows, std::uint64_t begin, float& inverse) {
   const Launch& launch = block.launch;
   const Buffers& buffers = launch.buffers;
-  block.everybody();
   const std::uint32_t row = block.lane / 4;
-  const bool joins_residual = op.code == OpCode::kMixOut || op.code == OpCode::kMlpOut;
-  const float inverse = row < launch.n_rows && !joins_residual ? inverse_rms(block, op, row) : 1.0F;
-  // Where an output at column 0 of this lane's row would be.
-  float* out = op.code == OpCode::kMixIn   ? buffers.projection + std::size_t{row} * buffers.projection_stride
-               : op.code == OpCode::kMlpIn ? buffers.gated + std::size_t{row} * launch.model.intermediate
-                                           : buffers.residual + std::size_t{row} * launch.model.hidden;
   const OpCode op_code = op.code;
+  const bool joins_residual = op_code == OpCode::kMixOut || op_code == OpCode::kMlpOut;
   const bool is_head = op_code == OpCode::kHead;
+  const bool is_gate = op.is_second_part() && op.is_delta != 0;
+  if (joins_residual) {
+    inverse = 1.0F;
+  } else if (!op.is_second_part()) {
+    barrier_sync(kSquared, kDecodeThreads);
+    inverse = inverse_rms(block, op);
+  }
+  // Where an output at column 0 of this lane's row would be.
+  float* const out = op_code == OpCode::kMixIn
+                         ? buffers.projection + std::size_t{row} * buffers.projection_stride
+                         : buffers.residual + std::size_t{row} * buffers.residual_stride;
+  std::uint16_t* const gated = buffers.gated + std::size_t{row} * buffers.gated_stride;
   if (is_head) {
     decide(block, begin);
     clear_lists(block);
   }
-  HeadLane lane(block);
-  add_up(block, rows, [&](std::uint32_t, std::uint32_t column, float2 sums, bool has_first, bool has_second) {
+  HeadLane lane(block, is_head);
+  add_up(block, rows, [&](std::uint32_t column, float2 sums, bool has_first, bool has_second) {
     const OpCode code = opaque(op_code);  // or the compiler makes this loop several times
     sums.x *= inverse;
     sums.y *= inverse;
     if (code == OpCode::kMlpIn) {
-      if (has_first) out[column / 2] = silu(sums.x) * sums.y;
+      if (has_first) gated[column / 2] = to_bf16(silu(sums.x) * sums.y);
       return;
     }
 #pragma unroll 1
@@ -140,7 +146,7 @@ __device__ void finish(const Block& block, const Op& op, Range rows, std::uint64
       if (code == OpCode::kHead)
         lane.take(column + i, sum, is_there);
       else if (is_there)  // the residual's share of a block is always the same
-        out[column + i] = code == OpCode::kMixIn ? sum : out[column + i] + sum;
+        out[column + i] = is_gate ? silu(sum) : code == OpCode::kMixIn ? sum : out[column + i] + sum;
     }
   });
   if (is_head) lane.publish();
@@ -159,11 +165,14 @@ __device__ void report(const Block& block, Ending ending) {
 
 // All ops of a step. False: give up.
 __device__ bool run_step(Block& block, WeightRing& ring, std::uint64_t begin) {
+  float inverse = 1.0F;
 #pragma unroll 1
   for (std::uint32_t task = 0; task < block.launch.n_ops; ++task) {
-    const Op& op = block.launch.ops[task];
-    const Range share = share_of(block, op);
+    const Op op = block.launch.ops[task];  // read before the wait
+    if (op.code == OpCode::kAttention && threadIdx.x == kComputeThreads)
+      block.share_of(task) = share_of_pages(block);
     if (!wait_for_inputs(block, op, task)) return false;
+    const Range share = block.share_of(task);
     if (!block.is_control()) {
       compute(block, op, share, ring);
       if (op.weight == nullptr) block.everybody();
@@ -172,7 +181,7 @@ __device__ bool run_step(Block& block, WeightRing& ring, std::uint64_t begin) {
     if (op.weight == nullptr)
       block.everybody();
     else
-      finish(block, op, share, begin);
+      finish(block, op, share, begin, inverse);
     signal(block, task);
   }
   return true;
@@ -189,11 +198,15 @@ __device__ void clear_next_counters(const Control& control) {
 __device__ void decode(const Launch& launch) {
   Block block(launch);
   const std::uint64_t begin = nanoseconds();
-  // The first op waits for nothing, and its barrier stands before all who read these.
   if (threadIdx.x == 0) block.state().gave_up = 0;
   if (threadIdx.x < kMostDecodeRows) block.state().tokens[threadIdx.x] = -1;
   if (threadIdx.x == 0) block.state().ending = static_cast<std::uint32_t>(Ending::kRunning);
+#pragma unroll 1
+  for (std::uint32_t task = threadIdx.x; task < launch.n_ops; task += kDecodeThreads)
+    block.share_of(task) = share_of(block, launch.ops[task]);
   clear_next_counters(launch.control);
+  // All of this is there before anybody reads it.
+  block.everybody();
   WeightRing ring(block);  // the control warp's is empty
 #pragma unroll 1
   for (; run_step(block, ring, begin); ++block.step) {

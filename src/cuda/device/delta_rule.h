@@ -23,7 +23,8 @@ struct DeltaRule {
   const Op& op;
   const ModelShape& model;
   const LayerVectors& vectors;
-  std::uint32_t quads;  // of a head
+  std::uint32_t quads;     // of a head
+  std::uint32_t conv_dim;  // model.conv_dim()
 
   __device__ static std::uint32_t quads_of(const ModelShape& model) {
     return (model.value_head_dim + kQuad - 1) / kQuad;
@@ -34,7 +35,8 @@ struct DeltaRule {
         op(op_),
         model(of.launch.model),
         vectors(of.launch.layers[op_.layer]),
-        quads(quads_of(of.launch.model)) {}
+        quads(quads_of(of.launch.model)),
+        conv_dim(of.launch.model.conv_dim()) {}
 
   // Shared: [rows of the span, key_head_dim up to 128] queries, then keys, then [rows, 2] gates.
   __device__ float* query(std::uint32_t row) const { return block.scratch() + row * kMostKeyHeadDim; }
@@ -51,7 +53,7 @@ struct DeltaRule {
   };
   __device__ Inputs inputs_of(const Span& span) const {
     const States& states = block.launch.states;
-    const std::uint32_t kept = (model.conv_kernel - 1) * model.conv_dim();
+    const std::uint32_t kept = (model.conv_kernel - 1) * conv_dim;
     const std::size_t half = std::size_t{model.n_delta_layers * states.n_slots} * kept;
     float* first = states.conv + std::size_t{op.kind_layer * states.n_slots + span.slot} * kept;
     const bool is_first = ((span.conv_parity ^ block.step) & 1U) == 0;
@@ -59,12 +61,12 @@ struct DeltaRule {
     return {is_first ? first : first + half, is_first ? first + half : first,
             block.launch.buffers.projection + std::size_t{span.first_row} * stride, span.n_rows};
   }
-  __device__ const float* input_row(const Inputs& inputs, std::uint32_t index) const {
+  // A channel's input: `state` and `rows` are those of Inputs, at the channel.
+  __device__ const float* input(const float* state, const float* rows, std::uint32_t index) const {
     const std::uint32_t kept = model.conv_kernel - 1;
     const bool is_state = index < kept;
-    const float* rows = is_state ? inputs.state : inputs.rows;
-    return rows + (is_state ? index : index - kept) *
-                      (is_state ? model.conv_dim() : block.launch.buffers.projection_stride);
+    const std::uint32_t apart = is_state ? conv_dim : block.launch.buffers.projection_stride;
+    return (is_state ? state : rows) + (is_state ? index : index - kept) * apart;
   }
 
   // A row's taps, from a channel on. Those that the model doesn't have are the last input again, with weight 0.
@@ -76,9 +78,11 @@ struct DeltaRule {
   __device__ Taps taps_of(const Inputs& inputs, std::uint32_t row, std::uint32_t channel) const {
     Taps taps;
     taps.weights = reinterpret_cast<const float4*>(vectors.conv) + channel;
+    const float* const state = inputs.state + channel;
+    const float* const rows = inputs.rows + channel;
 #pragma unroll
     for (std::uint32_t i = 0; i < kMostConvKernel; ++i)
-      taps.inputs[i] = input_row(inputs, row + min(i, model.conv_kernel - 1)) + channel;
+      taps.inputs[i] = input(state, rows, row + min(i, model.conv_kernel - 1));
     return taps;
   }
 
@@ -174,8 +178,8 @@ struct DeltaRule {
                   (i - n_values < size ? 0 : model.k_begin() - size);
 #pragma unroll 1
       for (std::uint32_t row = 0; row + 1 < model.conv_kernel; ++row)
-        inputs.next[row * model.conv_dim() + channel] =
-            load_shared_result(input_row(inputs, inputs.n_rows + row) + channel);
+        inputs.next[row * conv_dim + channel] =
+            load_shared_result(input(inputs.state + channel, inputs.rows + channel, inputs.n_rows + row));
     }
   }
 

@@ -17,6 +17,14 @@ __device__ inline float high_bf16(std::uint32_t pair) {
   return __uint_as_float(pair & 0xFFFF0000U);
 }
 
+#if __CUDA_ARCH__ < 800
+// The bits of the nearest bf16 number, ties to even, in the upper half; NaN stays NaN.
+__device__ inline std::uint32_t rounded_bits(float value) {
+  const std::uint32_t bits = __float_as_uint(value);
+  return value == value ? bits + (0x7FFFU + ((bits >> 16) & 1U)) : 0x7FFFFFFFU;
+}
+#endif
+
 // To nearest, ties to even; NaN stays NaN.
 __device__ inline std::uint16_t to_bf16(float value) {
 #if __CUDA_ARCH__ >= 800
@@ -24,9 +32,17 @@ __device__ inline std::uint16_t to_bf16(float value) {
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
 #else
-  const std::uint32_t bits = __float_as_uint(value);
-  const std::uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
-  return static_cast<std::uint16_t>(value == value ? rounded : 0x7FFFU);
+  return static_cast<std::uint16_t>(rounded_bits(value) >> 16);
+#endif
+}
+
+__device__ inline std::uint32_t to_bf16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return __byte_perm(rounded_bits(low), rounded_bits(high), 0x7632);
 #endif
 }
 

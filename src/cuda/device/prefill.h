@@ -125,7 +125,7 @@ class Prefill {
       const auto token = static_cast<std::uint32_t>(launch_.rows[row].token);
       const std::uint32_t chunks = round_up(model_.hidden, kChunk) / kChunk;
       float* const to = residual(row);
-      for (std::uint32_t k = block_.lane; k < model_.hidden; k += kWarp)
+      for (std::uint32_t k = block_.lane; k < model_.residual_stride(); k += kWarp)
         to[k] = from_bf16(launch_.embedding[packed_index(token, k, chunks)]);
     };
     return for_each_row(kDone, [](std::uint32_t) { return true; }, make);
@@ -545,8 +545,8 @@ class Prefill {
       std::uint32_t b = 0;
       while (row >= mixed_.blocks[b].first_row + mixed_.blocks[b].n_rows) ++b;
       if (!residual_is_there(b)) return false;
-      float* const to = mixed_.output_residual + std::size_t{task} * model_.hidden;
-      for (std::uint32_t k = threadIdx.x; k < model_.hidden; k += kComputeThreads)
+      float* const to = mixed_.output_residual + std::size_t{task} * model_.residual_stride();
+      for (std::uint32_t k = threadIdx.x; k < model_.residual_stride(); k += kComputeThreads)
         to[k] = load_shared_result(residual(row) + k);
       signal(outputs_counter());
     }
@@ -556,7 +556,7 @@ class Prefill {
   __device__ std::uint32_t outputs_counter() const { return launch_.n_ops * kOpStages * mixed_.n_blocks; }
 
   __device__ float* residual(std::uint32_t row) const {
-    return buffers_.residual + std::size_t{row} * model_.hidden;
+    return buffers_.residual + std::size_t{row} * buffers_.residual_stride;
   }
   __device__ float* projection(std::uint32_t row) const {
     return buffers_.projection + std::size_t{row} * buffers_.projection_stride;
@@ -570,9 +570,9 @@ class Prefill {
 
   // One place for each kind of stage, so that the compiler makes it once.
   __device__ bool run_op(const Op& op) {
-    const bool is_second_part =
-        op.code == OpCode::kMixIn && op.first_row != 0;  // of decode's mix_in, which is one here
-    if (is_second_part || op.code == OpCode::kMerge || op.code == OpCode::kHead || op.code == OpCode::kSample)
+    // Decode's mix_in in two parts is one here.
+    if (op.is_second_part() || op.code == OpCode::kMerge || op.code == OpCode::kHead ||
+        op.code == OpCode::kSample)
       return true;
     if (op.code == OpCode::kMixIn) mix_in_ = op_;
     if (op.code == OpCode::kDeltaRule) return delta_rule(op);

@@ -13,10 +13,6 @@
 
 namespace sluice::cuda::device {
 
-__device__ inline std::uint32_t panels_of(Range rows) {
-  return rows.begin == rows.end ? 0 : (rows.end + kPanel - 1) / kPanel - rows.begin / kPanel;
-}
-
 // Where a warp's tile of a panel stands: [8 step rows, 8 weight rows].
 __device__ inline float* tile_of(const Block& block, std::uint32_t buffer, std::uint32_t panel,
                                  std::uint32_t warp) {
@@ -146,8 +142,8 @@ __device__ inline void multiply(const Block& block, WeightRing& ring, const Op& 
   }
 }
 
-// The control warp: `finish(row of the step, first row of weights, sums of it and the next, which of these are to be had)` for each lane
-// and panel, in order. All lanes call it.
+// The control warp: `finish(first row of weights, sums of it and the next, which of these are to be had)` for each lane and panel, in
+// order. All lanes call it, for row lane / 4 of the step.
 template <typename Finish>
 __device__ inline void add_up(const Block& block, Range rows, const Finish& finish) {
   const std::uint32_t n_panels = panels_of(rows);
@@ -169,10 +165,9 @@ __device__ inline void add_up(const Block& block, Range rows, const Finish& fini
         sums.x += part.x;
         sums.y += part.y;
       }
-      const std::uint32_t row = (rows.begin / kPanel + panel) * kPanel + block.lane % 4 * 2;
       const bool has_row = step_row < block.launch.n_rows;
-      const std::uint32_t in_block = row - rows.begin;  // before its first row: a large number
-      finish(step_row, row, sums, has_row && in_block < n_rows, has_row && in_block + 1 < n_rows);
+      const std::uint32_t in_block = panel * kPanel + block.lane % 4 * 2;
+      finish(rows.begin + in_block, sums, has_row && in_block < n_rows, has_row && in_block + 1 < n_rows);
       __syncwarp();
     }
     if (batch + 2 < n_batches) barrier_arrive(kEmpty + batch % 2, kDecodeThreads);

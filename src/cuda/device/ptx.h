@@ -153,6 +153,16 @@ __device__ inline void store_shared(std::uint32_t at, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(value) : "memory");
 }
 
+__device__ inline void store_shared(std::uint32_t at, std::uint32_t first, std::uint32_t second) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(at), "r"(first), "r"(second) : "memory");
+}
+
+__device__ inline void store_shared(std::uint32_t at, const uint4& value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
+
 // Both at once; the compiler would make two stores of it, with bank conflicts.
 __device__ inline void store_shared(std::uint32_t at, float2 value) {
   asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(at), "f"(value.x), "f"(value.y) : "memory");

@@ -18,6 +18,11 @@ __device__ inline Range chunks_of_warp(const Op& op, std::uint32_t warp) {
   return {op.chunks * warp / kComputeWarps, op.chunks * (warp + 1) / kComputeWarps};
 }
 
+// The block's rows of a matrix, eight at a time.
+__device__ inline std::uint32_t panels_of(Range rows) {
+  return (rows.end - rows.begin + kPanel - 1) / kPanel;
+}
+
 class WeightRing {
  public:
   __device__ explicit WeightRing(const Block& block)
@@ -28,8 +33,6 @@ class WeightRing {
         at_(begin_),
         end_of_stage_(begin_ + slots_ * kChunkBytes) {
     if (block.is_control()) return;
-    find_op(0);
-    end_of_run_ = from_ + run_bytes_;
 #pragma unroll 1
     for (std::uint32_t stage = 0; stage < kRingStages; ++stage) {
       if (stage != 0) begin_stage();
@@ -38,8 +41,8 @@ class WeightRing {
     }
   }
 
-  // The next chunk: eight weights of row lane / 4 of its panel, zeros if the row isn't the block's. Then copy_next(), when they have been
-  // used.
+  // The next chunk: eight weights of row lane / 4 of the next eight, zeros if the row isn't the block's. Then copy_next(), when they have
+  // been used.
   __device__ uint4 next() {
     if (at_ == end_of_stage_) {
       begin_stage();
@@ -50,10 +53,10 @@ class WeightRing {
 
   // Into the slot that next() has read.
   __device__ void copy_next() {
+    if (from_ == end_of_run_) next_panel();
     copy_async(at_, from_, bytes_);
     at_ += kChunkBytes;
     from_ += kChunkBytes;
-    if (from_ == end_of_run_) next_panel();
   }
 
   // No thread may leave with copies under way.
@@ -72,8 +75,8 @@ class WeightRing {
 
   __device__ void next_panel() {
     from_ += to_next_panel_;
-    bytes_ = --n_panels_ == 1 ? last_bytes_ : 16;
-    if (n_panels_ == 0) find_op(op_ + 1);
+    if (--n_panels_ == 0) find_op(op_ + 1);
+    bytes_ = n_panels_ == 1 ? last_bytes_ : 16;
     end_of_run_ = from_ + run_bytes_;
   }
 
@@ -85,27 +88,26 @@ class WeightRing {
       if (index == launch.n_ops) {
         index = 0;
         if (++step_ >= launch.n_steps) {
-          bytes_ = 0;
+          n_panels_ = 1;
+          last_bytes_ = 0;
           run_bytes_ = 1;  // an end that is never reached
           return;
         }
       }
       const Op& op = launch.ops[index];
       if (op.weight == nullptr) continue;
-      const Range rows = rows_of_block(block_, op);
+      const Range rows = block_.share_of(index);
       const Range chunks = chunks_of_warp(op, block_.warp);
       if (rows.begin == rows.end || chunks.begin == chunks.end) continue;
-      const std::uint32_t panel = rows.begin / kPanel;
       op_ = index;
-      n_panels_ = (rows.end + kPanel - 1) / kPanel - panel;
-      // This lane's row in the first and in the last panel.
-      const std::uint32_t first = panel * kPanel + block_.lane / 4;
-      last_bytes_ = first + (n_panels_ - 1) * kPanel < rows.end ? 16 : 0;
-      bytes_ = first >= rows.begin && first < rows.end ? 16 : 0;
+      n_panels_ = panels_of(rows);
+      const std::uint32_t row = rows.begin + block_.lane / 4;
+      last_bytes_ = row + (n_panels_ - 1) * kPanel < rows.end ? 16 : 0;
       // A matrix has less than 2^32 chunks.
       const std::uint32_t n_chunks = chunks.end - chunks.begin;
       from_ = reinterpret_cast<const unsigned char*>(op.weight) +
-              std::size_t{panel * op.chunks + chunks.begin} * kChunkBytes + block_.lane * 16;
+              std::size_t{row / kPanel * op.chunks + chunks.begin} * kChunkBytes +
+              (row % kPanel * 4 + block_.lane % 4) * 16;
       run_bytes_ = n_chunks * kChunkBytes;
       to_next_panel_ = (op.chunks - n_chunks) * kChunkBytes;
       return;
@@ -122,8 +124,8 @@ class WeightRing {
   std::size_t run_bytes_ = 0, to_next_panel_ = 0;
   std::uint32_t bytes_ = 0,
                 last_bytes_ = 0;  // a lane's, in the last panel: 16, or none if the row isn't the block's
-  std::uint32_t n_panels_ = 0;
-  std::uint32_t op_ = 0, step_ = 0;
+  std::uint32_t n_panels_ = 1;    // that are left; before the first op as if there were one
+  std::uint32_t op_ = kNone, step_ = 0;
 };
 
 }  // namespace sluice::cuda::device

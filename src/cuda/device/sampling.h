@@ -33,10 +33,11 @@ __device__ inline std::uint64_t units_of(float key, float largest) {
   return sampler::probability_units(relative(key, largest));
 }
 
-// A lane of the control warp while the head runs: it sees two columns of each panel, of one row of the step.
+// A lane of the control warp while the head runs: it sees two columns of each panel, of one row of the step. Other ops have no use for it.
 class HeadLane {
  public:
-  __device__ explicit HeadLane(const Block& block) : block_(block), row_(block.lane / 4) {
+  __device__ HeadLane(const Block& block, bool is_head) : block_(block), row_(block.lane / 4) {
+    if (!is_head) return;
     if (row_ < block.launch.n_rows) {
       const Row& row = block.launch.rows[row_];
       if (row.choice != ChoiceKind::kHost) kind_ = row.choice;

@@ -109,10 +109,11 @@ class MixedDevice final : public program::Backend {
         rotary_(machine_, rotary_table(model.config, options.context)),
         max_pages_((options.context + kKvPage - 1) / kKvPage),
         pages_(machine_, shuffled_pages()),
-        residual_(machine_, rows_up() * shape_.hidden),
+        residual_(machine_, rows_up() * shape_.residual_stride()),
         projection_(machine_, rows_up() * shape_.projection_stride()),
         mixed_(machine_, rows_up() * shape_.mixed_stride()),
-        gated_(machine_, rows_up() * shape_.intermediate),
+        attended_(machine_, rows_up() * shape_.attended_stride()),
+        gated_(machine_, rows_up() * shape_.gated_stride()),
         partial_(machine_, rows_up() * shape_.n_heads * max_pages_ * shape_.head_dim),
         partial_sums_(machine_, rows_up() * shape_.n_heads * max_pages_ * 2),
         logits_(machine_, rows_up() * shape_.vocab),
@@ -123,7 +124,7 @@ class MixedDevice final : public program::Backend {
         conv_(machine_, 2 * conv_half()),
         operand_(machine_, rows_up() * kRowBlock * operand_depth(shape_)),
         gated_operand_(machine_, rows_up() * kRowBlock * round_up(shape_.intermediate, kChunk)),
-        output_residual_(machine_, rows_up() * shape_.hidden),
+        output_residual_(machine_, rows_up() * shape_.residual_stride()),
         lengths_(options.n_slots, 0),
         parity_(options.n_slots, 0) {
     for (std::size_t i = 0; i < weights_.n_pieces(); ++i)
@@ -206,7 +207,8 @@ class MixedDevice final : public program::Backend {
       std::uint32_t output = 0;
       for (const Part& head : parts_.heads) {
         DecodePart& added = add(heads_, head, head_ops(d_.ops_of({{{1, 1}}, {0}, false})), 0);
-        added.launch.buffers.residual = d_.output_residual_.pointer(std::size_t{output} * d_.shape_.hidden);
+        added.launch.buffers.residual =
+            d_.output_residual_.pointer(std::size_t{output} * d_.shape_.residual_stride());
         output += static_cast<std::uint32_t>(head.rows.size());
       }
     }
@@ -372,15 +374,19 @@ class MixedDevice final : public program::Backend {
 
   Buffers buffers(std::uint32_t row) const {
     Buffers buffers{};
-    buffers.residual = residual_.pointer(std::size_t{row} * shape_.hidden);
+    buffers.residual = residual_.pointer(std::size_t{row} * shape_.residual_stride());
     buffers.projection = projection_.pointer(std::size_t{row} * shape_.projection_stride());
     buffers.mixed = mixed_.pointer(std::size_t{row} * shape_.mixed_stride());
-    buffers.gated = gated_.pointer(std::size_t{row} * shape_.intermediate);
+    buffers.attended = attended_.pointer(std::size_t{row} * shape_.attended_stride());
+    buffers.gated = gated_.pointer(std::size_t{row} * shape_.gated_stride());
     buffers.partial = partial_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * shape_.head_dim);
     buffers.partial_sums = partial_sums_.pointer(std::size_t{row} * shape_.n_heads * max_pages_ * 2);
     buffers.logits = logits_.pointer();
+    buffers.residual_stride = shape_.residual_stride();
     buffers.projection_stride = shape_.projection_stride();
     buffers.mixed_stride = shape_.mixed_stride();
+    buffers.attended_stride = shape_.attended_stride();
+    buffers.gated_stride = shape_.gated_stride();
     buffers.max_pages = max_pages_;
     return buffers;
   }
@@ -418,7 +424,9 @@ class MixedDevice final : public program::Backend {
   DeviceArray<float> rotary_;
   std::uint32_t max_pages_;
   DeviceArray<std::uint32_t> pages_;
-  DeviceArray<float> residual_, projection_, mixed_, gated_, partial_, partial_sums_, logits_;
+  DeviceArray<float> residual_, projection_, mixed_;
+  DeviceArray<std::uint16_t> attended_, gated_;
+  DeviceArray<float> partial_, partial_sums_, logits_;
   DeviceArray<std::uint16_t> kv_;
   DeviceArray<float> delta_, conv_;
   DeviceArray<std::uint16_t> operand_, gated_operand_;
