@@ -55,7 +55,7 @@ struct Shares {
   std::array<double, cpu::kOpKinds> busy{};
   std::array<std::size_t, cpu::kOpKinds> bytes{};
   double waiting = 0;
-  double rest = 0;  // between tasks
+  double rest = 0;  // without a task
 };
 
 std::string escaped(std::string_view text) {
@@ -202,7 +202,7 @@ class Picture {
       if (shares_.busy[kind] > 0)
         entry(fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     entry("wait", "waiting for inputs");
-    entry("row", "between tasks");
+    entry("row", "without a task");
     return y + 27;
   }
 
@@ -322,7 +322,7 @@ class Picture {
       part(shares_.busy[kind], fmt::format("o{}", kind), program::name_of(static_cast<OpKind>(kind)));
     part(shares_.waiting, "wait", "waiting");
     if (const double end = kLeft + duration_ * scale; end - x > 95)
-      text(end - 6, y + 15, "end dim", "between tasks");
+      text(end - 6, y + 15, "end dim", "without a task");
     y += 27;
     text(kLeft - 10, y + 15, "end", time_text(floor));
     rect(kLeft, y, floor * scale, 22, "floor");
@@ -370,7 +370,7 @@ class Picture {
           bytes == 0 ? "–" : fmt::format("{:.1f} GB/s", rate));
     }
     row("wait", "waiting for inputs", shares_.waiting, "", "", "");
-    row("row", "between tasks", shares_.rest, "", "", "");
+    row("row", "without a task", shares_.rest, "", "", "");
     row("page", "together", all, grouped(static_cast<double>(program_.tasks.size())), amount_text(moved),
         fmt::format("{:.1f} GB/s", static_cast<double>(moved) / duration_));
     return y + 24;

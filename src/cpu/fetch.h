@@ -1,5 +1,6 @@
-// Weights on their way before they are needed. Kernels that ask for them line by line do so kFetchAhead bytes ahead, and towards the
-// end of their own for the first bytes of the next ones: memory doesn't pause between two tasks. All others ask for those first.
+// Weights on their way before they are needed. Kernels that ask for them line by line do so some kB ahead, products kFetchAhead bytes,
+// and towards the end of their own for the first bytes of the next ones: memory doesn't pause between two tasks. All others ask for
+// those first.
 //
 // Included by kernels_*.cpp, the executor and the tests; all of it is static (kernels_common.h).
 #pragma once

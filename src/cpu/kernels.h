@@ -67,11 +67,20 @@ struct ScreenRow {
 // Weights that a worker reads when it is done with those it multiplies by: a kernel has them fetched (fetch.h).
 struct NextWeights {
   const void* first = nullptr;  // nothing: none
-  std::size_t stride = 0;       // bytes from one to the next of the kFetchStreams that are read side by side
+  std::size_t stride = 0;       // bytes from one to the next of the streams that are read side by side
 };
 
 inline constexpr std::size_t kFetchAhead = 1024;  // bytes of each of them that are fetched before their use
-inline constexpr std::size_t kFetchStreams = 4;
+inline constexpr std::size_t kFetchStreams = 4;   // at most
+
+// How many of a task's panels are read side by side: streams of n_panels / streams panels each, one after the other.
+inline constexpr std::size_t kRowsOfFourStreams = 6;  // more of them from memory hide more of its latency
+constexpr std::size_t streams_of_product(std::size_t rows) {
+  return rows <= kRowsOfFourStreams ? kFetchStreams : 2;
+}
+constexpr std::size_t streams_of_screen(std::size_t rows) {
+  return rows <= 2 ? 1 : 2;
+}
 
 struct Kernels {
   const char* name;            // "portable", "avx2", "avx512", "avx512_bf16", "amx_bf16"

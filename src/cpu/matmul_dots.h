@@ -19,8 +19,8 @@ namespace sluice::cpu {
 namespace {
 
 // How far before their use weights are fetched into the second-level cache, in elements of a panel. The hardware's own
-// prefetching ends with each page of 4 kB, and a panel of K = 1024 has eight. On Zen 4 this takes 3% (1 row) to 20% (12
-// rows) off the time without; fetching into the first level instead costs 10% for 2 to 6 rows.
+// prefetching ends with each page of 4 kB, and a panel of K = 1024 has eight. On Zen 4 this took 3% (1 row) to 20% (12
+// rows) off the time without, at twice the distance; fetching into the first level instead cost 10% for 2 to 6 rows.
 //
 // Side by side are panels as far apart as a task's allow, so that each stream goes on in the next block where it ended: in the
 // faster of that memory's two moods (docs/performance.md) neighbours come at 0.86 of the speed of reading alone, these at 0.93, and
@@ -138,6 +138,8 @@ inline void panels_bf16(DotMatrix& m) {
       if (i == 0) {  // the block for which weights come from memory
         block.ahead = w + distance % panel_size;
         block.switch_at = panel_size - distance;
+      } else if (is_last_group) {
+        block.switch_at = panel_size - distance;  // of what follows the first bytes only
       }
       if (i + 1 == n_blocks) {
         block.then = is_last_group ? after : w + panel_size;
@@ -155,7 +157,7 @@ inline void panels_bf16(DotMatrix& m) {
 template <typename Dots>
 inline void matmul_dots(DotMatrix m) {
   if (m.rows == 0 || m.depth == 0) return;
-  if (m.rows <= 6) panels_bf16<Dots, 4, 6>(m);  // more streams from memory hide more of its latency
+  if (streams_of_product(m.rows) == 4) panels_bf16<Dots, 4, kRowsOfFourStreams>(m);
   panels_bf16<Dots, 2, 12>(m);
   panels_bf16<Dots, 1, 12>(m);
 }

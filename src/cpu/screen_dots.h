@@ -154,7 +154,7 @@ struct ScreenBlock {
   float* upper;
   size_t out_stride;  // from panel to panel
   size_t ld;
-  // What is read after it, panel by panel; if nothing: nothing is fetched.
+  // What is read after it, panel by panel. Nothing: of this panel nothing is fetched, either.
   const uint8_t* after;
   size_t after_stride;
 
@@ -203,7 +203,8 @@ __attribute__((noinline)) void screen_block(const ScreenBlock& block) {
       const bool is_here = ahead < end;
       if (!is_here) ahead = block.after + (ahead - end);
       // The processor follows a single stream by itself but for the start of each page.
-      if (Panels > 1 || !is_here || ((uintptr_t)ahead & (kPage - 1)) < kPageStart) {
+      const bool goes_on = is_here || block.after == end;
+      if (Panels > 1 || !goes_on || ((uintptr_t)ahead & (kPage - 1)) < kPageStart) {
         const size_t ahead_stride = is_here ? stride : block.after_stride;
         each(kPanels, [&](auto panel) {
           each(kSplit, [&](auto i) {
@@ -275,8 +276,12 @@ inline void screen_panels_of(ScreenMatrix& m) {
                       .after = m.w + (group + 1) * panel_bytes,
                       .after_stride = stride};
     if (group + 1 == n_groups) {
-      block.after = has_rest ? m.w + Panels * stride : static_cast<const uint8_t*>(m.next.first);
-      block.after_stride = has_rest ? panel_bytes : m.next.stride;
+      // If nothing follows, their beginning once more, which does no harm.
+      const bool has_next = has_rest || m.next.first != nullptr;
+      block.after = has_rest   ? m.w + Panels * stride
+                    : has_next ? static_cast<const uint8_t*>(m.next.first)
+                               : m.w;
+      block.after_stride = has_rest ? panel_bytes : has_next ? m.next.stride : stride;
     }
     for (size_t i = 0; i < n_blocks; ++i) {  // even ones; the first meets weights that come from memory
       const size_t rows = m.n_rows / n_blocks + (i < m.n_rows % n_blocks ? 1 : 0);
@@ -298,7 +303,7 @@ void screen_dots(const uint8_t* w, size_t depth, size_t n_panels, const ScreenRo
                  float* lower, float* upper, size_t ld, NextWeights next) {
   ScreenMatrix m{w, depth, n_panels, rows, n_rows, lower, upper, ld, next};
   if constexpr (Dots::kMostSums >= 6)
-    if (n_rows >= 3 && 2 * n_rows <= Dots::kMostSums) screen_panels_of<Dots, 2>(m);
+    if (streams_of_screen(n_rows) == 2 && 2 * n_rows <= Dots::kMostSums) screen_panels_of<Dots, 2>(m);
   screen_panels_of<Dots, 1>(m);
 }
 

@@ -97,10 +97,11 @@ Fetchable Tasks::fetchable(const Task& task) const {
   const PackedOp& weights = packed(op);
   const PackedTile& tile = weights.tiles[task.part];
   const std::size_t panel = panel_bytes(op.kind, weights.depth, tile.is_bf16);
-  const bool is_one_stream = op.kind == OpKind::kSkim || op.kind == OpKind::kScreen;  // screen_dots.h
-  const std::size_t stream =
-      panel * std::max<std::size_t>(tile.n_panels / kFetchStreams, 1);  // matmul_dots.h
-  return {{tile.data, tile.n_panels * panel}, NextWeights{tile.data, is_one_stream ? kFetchAhead : stream}};
+  const std::size_t rows = group(task).size();
+  const bool is_screen = op.kind == OpKind::kSkim || op.kind == OpKind::kScreen;
+  const std::size_t streams = is_screen ? streams_of_screen(rows) : streams_of_product(rows);
+  const std::size_t stream = panel * std::max<std::size_t>(tile.n_panels / streams, 1);
+  return {{tile.data, tile.n_panels * panel}, NextWeights{tile.data, streams == 1 ? kFetchAhead : stream}};
 }
 
 float Tasks::inverse_rms(const float* x, std::size_t n) const {

@@ -116,10 +116,15 @@ StepTimes Trace::step(std::size_t kept) const {
     std::uint32_t worker = 0;
     TaskTicks ticks;
   };
-  std::vector<Note> notes(
-      program.tasks.size());  // in the Program's order: after what they wait for, and each worker's, too
+  // In the Program's order, in which tasks come after what they wait for; each worker took its own in that order, too.
+  std::vector<Note> notes(program.tasks.size());
+  std::size_t n_noted = 0;
   for (std::size_t worker = 0; worker < n_workers(); ++worker)
-    for (const TaskTicks& it : step.tasks[worker]) notes[it.task] = {static_cast<std::uint32_t>(worker), it};
+    for (const TaskTicks& it : step.tasks[worker]) {
+      notes[it.task] = {static_cast<std::uint32_t>(worker), it};
+      ++n_noted;
+    }
+  SLUICE_CHECK(n_noted == notes.size());
   std::vector<std::uint64_t> full(program.counters.size(), 0);  // when the last task that bumps it ended
   std::vector<std::uint64_t> free_from(n_workers(), step.begin);
   for (Note& note : notes) {

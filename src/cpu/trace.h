@@ -1,8 +1,8 @@
 // What each worker did when, while steps run: for `bench --trace` and `--timeline`. No file formats here.
 //
 // A worker writes down when it ended each task, in memory of its own that is there before the step begins: one reading of the
-// processor's cycle counter, two more where it really waits. A task whose inputs were there began when its worker's last one had
-// ended and they were there, which is worked out when the step is looked at.
+// processor's cycle counter, two more where it really waits, one more of a step's first task. A task whose inputs were there began
+// when its worker's last one had ended and they were there, which is worked out when the step is looked at.
 // The order of readings is that of the protocol: a task's end is read before its counter is bumped, the beginning of one that waits
 // after its waits have returned. So where the processors' cycle counters agree (Linux sees to that where they count at a constant
 // rate), nothing begins before what it waited for has ended. Processors without such a counter read the steady clock, which is slower.

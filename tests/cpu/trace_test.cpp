@@ -91,6 +91,7 @@ TEST_F(CpuTrace, EveryTaskOnceInOrderAndAfterWhatItWaitsFor) {
     ASSERT_EQ(trace.n_kept(), pieces.size());
     double before = 0;
     std::size_t length = 0;
+    std::size_t n_waited = 0;  // whose beginning was read, not worked out
     for (std::size_t i = 0; i < trace.n_kept(); ++i) {
       const StepTimes step = trace.step(i);
       EXPECT_GE(step.begin, before);
@@ -99,7 +100,10 @@ TEST_F(CpuTrace, EveryTaskOnceInOrderAndAfterWhatItWaitsFor) {
       EXPECT_EQ(step.lengths, std::vector<std::size_t>{length});
       EXPECT_EQ(step.program->shape.n_rows(), pieces[i]);
       check(step, n_workers);
+      n_waited += static_cast<std::size_t>(
+          std::ranges::count_if(step.tasks, [](const TaskTimes& it) { return it.waited_from < it.begin; }));
     }
+    EXPECT_EQ(n_waited > 0, n_workers > 1);
     // It changes no result, and notes nothing any more.
     device->reset(0);
     EXPECT_EQ(feed(*device, 0, fed, pieces), logits);
