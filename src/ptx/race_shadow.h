@@ -17,20 +17,13 @@
 #include "ptx/checks.h"
 #include "ptx/flat_table.h"
 #include "ptx/lanes.h"
-#include "ptx/race_clock.h"
+#include "ptx/race_threads.h"
 
 namespace sluice::ptx {
 
 inline constexpr std::uint32_t kPageBytes = 512;
 // A copy in flight writes at a time that nobody knows, not even the lane that issued it.
 inline constexpr std::uint32_t kInFlight = ~std::uint32_t{0};
-
-// One access: which thread, when, which instruction.
-struct Stamp {
-  std::uint32_t thread = 0;
-  std::uint32_t time = 0;  // 0: there was none
-  std::uint32_t pc = 0;
-};
 
 // One access by lanes of one warp. `Set` keeps them by warp.
 struct LaneAccess {
@@ -158,11 +151,27 @@ constexpr std::uint32_t strong_key(std::uint32_t warp, std::uint32_t shape, bool
 }
 
 struct Cell {
-  static constexpr std::uint32_t kMany = ~std::uint32_t{0};
-  Stamp write;
-  Stamp read;                 // thread kMany: `time` is the number of a set of reads
-  std::uint32_t strong = 0;   // number of a StrongSet; 0: none
-  bool non_coherent = false;  // was read by ld.global.nc
+  Stamp write, read;
+  bool many = false;                             // reads are in `reads`, not in `read`
+  bool non_coherent = false;                     // was read by ld.global.nc
+  std::unique_ptr<AccessSet<LaneAccess>> reads;  // made when needed, as `strong` is
+  std::unique_ptr<StrongSet> strong;
+
+  bool is_written() const { return write.time != 0 || (strong && strong->last_write != 0); }
+  StrongSet& make_strong() {
+    if (!strong) strong = std::make_unique<StrongSet>();
+    return *strong;
+  }
+  // Turns the single read into a set of them.
+  void make_reads();
+  // A plain write came after all that was done here.
+  void overwrite(const Stamp& stamp) {
+    if (many) reads->clear();
+    many = false;
+    if (strong) strong->forget();
+    read = {};
+    write = stamp;
+  }
 };
 
 // Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes,
@@ -188,6 +197,7 @@ struct Segment {
     if (shift == kEveryLane) return mask;
     return phase_at(byte) == phase ? 1U << (((byte >> gap) + rotation) & 31U) : 0U;
   }
+  std::uint32_t bytes() const { return hi > lo ? hi - lo : 0; }
   bool has_gaps() const { return shift != kEveryLane && gap != shift; }
   bool deals_like(const Segment& other) const {
     return shift == other.shift && gap == other.gap && phase == other.phase && rotation == other.rotation;
@@ -216,6 +226,7 @@ struct ReadRecord {
 
 struct Cells {
   explicit Cells(std::uint32_t log2_bytes) : shift(log2_bytes), cells(kPageBytes >> log2_bytes) {}
+  void refine(std::uint32_t log2_bytes);
 
   std::uint32_t shift;   // log2 of a cell's bytes
   bool written = false;  // some cell has a write, or a strong access
@@ -234,6 +245,12 @@ struct Page {
     if (first_key == key) return &first;
     return others ? others->find(key) : nullptr;
   }
+  void forget_reads() {
+    first_key = FlatTable<ReadRecord>::kNoKey;
+    others.reset();
+  }
+  // The cells, fine enough for the segment.
+  Cells& cells_for(const Segment& segment);
   template <typename Visit>
   void for_each_read(Visit visit) {
     if (first_key == FlatTable<ReadRecord>::kNoKey) return;
@@ -271,15 +288,6 @@ class RaceShadow {
   // wanted, else runs of lanes at one address. Valid until the next call.
   std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
                                Pattern pattern, bool gaps = false);
-  // The page's cells, fine enough for the segment.
-  Cells& cells(Page& page, const Segment& segment);
-
-  AccessSet<LaneAccess>& reads(const Cell& cell) { return *reads_[cell.read.time]; }
-  // Turns the cell's single read into a set of them.
-  AccessSet<LaneAccess>& make_reads(Cell& cell);
-  void drop_reads(Cell& cell);
-  StrongSet& strong(const Cell& cell) { return *strong_[cell.strong]; }
-  StrongSet& make_strong(Cell& cell);
 
  private:
   static constexpr std::uint64_t kChunkPages = 256;
@@ -287,17 +295,11 @@ class RaceShadow {
   std::span<const Touched> cut_neighbours(std::uint32_t mask, std::uint32_t size, std::uint64_t begin,
                                           std::uint64_t stride);
   void group_by_page(std::size_t used);
-  void refine(Cells& cells, std::uint32_t shift);
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
   std::uint64_t last_number_ = 0;
   Page* last_ = nullptr;
   std::array<Touched, 33> touched_;
-  // Sets by number, from 1.
-  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_ =
-      std::vector<std::unique_ptr<AccessSet<LaneAccess>>>(1);
-  std::vector<std::uint32_t> free_reads_;
-  std::vector<std::unique_ptr<StrongSet>> strong_ = std::vector<std::unique_ptr<StrongSet>>(1);
 };
 
 }  // namespace sluice::ptx

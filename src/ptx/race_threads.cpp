@@ -2,36 +2,101 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 
 namespace sluice::ptx {
 
-std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
-                                   std::uint32_t other_time) const {
-  if (thread / kLanes == warp) {
-    if (other_time <= synced) return 0;
-    if (other_time <= time) lanes &= ~(1U << (thread % kLanes));
+std::uint32_t RaceClock::warp_time(std::uint32_t warp_in_grid) const {
+  const std::uint32_t block = warp_in_grid / warps_;
+  const auto found = std::lower_bound(blocks_.begin(), blocks_.end(), block);
+  if (found == blocks_.end() || *found != block) return 0;
+  return times_[static_cast<std::size_t>(found - blocks_.begin()) * warps_ + warp_in_grid % warps_];
+}
+
+bool RaceClock::knows(std::uint32_t thread, std::uint32_t time) const {
+  if (time <= warp_time(thread / kLanes)) return true;
+  const auto found = std::lower_bound(lanes_.begin(), lanes_.end(), std::pair{thread, std::uint32_t{0}});
+  return found != lanes_.end() && found->first == thread && time <= found->second;
+}
+
+std::span<std::uint32_t> RaceClock::row(std::uint32_t block) {
+  const auto found = std::lower_bound(blocks_.begin(), blocks_.end(), block);
+  const auto index = found - blocks_.begin();
+  const auto first = index * static_cast<std::ptrdiff_t>(warps_);
+  if (found == blocks_.end() || *found != block) {
+    blocks_.insert(found, block);
+    times_.insert(times_.begin() + first, warps_, 0);
+  }
+  return {times_.data() + first, warps_};
+}
+
+void RaceClock::learn_warp(std::uint32_t warp_in_grid, std::uint32_t time) {
+  std::uint32_t& known = row(warp_in_grid / warps_)[warp_in_grid % warps_];
+  known = std::max(known, time);
+  std::erase_if(
+      lanes_, [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
+}
+
+void RaceClock::learn_thread(std::uint32_t thread, std::uint32_t time) {
+  if (time <= warp_time(thread / kLanes)) return;
+  const auto place = std::lower_bound(lanes_.begin(), lanes_.end(), std::pair{thread, std::uint32_t{0}});
+  if (place != lanes_.end() && place->first == thread) {
+    place->second = std::max(place->second, time);
+  } else {
+    lanes_.insert(place, {thread, time});
+  }
+}
+
+void RaceClock::join(const RaceClock& other) {
+  if (blocks_ == other.blocks_) {
+    std::transform(times_.begin(), times_.end(), other.times_.begin(), times_.begin(),
+                   [](std::uint32_t a, std::uint32_t b) { return std::max(a, b); });
+  } else {
+    for (std::size_t i = 0; i < other.blocks_.size(); ++i) {
+      const std::span<std::uint32_t> mine = row(other.blocks_[i]);
+      for (std::uint32_t warp = 0; warp < warps_; ++warp) {
+        mine[warp] = std::max(mine[warp], other.times_[i * warps_ + warp]);
+      }
+    }
+  }
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> merged;
+  merged.reserve(lanes_.size() + other.lanes_.size());
+  std::merge(lanes_.begin(), lanes_.end(), other.lanes_.begin(), other.lanes_.end(),
+             std::back_inserter(merged));
+  lanes_.clear();
+  for (const auto& lane : merged) {  // of one thread the later time comes last
+    if (lane.second <= warp_time(lane.first / kLanes)) continue;
+    if (!lanes_.empty() && lanes_.back().first == lane.first) {
+      lanes_.back() = lane;
+    } else {
+      lanes_.push_back(lane);
+    }
+  }
+}
+
+void join_ref(ClockRef& clock, const ClockRef& other) {
+  if (!other || clock == other) return;
+  if (!clock) {
+    clock = other;
+    return;
+  }
+  auto joined = std::make_shared<RaceClock>(*clock);
+  joined->join(*other);
+  clock = std::move(joined);
+}
+
+std::uint32_t Knowledge::unknowing(std::uint32_t lanes, const Stamp& other) const {
+  if (other.thread / kLanes == warp_in_grid) {
+    if (other.time <= synced) return 0;
+    if (other.time <= time) lanes &= ~(1U << (other.thread % kLanes));  // it knows what it did itself
   }
   std::uint32_t common = lanes & ~differing;
-  if (common != 0 && known->knows(thread, other_time)) common = 0;
+  if (common != 0 && known->knows(other.thread, other.time)) common = 0;
   std::uint32_t others = lanes & differing;
   each_lane(others, [&](std::uint32_t lane) {
-    if (own[lane]->knows(thread, other_time)) others &= ~(1U << lane);
+    if (own[lane]->knows(other.thread, other.time)) others &= ~(1U << lane);
   });
   return common | others;
-}
-
-void Knowledge::keep(const Knowledge& other) {
-  time = other.time;
-  synced = other.synced;
-  known = other.known;
-  differing = other.differing;
-  if (differing != 0) own = other.own;
-  asked_warp_ = ~0U;
-}
-
-void Knowledge::ask(std::uint32_t other_warp) const {
-  asked_warp_ = other_warp;
-  answer_ = known->warp_time(other_warp);
 }
 
 void Knowledge::learn(std::uint32_t lane, const ClockRef& clock) {
@@ -42,13 +107,14 @@ void Knowledge::learn(std::uint32_t lane, const ClockRef& clock) {
 }
 
 void Knowledge::replace(std::uint32_t lane, const ClockRef& clock) {
-  if (own.empty()) own.resize(kLanes);
+  own.resize(kLanes);
   own[lane] = clock;
   differing |= 1U << lane;
 }
 
 void Knowledge::replace_all(ClockRef clock) {
   known = std::move(clock);
+  if (differing != 0) own.clear();
   differing = 0;
   asked_warp_ = ~0U;
 }
@@ -83,7 +149,7 @@ RaceWarp& RaceThreads::warp(const Group& group) {
 ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) {
   auto clock = std::make_shared<RaceClock>(*view.known);
   clock->learn_warp(warp.warp_in_grid, view.synced);
-  clock->learn_thread(warp.warp_in_grid * kLanes + lane, view.time);
+  clock->learn_thread(warp.thread(lane), view.time);
   return clock;
 }
 
@@ -100,8 +166,7 @@ void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mas
     clock.learn_warp(warp.warp_in_grid, warp.time);
   } else {
     clock.learn_warp(warp.warp_in_grid, warp.synced);
-    each_lane(mask,
-              [&](std::uint32_t lane) { clock.learn_thread(warp.warp_in_grid * kLanes + lane, warp.time); });
+    each_lane(mask, [&](std::uint32_t lane) { clock.learn_thread(warp.thread(lane), warp.time); });
   }
 }
 
@@ -120,7 +185,7 @@ void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
   ++warp.time;
 }
 
-void RaceThreads::arrive(const Group& group, std::uint32_t barrier_number) {
+void RaceThreads::barrier_arrive(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   if (!barrier.joined || barrier.complete) {
@@ -132,7 +197,7 @@ void RaceThreads::arrive(const Group& group, std::uint32_t barrier_number) {
   ++warp.time;
 }
 
-void RaceThreads::leave(const Group& group, std::uint32_t barrier_number) {
+void RaceThreads::barrier_leave(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   barrier.complete = true;
