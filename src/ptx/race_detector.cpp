@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint32_t kMaxWarps = 1U << 23U;
 constexpr std::uint64_t kSectorBytes = 32;
+constexpr std::uint32_t kLeastRecorded = 64;  // bytes
 
 std::string_view verb_of(const Access& access) {
   switch (access.kind) {
@@ -67,28 +68,29 @@ void RaceDetector::access(const Group& group, const Access& access) {
   }
   const bool stores = access.kind == AccessKind::kStore;
   const auto touched = actor.shadow.cut(access.mask, access.size, access.addresses, access.pattern, !stores);
-  if (stores) {
-    for (const Touched& at : touched) write(actor, *at.page, at.segment);
-  } else {
-    for_each_page(touched, [&](std::span<const Touched> of_page) { read(actor, of_page); });
+  for (const auto& [page, segment] : touched) {
+    if (stores)
+      write(actor, *page, segment);
+    else
+      read(actor, *page, segment, touched.size() == 1);
   }
 }
 
-// What one instruction reads of one page. Reads of the same lanes that the warp's record holds need no check again: nothing has
-// been written there since.
-void RaceDetector::read(const Actor& actor, std::span<const Touched> touched) {
-  Page& page = *touched.front().page;
-  const Segment& first = touched.front().segment;
-  const ReadRecord* record =
-      touched.size() == 1 ? page.find(read_key(actor.warp.warp_in_grid, first)) : nullptr;
-  const bool checked = record != nullptr && record->checked && record->segment.lo <= first.lo &&
-                       record->segment.hi >= first.hi && record->segment.mask == first.mask &&
-                       record->segment.deals_like(first) && record->non_coherent == actor.non_coherent;
-  if (checked && record->time == actor.time) return;
-  if (!checked) {
-    for (const Touched& at : touched) check_read(actor, page, at.segment);
+// Reads of the same lanes that the warp's record holds need no check again: nothing has been written there since. Small parts of what
+// one instruction reads would only push each other out of the records.
+void RaceDetector::read(const Actor& actor, Page& page, const Segment& segment, bool alone) {
+  if (!alone && segment.bytes() < kLeastRecorded) {
+    check_read(actor, page, segment);
+    record_in_cells(actor, page, {segment, actor.time, actor.pc, true, actor.non_coherent});
+    return;
   }
-  RaceDetector::record(actor, page, touched);
+  const ReadRecord* record = page.find(read_key(actor.warp.warp_in_grid, segment));
+  const bool checked = record != nullptr && record->checked && record->segment.lo <= segment.lo &&
+                       record->segment.hi >= segment.hi && record->segment.mask == segment.mask &&
+                       record->segment.deals_like(segment) && record->non_coherent == actor.non_coherent;
+  if (checked && record->time == actor.time) return;
+  if (!checked) check_read(actor, page, segment);
+  RaceDetector::record(actor, page, segment);
 }
 
 void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& segment) {
@@ -166,10 +168,9 @@ void RaceDetector::copy_issued(const Group& group, const AsyncCopy& copy) {
                      .pc = group.pc,
                      .time = kInFlight,
                      .verb = "cp.async's write"};
-  for (const Touched& at :
-       writer.shadow.cut(copy.mask, copy.size, copy.destination, copy.destination_pattern)) {
-    write(writer, *at.page, at.segment);
-  }
+  for (const auto& [page, segment] :
+       writer.shadow.cut(copy.mask, copy.size, copy.destination, copy.destination_pattern))
+    write(writer, *page, segment);
   ++warp.time;  // what its lanes do from now on is not before the copy
 }
 
@@ -190,9 +191,9 @@ bool RaceDetector::copy_complete(const Group& group, std::uint64_t id, std::uint
 
   RaceShadow& shared = shadow_of(Space::kShared, group.block);
   const Pattern pattern = mask == ~0U ? copy.destination_pattern : Pattern::kUnknown;
-  for (const Touched& at : shared.cut(mask, copy.size, copy.destination, pattern)) {
-    Cells& cells = at.page->cells_for(at.segment);
-    for (std::uint32_t byte = at.segment.lo; byte < at.segment.hi; byte += 1U << cells.shift) {
+  for (const auto& [page, segment] : shared.cut(mask, copy.size, copy.destination, pattern)) {
+    Cells& cells = page->cells_for(segment);
+    for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
       Stamp& stamp = cells.cells[byte >> cells.shift].write;
       if (stamp.time == kInFlight && stamp.pc == copy.pc && stamp.thread / kLanes == warp.warp_in_grid) {
         stamp.time = warp.time;
@@ -211,11 +212,10 @@ void RaceDetector::read_source(const Actor& reader, const AsyncCopy& copy, std::
                      reader.pc,   reader.time, reader.verb};
   const auto read = [&](std::uint32_t lanes, std::uint32_t size, const std::uint64_t* addresses,
                         Pattern pattern) {
-    for_each_page(global_.cut(lanes, size, addresses, pattern, true), [&](std::span<const Touched> touched) {
-      Page& page = *touched.front().page;
-      for (const Touched& at : touched) check_read(reader, page, at.segment);
-      record(waited, page, touched);
-    });
+    for (const auto& [page, segment] : global_.cut(lanes, size, addresses, pattern, true)) {
+      check_read(reader, *page, segment);
+      record(waited, *page, segment);
+    }
   };
   std::uint32_t whole = 0;
   each_lane(mask, [&](std::uint32_t lane) {

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -63,7 +62,7 @@ class RaceDetector : public RaceThreads {
   };
   RaceShadow& shadow_of(Space space, std::uint32_t block);
 
-  void read(const Actor& actor, std::span<const Touched> touched);
+  void read(const Actor& actor, Page& page, const Segment& segment, bool alone);
   void check_read(const Actor& actor, Page& page, const Segment& segment);
   void write(const Actor& actor, Page& page, const Segment& segment);
   void check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes);
@@ -71,8 +70,7 @@ class RaceDetector : public RaceThreads {
   void read_source(const Actor& reader, const AsyncCopy& copy, std::uint32_t mask);
 
   // race_records.cpp
-  static void record(const Actor& actor, Page& page, std::span<const Touched> touched);
-  static void record_segment(const Actor& actor, Page& page, const Segment& segment);
+  static void record(const Actor& actor, Page& page, const Segment& segment);
   static void record_in_cells(const Actor& actor, Page& page, const ReadRecord& read);
   static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, const ReadRecord& read);
   void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);

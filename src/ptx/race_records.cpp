@@ -6,51 +6,32 @@
 
 namespace sluice::ptx {
 
-void RaceDetector::record(const Actor& actor, Page& page, std::span<const Touched> touched) {
-  if (touched.size() == 1) {
-    record_segment(actor, page, touched.front().segment);
-    return;
-  }
-  for (const Touched& at : touched)
-    record_in_cells(actor, page, {at.segment, actor.time, actor.pc, true, actor.non_coherent});
-}
-
-// What an older record of the same key says beyond the new one goes into cells, or the new one does if that is less.
-void RaceDetector::record_segment(const Actor& actor, Page& page, const Segment& segment) {
+// An older record of the same key goes into cells, unless the new one comes to stand for it.
+void RaceDetector::record(const Actor& actor, Page& page, const Segment& segment) {
   const auto [record, added] = page.find_or_add(read_key(actor.warp.warp_in_grid, segment));
   const ReadRecord read{segment, actor.time, actor.pc, true, actor.non_coherent};
-  ReadRecord before = *record;
-  if (!added && before.segment.hi != before.segment.lo) {
-    const bool same_coherence = before.non_coherent == read.non_coherent;
-    const bool same_pattern = before.segment.deals_like(segment) && same_coherence;
-    const bool same_lanes = same_pattern && before.segment.mask == segment.mask;
-    if (same_lanes && before.time == read.time && segment.lo <= before.segment.hi &&
-        before.segment.lo <= segment.hi) {
-      record->segment.lo = std::min(before.segment.lo, segment.lo);
-      record->segment.hi = std::max(before.segment.hi, segment.hi);
+  if (!added && record->segment.bytes() != 0) {
+    Segment& before = record->segment;
+    const bool same_pattern = before.deals_like(segment) && record->non_coherent == read.non_coherent;
+    const bool same_lanes = same_pattern && before.mask == segment.mask;
+    if (same_lanes && record->time == read.time && segment.lo <= before.hi && before.lo <= segment.hi) {
+      before.lo = std::min(before.lo, segment.lo);
+      before.hi = std::max(before.hi, segment.hi);
       record->pc = read.pc;
       return;
     }
     // A lane's read stands for its earlier one, and for any of the warp that it knows of.
-    const bool superseded = (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
-                             (before.time <= actor.knowledge.synced && !segment.has_gaps())) &&
-                            same_coherence;
-    ReadRecord after = before;
-    after.segment.lo = superseded ? std::max(before.segment.lo, segment.hi) : before.segment.hi;
-    if (superseded) before.segment.hi = std::min(before.segment.hi, segment.lo);
-    if (before.segment.bytes() + after.segment.bytes() > segment.bytes()) {
-      record_in_cells(actor, page, read);
-      return;
-    }
-    record_in_cells(actor, page, before);
-    record_in_cells(actor, page, after);
+    const bool superseded = segment.lo <= before.lo && segment.hi >= before.hi &&
+                            record->non_coherent == read.non_coherent &&
+                            (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
+                             (record->time <= actor.knowledge.synced && !segment.has_gaps()));
+    if (!superseded) record_in_cells(actor, page, *record);
   }
   *record = read;
 }
 
 void RaceDetector::record_in_cells(const Actor& actor, Page& page, const ReadRecord& read) {
   const Segment& segment = read.segment;
-  if (segment.bytes() == 0) return;
   Cells& cells = page.cells_for(segment);
   for (std::uint32_t byte = segment.lo; byte < segment.hi; byte += 1U << cells.shift) {
     const std::uint32_t lanes = segment.lanes_at(byte);

@@ -98,19 +98,7 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
   }
   if (is_one_lane(mask))
     touched_[0].segment.deal(shift, shift, last_lane);  // as of what a whole warp would touch
-  group_by_page(used);
   return {touched_.data(), used};
-}
-
-// Brings what touches one page together, if the pages are few.
-void RaceShadow::group_by_page(std::size_t used) {
-  std::size_t grouped = 0;
-  for (int pages = 0; pages < 8 && grouped < used; ++pages) {
-    const Page* page = touched_[grouped].page;
-    for (std::size_t i = grouped; i < used; ++i) {
-      if (touched_[i].page == page) std::swap(touched_[i], touched_[grouped++]);
-    }
-  }
 }
 
 Cells& Page::cells_for(const Segment& segment) {

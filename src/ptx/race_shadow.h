@@ -265,17 +265,6 @@ struct Touched {
   Segment segment;
 };
 
-// Calls visit(span) for each run in one page.
-template <typename Visit>
-void for_each_page(std::span<const Touched> touched, Visit visit) {
-  for (std::size_t begin = 0; begin < touched.size();) {
-    std::size_t end = begin + 1;
-    while (end < touched.size() && touched[end].page == touched[begin].page) ++end;
-    visit(touched.subspan(begin, end - begin));
-    begin = end;
-  }
-}
-
 // One memory: the device's, or one block's shared memory.
 class RaceShadow {
  public:
@@ -294,7 +283,6 @@ class RaceShadow {
   void find_chunk(std::uint64_t number);
   std::span<const Touched> cut_neighbours(std::uint32_t mask, std::uint32_t size, std::uint64_t begin,
                                           std::uint64_t stride);
-  void group_by_page(std::size_t used);
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
   std::uint64_t last_number_ = 0;

@@ -154,27 +154,19 @@ ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const R
 }
 
 // Joins what these lanes know and did.
-void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already) {
-  const auto join = [&](const ClockRef& known) {
-    if (joined_already != nullptr && *joined_already == known) return;
-    clock.join(*known);
-    if (joined_already != nullptr) *joined_already = known;
-  };
-  if ((mask & ~warp.differing) != 0) join(warp.known);
-  each_lane(mask & warp.differing, [&](std::uint32_t lane) { join(warp.own[lane]); });
-  if (mask == warp.lanes) {
-    clock.learn_warp(warp.warp_in_grid, warp.time);
-  } else {
-    clock.learn_warp(warp.warp_in_grid, warp.synced);
-    each_lane(mask, [&](std::uint32_t lane) { clock.learn_thread(warp.thread(lane), warp.time); });
-  }
+void RaceThreads::join_lanes(RaceClock& clock, const RaceWarp& warp, std::uint32_t mask) {
+  if ((mask & ~warp.differing) != 0) clock.join(*warp.known);
+  each_lane(mask & warp.differing, [&](std::uint32_t lane) { clock.join(*warp.own[lane]); });
+  clock.learn_warp(warp.warp_in_grid, mask == warp.lanes ? warp.time : warp.synced);
+  if (mask == warp.lanes) return;
+  each_lane(mask, [&](std::uint32_t lane) { clock.learn_thread(warp.thread(lane), warp.time); });
 }
 
 void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
   RaceWarp& warp = this->warp(group);
   if (mask != warp.lanes || warp.differing != 0) {
     auto clock = std::make_shared<RaceClock>(*warp.known);
-    join_lanes(*clock, warp, mask, nullptr);
+    join_lanes(*clock, warp, mask);
     if (mask == warp.lanes) {
       warp.replace_all(std::move(clock));
     } else {
@@ -189,11 +181,10 @@ void RaceThreads::barrier_arrive(const Group& group, std::uint32_t barrier_numbe
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   if (!barrier.joined || barrier.complete) {
-    barrier.last_joined = warp.of(first_lane(group.mask));
-    barrier.joined = std::make_shared<RaceClock>(*barrier.last_joined);
+    barrier.joined = std::make_shared<RaceClock>(warps_);
     barrier.complete = false;
   }
-  join_lanes(*barrier.joined, warp, group.mask, &barrier.last_joined);
+  join_lanes(*barrier.joined, warp, group.mask);
   ++warp.time;
 }
 
@@ -248,7 +239,7 @@ void RaceThreads::fence_sc(RaceWarp& warp, std::uint32_t mask, bool device) {
     each_lane(mask, [&](std::uint32_t lane) { warp.learn(lane, before); });
   }
   auto clock = before ? std::make_shared<RaceClock>(*before) : std::make_shared<RaceClock>(warps_);
-  join_lanes(*clock, warp, mask, nullptr);
+  join_lanes(*clock, warp, mask);
   if (device) sc_device_ = clock;
   sc_blocks_[warp.block] = std::move(clock);
 }

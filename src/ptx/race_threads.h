@@ -144,10 +144,9 @@ class RaceThreads {
  private:
   struct Barrier {
     std::shared_ptr<RaceClock> joined;
-    ClockRef last_joined;  // the clock that was joined last: mostly all warps have the same
     bool complete = false;
   };
-  static void join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already);
+  static void join_lanes(RaceClock& clock, const RaceWarp& warp, std::uint32_t mask);
   void fence_sc(RaceWarp& warp, std::uint32_t mask, bool device);
 
   std::uint32_t warps_, threads_;  // per block
