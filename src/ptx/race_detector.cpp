@@ -84,13 +84,13 @@ void RaceDetector::read(const Actor& actor, Page& page, const Segment& segment, 
     record_in_cells(actor, page, {segment, actor.time, actor.pc, true, actor.non_coherent});
     return;
   }
-  const ReadRecord* record = page.find(read_key(actor.warp.warp_in_grid, segment));
-  const bool checked = record != nullptr && record->checked && record->segment.lo <= segment.lo &&
-                       record->segment.hi >= segment.hi && record->segment.mask == segment.mask &&
-                       record->segment.deals_like(segment) && record->non_coherent == actor.non_coherent;
-  if (checked && record->time == actor.time) return;
+  ReadRecord& record = page.reads.find_or_add(read_key(actor.warp.warp_in_grid, segment)).first;
+  const bool checked = record.checked && record.segment.lo <= segment.lo && record.segment.hi >= segment.hi &&
+                       record.segment.mask == segment.mask && record.segment.deals_like(segment) &&
+                       record.non_coherent == actor.non_coherent;
+  if (checked && record.time == actor.time) return;
   if (!checked) check_read(actor, page, segment);
-  RaceDetector::record(actor, page, segment);
+  RaceDetector::record(actor, page, segment, record);
 }
 
 void RaceDetector::check_read(const Actor& actor, Page& page, const Segment& segment) {
@@ -214,7 +214,8 @@ void RaceDetector::read_source(const Actor& reader, const AsyncCopy& copy, std::
                         Pattern pattern) {
     for (const auto& [page, segment] : global_.cut(lanes, size, addresses, pattern, true)) {
       check_read(reader, *page, segment);
-      record(waited, *page, segment);
+      record(waited, *page, segment,
+             page->reads.find_or_add(read_key(waited.warp.warp_in_grid, segment)).first);
     }
   };
   std::uint32_t whole = 0;

@@ -70,7 +70,7 @@ class RaceDetector : public RaceThreads {
   void read_source(const Actor& reader, const AsyncCopy& copy, std::uint32_t mask);
 
   // race_records.cpp
-  static void record(const Actor& actor, Page& page, const Segment& segment);
+  static void record(const Actor& actor, Page& page, const Segment& segment, ReadRecord& record);
   static void record_in_cells(const Actor& actor, Page& page, const ReadRecord& read);
   static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, const ReadRecord& read);
   void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);

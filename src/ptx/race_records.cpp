@@ -7,27 +7,26 @@
 namespace sluice::ptx {
 
 // An older record of the same key goes into cells, unless the new one comes to stand for it.
-void RaceDetector::record(const Actor& actor, Page& page, const Segment& segment) {
-  const auto [record, added] = page.find_or_add(read_key(actor.warp.warp_in_grid, segment));
+void RaceDetector::record(const Actor& actor, Page& page, const Segment& segment, ReadRecord& record) {
   const ReadRecord read{segment, actor.time, actor.pc, true, actor.non_coherent};
-  if (!added && record->segment.bytes() != 0) {
-    Segment& before = record->segment;
-    const bool same_pattern = before.deals_like(segment) && record->non_coherent == read.non_coherent;
+  if (record.segment.bytes() != 0) {
+    Segment& before = record.segment;
+    const bool same_pattern = before.deals_like(segment) && record.non_coherent == read.non_coherent;
     const bool same_lanes = same_pattern && before.mask == segment.mask;
-    if (same_lanes && record->time == read.time && segment.lo <= before.hi && before.lo <= segment.hi) {
+    if (same_lanes && record.time == read.time && segment.lo <= before.hi && before.lo <= segment.hi) {
       before.lo = std::min(before.lo, segment.lo);
       before.hi = std::max(before.hi, segment.hi);
-      record->pc = read.pc;
+      record.pc = read.pc;
       return;
     }
     // A lane's read stands for its earlier one, and for any of the warp that it knows of.
     const bool superseded = segment.lo <= before.lo && segment.hi >= before.hi &&
-                            record->non_coherent == read.non_coherent &&
+                            record.non_coherent == read.non_coherent &&
                             (same_lanes || (same_pattern && segment.shift != Segment::kEveryLane) ||
-                             (record->time <= actor.knowledge.synced && !segment.has_gaps()));
-    if (!superseded) record_in_cells(actor, page, *record);
+                             (record.time <= actor.knowledge.synced && !segment.has_gaps()));
+    if (!superseded) record_in_cells(actor, page, record);
   }
-  *record = read;
+  record = read;
 }
 
 void RaceDetector::record_in_cells(const Actor& actor, Page& page, const ReadRecord& read) {
@@ -62,7 +61,7 @@ void RaceDetector::add_read(const Actor& actor, Cell& cell, std::uint32_t lanes,
 // A write against all records of reads. With `forget` it comes to stand for them.
 void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget) {
   bool any_left = false;
-  page.for_each_read([&](std::uint32_t key, ReadRecord& record) {
+  for (auto& [key, record] : page.reads) {
     Segment& read = record.segment;
     const std::uint32_t lo = std::max(read.lo, segment.lo);
     const std::uint32_t hi = std::min(read.hi, segment.hi);
@@ -73,8 +72,8 @@ void RaceDetector::check_reads(const Actor& actor, Page& page, const Segment& se
       if (forget && hi == read.hi) read.hi = std::max(read.lo, lo);
     }
     any_left |= read.lo != read.hi;
-  });
-  if (forget && !any_left) page.forget_reads();
+  }
+  if (forget && !any_left) page.reads.clear();
 }
 
 // Against the lanes of a warp that have read some of the bytes lo to hi.

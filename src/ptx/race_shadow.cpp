@@ -12,16 +12,6 @@ constexpr std::uint32_t kLargestCell = 16;  // bytes: what a lane accesses at th
 
 }  // namespace
 
-std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
-  if (first_key == key) return {&first, false};
-  if (first_key == FlatTable<ReadRecord>::kNoKey) {
-    first_key = key;
-    return {&first, true};
-  }
-  if (!others) others = std::make_unique<FlatTable<ReadRecord>>();
-  return others->find_or_add(key);
-}
-
 void RaceShadow::find_chunk(std::uint64_t number) {
   std::unique_ptr<Page[]>& chunk = chunks_[number];
   if (!chunk) chunk = std::make_unique<Page[]>(kChunkPages);

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "ptx/checks.h"
-#include "ptx/flat_table.h"
 #include "ptx/lanes.h"
 #include "ptx/race_threads.h"
 
@@ -63,19 +62,19 @@ class AccessSet {
   // `synced`: up to when the warp's lanes know of each other, so that a later access of one stands for all of them.
   void add(std::uint32_t key, const Access& access, std::uint32_t synced) {
     const auto [latest, added] = latest_.find_or_add(key);
-    if (!added && latest->same_as(access)) {
-      latest->mask |= access.mask;
-      latest->pc = access.pc;
+    if (!added && latest.same_as(access)) {
+      latest.mask |= access.mask;
+      latest.pc = access.pc;
       return;
     }
-    if (!added && access.time < latest->time) {  // it was kept elsewhere until now
+    if (!added && access.time < latest.time) {  // it was kept elsewhere until now
       Access older = access;
-      older.mask &= ~latest->mask;
+      older.mask &= ~latest.mask;
       if (older.mask != 0 && older.time > synced) older_.emplace_back(key, older);
       return;
     }
-    if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
-    *latest = access;
+    if (!added && latest.time > synced) set_aside(key, latest, access.mask);
+    latest = access;
   }
   void clear() {
     latest_.clear();
@@ -84,8 +83,8 @@ class AccessSet {
   // Calls visit(key, access) for each.
   template <typename Visit>
   void for_each(Visit visit) {
-    latest_.for_each(visit);
-    for (auto& [key, access] : older_) visit(key, access);
+    for (const auto& [key, access] : latest_) visit(key, access);
+    for (const auto& [key, access] : older_) visit(key, access);
   }
 
  private:
@@ -98,7 +97,7 @@ class AccessSet {
     if (access.mask != 0) older_.emplace_back(key, access);
   }
 
-  FlatTable<Access> latest_;
+  Table<Access> latest_;
   std::vector<std::pair<std::uint32_t, Access>> older_;
 };
 
@@ -117,7 +116,7 @@ struct OwnRelease {
 // A location that is accessed with an order: by whom, and what an acquire there would learn.
 struct StrongSet {
   AccessSet<StrongAccess> accesses;  // by strong_key()
-  FlatTable<Seen> seen;              // by thread
+  Table<Seen> seen;                  // by thread
   bool narrow = false;               // some access had the block as its scope
   static constexpr std::uint32_t kNoShape = ~std::uint32_t{0};
   std::uint32_t shape = kNoShape;  // of the last access
@@ -129,7 +128,7 @@ struct StrongSet {
   bool writer_narrow = false;
   std::vector<BlockRelease> blocks;  // what the chain carries, of each block
   ClockRef device;                   // and what of it is for all
-  FlatTable<OwnRelease> own;         // by thread
+  Table<OwnRelease> own;             // by thread
 
   // A plain write came after all of it.
   void forget() {
@@ -235,28 +234,10 @@ struct Cells {
 
 struct Page {
   std::unique_ptr<Cells> cells;
-  // Reads by warp, the first of them in place. Key: read_key().
-  std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
-  ReadRecord first;
-  std::unique_ptr<FlatTable<ReadRecord>> others;
+  Table<ReadRecord> reads;  // by read_key()
 
-  std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
-  const ReadRecord* find(std::uint32_t key) const {
-    if (first_key == key) return &first;
-    return others ? others->find(key) : nullptr;
-  }
-  void forget_reads() {
-    first_key = FlatTable<ReadRecord>::kNoKey;
-    others.reset();
-  }
   // The cells, fine enough for the segment.
   Cells& cells_for(const Segment& segment);
-  template <typename Visit>
-  void for_each_read(Visit visit) {
-    if (first_key == FlatTable<ReadRecord>::kNoKey) return;
-    visit(first_key, first);
-    if (others) others->for_each(visit);
-  }
 };
 
 // A part of one page that an instruction touches.

@@ -56,7 +56,7 @@ void RaceDetector::strong_lane(const Actor& actor, const StrongOp& op) {
     const bool link = linked(warp, part, op);
     StrongAccess access{{segment.mask, actor.time, actor.pc}, 0};
     if (op.reads && !op.reduction && link)
-      part.seen.find_or_add(warp.thread(op.lane)).first->add({actor.time, part.chain_from, part.last_write});
+      part.seen.find_or_add(warp.thread(op.lane)).first.add({actor.time, part.chain_from, part.last_write});
     if (op.writes) {
       access.write = ++part.last_write;
       if (!op.reads || !link) part.chain_from = part.last_write;
@@ -104,14 +104,14 @@ void RaceDetector::check_against_strong(const Actor& actor, StrongSet& set, cons
 void RaceDetector::judge_strong(const Actor& actor, std::uint32_t lanes, StrongSet& set,
                                 std::uint32_t other_warp, const StrongAccess& other, std::string_view why) {
   const auto has_seen = [&](std::uint32_t lane) {
-    bool result = false;
-    set.seen.for_each([&](std::uint32_t thread, const Seen& seen) {
+    for (const auto& [thread, seen] : set.seen) {
       for (const Seen::Range& range : seen.ranges) {
-        result = result || (range.time != 0 && other.write >= range.from && other.write <= range.to &&
-                            actor.knowledge.unknowing(1U << lane, {thread, range.time, 0}) == 0);
+        if (range.time != 0 && other.write >= range.from && other.write <= range.to &&
+            actor.knowledge.unknowing(1U << lane, {thread, range.time, 0}) == 0)
+          return true;
       }
-    });
-    return result;
+    }
+    return false;
   };
   each_lane(other.mask, [&](std::uint32_t other_lane) {
     const Stamp stamp{other_warp * kLanes + other_lane, other.time, other.pc};
@@ -156,7 +156,7 @@ void RaceDetector::release(RaceWarp& warp, StrongSet& set, const StrongOp& op) {
   ClockRef device;
   if (op.releases) {
     block = clock_of(warp, op.lane, {warp.of(op.lane), warp.time, warp.synced});
-    OwnRelease& own = *set.own.find_or_add(warp.thread(op.lane)).first;
+    OwnRelease& own = set.own.find_or_add(warp.thread(op.lane)).first;
     if (own.shape != op.shape()) own = {};
     own.shape = op.shape();
     own.block = block;

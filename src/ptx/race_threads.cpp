@@ -15,8 +15,8 @@ std::uint32_t RaceClock::warp_time(std::uint32_t warp_in_grid) const {
 
 bool RaceClock::knows(std::uint32_t thread, std::uint32_t time) const {
   if (time <= warp_time(thread / kLanes)) return true;
-  const auto found = std::lower_bound(lanes_.begin(), lanes_.end(), std::pair{thread, std::uint32_t{0}});
-  return found != lanes_.end() && found->first == thread && time <= found->second;
+  const std::uint32_t* known = lanes_.find(thread);
+  return known != nullptr && time <= *known;
 }
 
 std::span<std::uint32_t> RaceClock::row(std::uint32_t block) {
@@ -33,18 +33,14 @@ std::span<std::uint32_t> RaceClock::row(std::uint32_t block) {
 void RaceClock::learn_warp(std::uint32_t warp_in_grid, std::uint32_t time) {
   std::uint32_t& known = row(warp_in_grid / warps_)[warp_in_grid % warps_];
   known = std::max(known, time);
-  std::erase_if(
-      lanes_, [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
+  lanes_.erase_if(
+      [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
 }
 
 void RaceClock::learn_thread(std::uint32_t thread, std::uint32_t time) {
   if (time <= warp_time(thread / kLanes)) return;
-  const auto place = std::lower_bound(lanes_.begin(), lanes_.end(), std::pair{thread, std::uint32_t{0}});
-  if (place != lanes_.end() && place->first == thread) {
-    place->second = std::max(place->second, time);
-  } else {
-    lanes_.insert(place, {thread, time});
-  }
+  std::uint32_t& known = lanes_.find_or_add(thread).first;
+  known = std::max(known, time);
 }
 
 void RaceClock::join(const RaceClock& other) {
@@ -59,19 +55,8 @@ void RaceClock::join(const RaceClock& other) {
       }
     }
   }
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> merged;
-  merged.reserve(lanes_.size() + other.lanes_.size());
-  std::merge(lanes_.begin(), lanes_.end(), other.lanes_.begin(), other.lanes_.end(),
-             std::back_inserter(merged));
-  lanes_.clear();
-  for (const auto& lane : merged) {  // of one thread the later time comes last
-    if (lane.second <= warp_time(lane.first / kLanes)) continue;
-    if (!lanes_.empty() && lanes_.back().first == lane.first) {
-      lanes_.back() = lane;
-    } else {
-      lanes_.push_back(lane);
-    }
-  }
+  lanes_.erase_if([&](const auto& lane) { return lane.second <= warp_time(lane.first / kLanes); });
+  for (const auto& [thread, time] : other.lanes_) learn_thread(thread, time);
 }
 
 void join_ref(ClockRef& clock, const ClockRef& other) {

@@ -3,6 +3,7 @@
 // the lane does next.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -16,6 +17,37 @@
 namespace sluice::ptx {
 
 struct StrongSet;  // race_shadow.h
+
+// Values by number, sorted in one array: the detector has millions of tables of a few entries, which are filled again and again.
+template <typename Value>
+class Table {
+ public:
+  using Entry = std::pair<std::uint32_t, Value>;
+
+  auto begin() { return entries_.begin(); }
+  auto end() { return entries_.end(); }
+  auto begin() const { return entries_.begin(); }
+  auto end() const { return entries_.end(); }
+  void clear() { entries_.clear(); }
+  const Value* find(std::uint32_t key) const {
+    const auto place = std::ranges::lower_bound(entries_, key, {}, &Entry::first);
+    return place != end() && place->first == key ? &place->second : nullptr;
+  }
+  // The value of this key; a fresh one if there was none, which `added` tells.
+  std::pair<Value&, bool> find_or_add(std::uint32_t key) {
+    auto place = std::ranges::lower_bound(entries_, key, {}, &Entry::first);
+    const bool added = place == end() || place->first != key;
+    if (added) place = entries_.insert(place, {key, Value{}});
+    return {place->second, added};
+  }
+  template <typename Condition>
+  void erase_if(Condition&& condition) {
+    std::erase_if(entries_, condition);
+  }
+
+ private:
+  std::vector<Entry> entries_;
+};
 
 // One access: which thread, when, which instruction. Threads are numbered through the grid by warp_in_grid * 32 + lane. A
 // thread's time moves on whenever it tells others what it has done, and starts at 1.
@@ -44,9 +76,9 @@ class RaceClock {
   std::span<std::uint32_t> row(std::uint32_t block);
 
   std::uint32_t warps_;
-  std::vector<std::uint32_t> blocks_;                           // sorted
-  std::vector<std::uint32_t> times_;                            // (blocks_.size(), warps_)
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> lanes_;  // (thread, time) beyond its warp's, sorted
+  std::vector<std::uint32_t> blocks_;  // sorted
+  std::vector<std::uint32_t> times_;   // (blocks_.size(), warps_)
+  Table<std::uint32_t> lanes_;         // times of threads beyond their warp's
 };
 
 // Clocks are shared between the many that know the same, and never changed once they are.
