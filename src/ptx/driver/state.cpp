@@ -46,8 +46,8 @@ Driver& driver() {
 
 Context& current_context(Driver& state) {
   require(!context_stack().empty() && context_stack().back() != nullptr, CUDA_ERROR_INVALID_CONTEXT);
-  Context* current = context_stack().back();
-  require(state.objects.contains(current), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+  Context* current = state.find(context_stack().back());
+  require(current != nullptr, CUDA_ERROR_CONTEXT_IS_DESTROYED);
   if (const CUresult fault = current->fault; fault != CUDA_SUCCESS) throw Failure{fault, {}};
   return *current;
 }

@@ -88,14 +88,19 @@ struct Driver {
     objects.emplace(object.get(), object);
     return *object;
   }
-  // The object of a handle that a caller gives, in whichever context it is, or in that one.
+  // The object of a handle that a caller gives; null if there is none of its kind.
   template <std::derived_from<Object> T>
-  T& checked(T* handle, const Context* owner = nullptr) {
+  T* find(const T* handle) const {
     const auto found = objects.find(handle);
-    const auto object = found == objects.end() ? nullptr : std::dynamic_pointer_cast<T>(found->second);
-    const bool reached =
-        object != nullptr && (owner == nullptr || object->context == nullptr || object->context == owner);
-    require(reached, std::same_as<T, Context> ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE);
+    return found == objects.end() ? nullptr : dynamic_cast<T*>(found->second.get());
+  }
+  // The same, and that a context may use it: `user`, or null: any.
+  template <std::derived_from<Object> T>
+  T& checked(const T* handle, const Context* user = nullptr) const {
+    T* object = find(handle);
+    const bool usable =
+        object != nullptr && (user == nullptr || object->context == nullptr || object->context == user);
+    require(usable, std::same_as<T, Context> ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE);
     return *object;
   }
   // Null and CU_STREAM_LEGACY are the context's default stream.
@@ -112,7 +117,7 @@ struct Driver {
   std::mutex mutex;
   std::mutex running;  // one kernel at a time
   std::uint64_t launches = 0;
-  std::map<const Object*, std::shared_ptr<Object>> objects;
+  std::map<const void*, std::shared_ptr<Object>> objects;  // by handle
   Context* primary = nullptr;
   std::uint64_t primary_references = 0;
   std::map<std::uint64_t, Allocated> allocated;  // by address
