@@ -98,13 +98,12 @@ struct Driver {
   template <std::derived_from<Object> T>
   T& checked(const T* handle, const Context* user = nullptr) const {
     T* object = find(handle);
-    const bool usable =
-        object != nullptr && (user == nullptr || object->context == nullptr || object->context == user);
-    require(usable, std::same_as<T, Context> ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE);
+    if (object == nullptr || (user != nullptr && object->context != nullptr && object->context != user))
+      throw Failure{std::same_as<T, Context> ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE, {}};
     return *object;
   }
   // Null and CU_STREAM_LEGACY are the context's default stream.
-  Stream& stream_of(Context& context, CUstream stream) {
+  Stream& stream_of(const Context& context, CUstream stream) const {
     return reinterpret_cast<std::uintptr_t>(stream) <= 1 ? *context.stream : checked(stream, &context);
   }
 
