@@ -28,11 +28,6 @@ std::uint32_t narrow(std::size_t value) {
   return static_cast<std::uint32_t>(value);
 }
 
-bool wait_alike(const Program& program, const Task& a, const Task& b) {
-  const std::span<const program::Wait> waits = program.waits;
-  return std::ranges::equal(waits.subspan(a.first_wait, a.n_waits), waits.subspan(b.first_wait, b.n_waits));
-}
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -216,8 +211,8 @@ void Executor::work(std::size_t worker) {
     if (!is_shared_out) return next_task_.fetch_add(1, std::memory_order_relaxed);
     return std::exchange(next, next + stride);
   };
-  std::uint32_t done = 0;      // tasks that signal the same counter, not yet told
-  const Task* last = nullptr;  // that was traced
+  std::uint32_t done = 0;  // tasks that signal the same counter, not yet told
+  bool is_first = true;
   for (std::uint32_t index = take(); index < program.tasks.size();) {
     const Task& task = program.tasks[index];
     NextWeights next;
@@ -227,12 +222,8 @@ void Executor::work(std::size_t worker) {
     }
     wait_for_inputs(task, tasks.fetchable(task).bytes, trace);
     const std::size_t panels_before = scratch.panels_recomputed + scratch.panels_left;
-    if (trace != nullptr) {
-      // With something to tell, the last task bumps what this one does.
-      trace->begins(static_cast<std::size_t>(&task - program.tasks.data()),
-                    done > 0 && wait_alike(program, *last, task));
-      last = &task;
-    }
+    if (trace != nullptr)
+      trace->begins(static_cast<std::size_t>(&task - program.tasks.data()), std::exchange(is_first, false));
     if (worker != 0 || times_ == nullptr) {
       run_task(tasks, task, next);
     } else {

@@ -70,7 +70,7 @@ struct NextWeights {
   std::size_t stride = 0;       // bytes from one to the next of the kFetchStreams that are read side by side
 };
 
-inline constexpr std::size_t kFetchAhead = 2048;  // bytes of each of them that are fetched before their use
+inline constexpr std::size_t kFetchAhead = 1024;  // bytes of each of them that are fetched before their use
 inline constexpr std::size_t kFetchStreams = 4;
 
 struct Kernels {

@@ -21,15 +21,21 @@ namespace {
 // How far before their use weights are fetched into the second-level cache, in elements of a panel. The hardware's own
 // prefetching ends with each page of 4 kB, and a panel of K = 1024 has eight. On Zen 4 this takes 3% (1 row) to 20% (12
 // rows) off the time without; fetching into the first level instead costs 10% for 2 to 6 rows.
+//
+// Side by side are panels as far apart as a task's allow, so that each stream goes on in the next block where it ended: in the
+// faster of that memory's two moods (docs/performance.md) neighbours come at 0.86 of the speed of reading alone, these at 0.93, and
+// both slower with twice the distance; in the slower mood all are equal.
 constexpr size_t kAhead = kFetchAhead / sizeof(uint16_t);
 
 // The operands of a block: rows of x by panels of w.
 struct DotBlock {
   const uint16_t* w;
+  size_t stride;  // elements from panel to panel
   size_t depth;
   const uint16_t* x;
   size_t ldx;
   float* y;
+  size_t y_stride;  // from panel to panel
   size_t ldy;
   // What to fetch while it computes: panel by panel as w from `ahead` on at first; `then_stride` from panel to panel from `then` on
   // after `switch_at` elements.
@@ -42,18 +48,17 @@ struct DotBlock {
 // By itself, so that compilers give all registers to its loop.
 template <typename Dots, size_t Panels, size_t Rows>
 __attribute__((noinline)) void block_bf16(const DotBlock& block) {
-  const size_t panel_size = block.depth * kLanes;
   typename Dots::Sums sums[Rows][Panels];
   for (size_t row = 0; row < Rows; ++row)
     for (size_t panel = 0; panel < Panels; ++panel) sums[row][panel] = Dots::zero();
   const uint16_t* w = block.w;
   const uint16_t* x = block.x;
-  const auto add_products = [&](size_t depth, const uint16_t* ahead, size_t stride) {
+  const auto add_products = [&](size_t depth, const uint16_t* ahead, size_t ahead_stride) {
     for (const uint16_t* const end = x + depth; x < end; x += 2) {
       typename Dots::Pairs weights[Panels];
       for (size_t panel = 0; panel < Panels; ++panel) {
-        weights[panel] = Dots::load(w + panel * panel_size);
-        __builtin_prefetch(ahead + panel * stride, 0, 2);  // second level
+        weights[panel] = Dots::load(w + panel * block.stride);
+        __builtin_prefetch(ahead + panel * ahead_stride, 0, 2);  // second level
       }
       w += 2 * kLanes;
       ahead += 2 * kLanes;
@@ -64,11 +69,11 @@ __attribute__((noinline)) void block_bf16(const DotBlock& block) {
       }
     }
   };
-  add_products(block.switch_at / kLanes, block.ahead, panel_size);
+  add_products(block.switch_at / kLanes, block.ahead, block.stride);
   add_products(block.depth - block.switch_at / kLanes, block.then, block.then_stride);
   for (size_t row = 0; row < Rows; ++row)
     for (size_t panel = 0; panel < Panels; ++panel)
-      Dots::store(sums[row][panel], block.y + row * block.ldy + panel * kLanes);
+      Dots::store(sums[row][panel], block.y + row * block.ldy + panel * block.y_stride);
 }
 
 template <typename Dots, size_t Panels, size_t MaxRows>
@@ -92,44 +97,59 @@ struct DotMatrix {
   NextWeights next;
 };
 
-// As many panels at once as there are, up to the last that don't fill `Panels`; leaves those in `m`. Rows are cut evenly:
-// a block of one or two rows would wait for its own sums.
+// `Panels` at once, as many as there are up to the last that don't fill them; leaves those in `m`. Rows are cut evenly: a block of
+// one or two rows would wait for its own sums.
 template <typename Dots, size_t Panels, size_t MaxRows>
 inline void panels_bf16(DotMatrix& m) {
+  const size_t n_groups = m.n_panels / Panels;
   const size_t panel_size = m.depth * kLanes;
+  const size_t stride = n_groups * panel_size;
   const size_t n_blocks = (m.rows + MaxRows - 1) / MaxRows;
   const size_t distance = panel_size < 2 * kAhead ? panel_size : kAhead;
-  for (; m.n_panels >= Panels; m.n_panels -= Panels) {
-    const uint16_t* next = m.n_panels >= 2 * Panels ? m.w + Panels * panel_size : m.w;
-    size_t next_stride = panel_size;
-    if (m.n_panels == Panels && m.next.first != nullptr) {
-      if (n_blocks == 1) {
-        next = static_cast<const uint16_t*>(m.next.first);
-        next_stride = m.next.stride / sizeof(uint16_t);
-      } else {
-        fetch_start(m.next);
-      }
-    }
+  // What is read after all of them: the rest, or what follows; if nothing does, their beginning once more, which does no harm.
+  const uint16_t* after = m.w;
+  size_t after_stride = stride;
+  if (m.n_panels > n_groups * Panels) {
+    after = m.w + Panels * stride;
+    after_stride = panel_size;
+  } else if (m.next.first != nullptr) {
+    after = static_cast<const uint16_t*>(m.next.first);
+    after_stride = m.next.stride / sizeof(uint16_t);
+  }
+  for (size_t group = 0; group < n_groups; ++group) {
+    const uint16_t* const w = m.w + group * panel_size;
+    float* const y = m.y + group * kLanes;
+    const bool is_last_group = group + 1 == n_groups;
     size_t row = 0;
     for (size_t i = 0; i < n_blocks; ++i) {
       const size_t rows = m.rows / n_blocks + (i < m.rows % n_blocks ? 1 : 0);
-      DotBlock block{m.w, m.depth, m.x + row * m.ldx, m.ldx,     m.y + row * m.ldy, m.ldy,
-                     m.w, m.w,     panel_size,        panel_size};
-      const bool is_last = i + 1 == n_blocks;
+      DotBlock block{.w = w,
+                     .stride = stride,
+                     .depth = m.depth,
+                     .x = m.x + row * m.ldx,
+                     .ldx = m.ldx,
+                     .y = y + row * m.ldy,
+                     .y_stride = n_groups * kLanes,
+                     .ldy = m.ldy,
+                     .ahead = w,
+                     .then = w,
+                     .then_stride = stride,
+                     .switch_at = 0};
       if (i == 0) {  // the block for which weights come from memory
-        block.ahead = m.w + distance % panel_size;
+        block.ahead = w + distance % panel_size;
         block.switch_at = panel_size - distance;
-        block.then = is_last ? next : m.w;
-        block.then_stride = is_last ? next_stride : panel_size;
-      } else if (is_last) {
-        block.ahead = next;
+      }
+      if (i + 1 == n_blocks) {
+        block.then = is_last_group ? after : w + panel_size;
+        block.then_stride = is_last_group ? after_stride : stride;
       }
       block_of_rows<Dots, Panels, MaxRows>(rows, block);
       row += rows;
     }
-    m.w += Panels * panel_size;
-    m.y += Panels * kLanes;
   }
+  m.w += Panels * stride;
+  m.y += Panels * n_groups * kLanes;
+  m.n_panels -= Panels * n_groups;
 }
 
 template <typename Dots>

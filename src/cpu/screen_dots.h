@@ -7,7 +7,8 @@
 // Sums stay in registers, enough of them that none waits for the one before; one vector of weights serves all rows. One or two rows
 // take panel after panel, from one end to the other: in the faster of its memory's two moods (docs/performance.md) a Zen 4 streams
 // one 1.15 times as fast as four side by side, whose every line has to be asked for; in the slower one, 1.03 times. From three rows on
-// arithmetic counts: there a broadcast group serves two panels.
+// arithmetic counts: there a broadcast group serves two panels, as far apart as a task's allow, so that each stream goes on in the
+// next block where it ended. Of four and five rows such ones take 0.87 to 0.91 of the time of neighbours.
 //
 // Included by kernels_*.cpp and the tests; all of it is static (kernels_common.h).
 #pragma once
@@ -146,44 +147,18 @@ inline void store_bounds(const uint8_t* header, const uint32_t* sums, const Scre
 // The operands of a block: rows by panels.
 struct ScreenBlock {
   const uint8_t* w;
+  size_t stride;  // bytes from panel to panel
   size_t depth;
   const ScreenRow* rows;
   float* lower;
   float* upper;
+  size_t out_stride;  // from panel to panel
   size_t ld;
+  // What is read after it, panel by panel; if nothing: nothing is fetched.
+  const uint8_t* after;
+  size_t after_stride;
 
   size_t panel_bytes() const { return kHeaderBytes + depth * kLanes; }
-};
-
-// What is fetched while panels are read, `Panels` of them side by side.
-template <size_t Panels>
-class ScreenFetcher {
- public:
-  // Panels up to `end`, and then `next`.
-  ScreenFetcher(const uint8_t* end, const NextWeights& next)
-      : end_(end), next_(static_cast<const uint8_t*>(next.first)) {}
-
-  // While `Lines` from `at` on are read, of a panel up to `panel_end`.
-  template <size_t Lines>
-  void step(const uint8_t* at, const uint8_t* panel_end, size_t panel_bytes) const {
-    constexpr uintptr_t kPage = 4096;
-    constexpr uintptr_t kStart = 1024;
-    const uint8_t* ahead = at + kFetchAhead;
-    if (Panels > 1 && ahead >= panel_end)
-      ahead += (Panels - 1) * panel_bytes;  // those between are others' now
-    if (ahead >= end_) {
-      if (next_ == nullptr) return;
-      ahead = next_ + (ahead - end_);
-    } else if (Panels == 1 && ((uintptr_t)ahead & (kPage - 1)) >= kStart) {
-      return;  // the processor follows a single stream by itself but for the start of each page
-    }
-    for (size_t line = 0; line < Lines; ++line)
-      __builtin_prefetch(ahead + line * kLineBytes, 0, 2);  // second level
-  }
-
- private:
-  const uint8_t* end_;
-  const uint8_t* next_;
 };
 
 // f(0), ..., f(N - 1), whose arguments are constants from the start: GCC keeps arrays of structures in registers only then.
@@ -192,20 +167,26 @@ inline void each(std::index_sequence<I...>, const F& f) {
   (f(std::integral_constant<size_t, I>()), ...);
 }
 
+// Bytes of each panel that are fetched before their use.
+template <size_t Panels>
+constexpr size_t kScreenAhead = Panels == 1 ? 2048 : 4096;
+constexpr uintptr_t kPage = 4096;
+constexpr uintptr_t kPageStart = 1024;
+
 // By itself, so that compilers give all registers to its loop.
 template <typename Dots, size_t Rows, size_t Panels, size_t Split>
-__attribute__((noinline)) void screen_block(const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
+__attribute__((noinline)) void screen_block(const ScreenBlock& block) {
   constexpr auto kRows = std::make_index_sequence<Rows>();
   constexpr auto kPanels = std::make_index_sequence<Panels>();
   constexpr auto kSplit = std::make_index_sequence<Split>();
-  const size_t panel_bytes = block.panel_bytes();
+  const size_t stride = block.stride;
   typename Dots::Sums sums[Rows][Panels][Split];
   each(kRows, [&](auto row) {
     each(kPanels, [&](auto panel) { each(kSplit, [&](auto i) { sums[row][panel][i] = Dots::zero(); }); });
   });
   const auto add = [&](const uint8_t* w, size_t k, auto i) {
     typename Dots::Weights weights[Panels];
-    each(kPanels, [&](auto panel) { weights[panel] = Dots::load(w + panel * panel_bytes); });
+    each(kPanels, [&](auto panel) { weights[panel] = Dots::load(w + panel * stride); });
     each(kRows, [&](auto row) {
       const typename Dots::Group group = Dots::group(block.rows[row], k);
       each(kPanels, [&](auto panel) {
@@ -214,11 +195,23 @@ __attribute__((noinline)) void screen_block(const ScreenBlock& block, const Scre
     });
   };
   const uint8_t* w = block.w + kHeaderBytes;
-  const uint8_t* const end = block.w + panel_bytes;
+  const uint8_t* const end = block.w + block.panel_bytes();
   size_t k = 0;
   for (; k + 4 * Split <= block.depth; k += 4 * Split, w += Split * kLineBytes) {
-    for (size_t panel = 0; panel < Panels && fetcher != nullptr; ++panel)
-      fetcher->template step<Split>(w + panel * panel_bytes, end + panel * panel_bytes, panel_bytes);
+    if (block.after != nullptr) {
+      const uint8_t* ahead = w + kScreenAhead<Panels>;
+      const bool is_here = ahead < end;
+      if (!is_here) ahead = block.after + (ahead - end);
+      // The processor follows a single stream by itself but for the start of each page.
+      if (Panels > 1 || !is_here || ((uintptr_t)ahead & (kPage - 1)) < kPageStart) {
+        const size_t ahead_stride = is_here ? stride : block.after_stride;
+        each(kPanels, [&](auto panel) {
+          each(kSplit, [&](auto i) {
+            __builtin_prefetch(ahead + panel * ahead_stride + i * kLineBytes, 0, 2);  // second level
+          });
+        });
+      }
+    }
     each(kSplit, [&](auto i) { add(w + i * kLineBytes, k + 4 * i, i); });
   }
   for (; k < block.depth; k += 4, w += kLineBytes) add(w, k, std::integral_constant<size_t, 0>());
@@ -230,22 +223,21 @@ __attribute__((noinline)) void screen_block(const ScreenBlock& block, const Scre
         Dots::store(sums[row][panel][i], some);
         for (size_t lane = 0; lane < kLanes; ++lane) totals[lane] += some[lane];
       });
-      const size_t out = row * block.ld + panel * kLanes;
-      store_bounds(block.w + panel * panel_bytes, totals, block.rows[row], block.lower + out,
-                   block.upper + out);
+      const size_t out = row * block.ld + panel * block.out_stride;
+      store_bounds(block.w + panel * stride, totals, block.rows[row], block.lower + out, block.upper + out);
     });
   });
 }
 
 template <typename Dots, size_t Panels, size_t MaxRows>
-inline void screen_block_of(size_t rows, const ScreenBlock& block, const ScreenFetcher<Panels>* fetcher) {
+inline void screen_block_of(size_t rows, const ScreenBlock& block) {
   if (rows == MaxRows) {
     constexpr size_t kSums = MaxRows * Panels;
     constexpr size_t kEnough = Dots::kMostSums < 4 ? Dots::kMostSums : 4;
     constexpr size_t kSplit = kSums < kEnough ? kEnough / kSums : 1;
-    screen_block<Dots, MaxRows, Panels, kSplit>(block, fetcher);
+    screen_block<Dots, MaxRows, Panels, kSplit>(block);
   } else if constexpr (MaxRows > 1) {
-    screen_block_of<Dots, Panels, MaxRows - 1>(rows, block, fetcher);
+    screen_block_of<Dots, Panels, MaxRows - 1>(rows, block);
   }
 }
 
@@ -261,27 +253,44 @@ struct ScreenMatrix {
   NextWeights next;
 };
 
-// As many panels at once as there are, up to the last that don't fill `Panels`; leaves those in `m`.
+// `Panels` at once, as far apart as all together allow, as many as there are up to the last that don't fill them; leaves those in `m`.
 template <typename Dots, size_t Panels>
 inline void screen_panels_of(ScreenMatrix& m) {
   constexpr size_t kMostRows = 8;  // sums of more, beside their groups, are more than registers
   constexpr size_t kMaxRows = Dots::kMostSums / Panels < kMostRows ? Dots::kMostSums / Panels : kMostRows;
   const size_t panel_bytes = kHeaderBytes + m.depth * kLanes;
+  const size_t n_groups = m.n_panels / Panels;
+  const size_t stride = n_groups * panel_bytes;
   const size_t n_blocks = (m.n_rows + kMaxRows - 1) / kMaxRows;
-  const ScreenFetcher<Panels> fetcher(m.w + m.n_panels / Panels * Panels * panel_bytes, m.next);
-  for (; m.n_panels >= Panels; m.n_panels -= Panels) {
-    size_t row = 0;
+  const bool has_rest = m.n_panels > n_groups * Panels;
+  for (size_t group = 0; group < n_groups; ++group) {
+    ScreenBlock block{.w = m.w + group * panel_bytes,
+                      .stride = stride,
+                      .depth = m.depth,
+                      .rows = m.rows,
+                      .lower = m.lower + group * kLanes,
+                      .upper = m.upper + group * kLanes,
+                      .out_stride = n_groups * kLanes,
+                      .ld = m.ld,
+                      .after = m.w + (group + 1) * panel_bytes,
+                      .after_stride = stride};
+    if (group + 1 == n_groups) {
+      block.after = has_rest ? m.w + Panels * stride : static_cast<const uint8_t*>(m.next.first);
+      block.after_stride = has_rest ? panel_bytes : m.next.stride;
+    }
     for (size_t i = 0; i < n_blocks; ++i) {  // even ones; the first meets weights that come from memory
       const size_t rows = m.n_rows / n_blocks + (i < m.n_rows % n_blocks ? 1 : 0);
-      screen_block_of<Dots, Panels, kMaxRows>(
-          rows, {m.w, m.depth, m.rows + row, m.lower + row * m.ld, m.upper + row * m.ld, m.ld},
-          i == 0 ? &fetcher : nullptr);
-      row += rows;
+      screen_block_of<Dots, Panels, kMaxRows>(rows, block);
+      block.rows += rows;
+      block.lower += rows * m.ld;
+      block.upper += rows * m.ld;
+      block.after = nullptr;
     }
-    m.w += Panels * panel_bytes;
-    m.lower += Panels * kLanes;
-    m.upper += Panels * kLanes;
   }
+  m.w += Panels * stride;
+  m.lower += Panels * n_groups * kLanes;
+  m.upper += Panels * n_groups * kLanes;
+  m.n_panels -= Panels * n_groups;
 }
 
 template <typename Dots>

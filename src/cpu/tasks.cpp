@@ -98,7 +98,9 @@ Fetchable Tasks::fetchable(const Task& task) const {
   const PackedTile& tile = weights.tiles[task.part];
   const std::size_t panel = panel_bytes(op.kind, weights.depth, tile.is_bf16);
   const bool is_one_stream = op.kind == OpKind::kSkim || op.kind == OpKind::kScreen;  // screen_dots.h
-  return {{tile.data, tile.n_panels * panel}, NextWeights{tile.data, is_one_stream ? kFetchAhead : panel}};
+  const std::size_t stream =
+      panel * std::max<std::size_t>(tile.n_panels / kFetchStreams, 1);  // matmul_dots.h
+  return {{tile.data, tile.n_panels * panel}, NextWeights{tile.data, is_one_stream ? kFetchAhead : stream}};
 }
 
 float Tasks::inverse_rms(const float* x, std::size_t n) const {

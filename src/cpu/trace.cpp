@@ -106,20 +106,48 @@ double Trace::nanoseconds(std::uint64_t ticks) const {
 StepTimes Trace::step(std::size_t kept) const {
   SLUICE_CHECK(kept < steps_.size());
   const Step& step = steps_[kept];
+  const program::Program& program = *step.program;
   StepTimes times = {.program = step.program,
                      .lengths = step.lengths,
                      .begin = nanoseconds(step.begin),
                      .end = nanoseconds(step.end),
                      .tasks = {}};
-  times.tasks.reserve(step.program->tasks.size());
+  struct Note {
+    std::uint32_t worker = 0;
+    TaskTicks ticks;
+  };
+  std::vector<Note> notes(
+      program.tasks.size());  // in the Program's order: after what they wait for, and each worker's, too
   for (std::size_t worker = 0; worker < n_workers(); ++worker)
-    for (const TaskTicks& it : step.tasks[worker])
-      times.tasks.push_back({.worker = static_cast<std::uint32_t>(worker),
-                             .task = it.task,
-                             .waited_from = nanoseconds(it.waited_from),
-                             .begin = nanoseconds(it.begin),
-                             .end = nanoseconds(it.end),
-                             .panels = it.panels});
+    for (const TaskTicks& it : step.tasks[worker]) notes[it.task] = {static_cast<std::uint32_t>(worker), it};
+  std::vector<std::uint64_t> full(program.counters.size(), 0);  // when the last task that bumps it ended
+  std::vector<std::uint64_t> free_from(n_workers(), step.begin);
+  for (Note& note : notes) {
+    TaskTicks& it = note.ticks;
+    const program::Task& task = program.tasks[it.task];
+    std::uint64_t& free = free_from[note.worker];
+    if (it.begin == 0) {
+      it.begin = free;
+      for (std::uint32_t i = task.first_wait; i < task.first_wait + task.n_waits; ++i)
+        if (!program.waits[i].previous_step) it.begin = std::max(it.begin, full[program.waits[i].counter]);
+      it.waited_from = it.begin;
+    } else {
+      it.waited_from = std::max(it.waited_from == 0 ? it.begin : it.waited_from, free);
+      it.begin = std::max(it.begin, it.waited_from);
+    }
+    it.end = std::max(it.end, it.begin);
+    free = it.end;
+    full[task.signal] = std::max(full[task.signal], it.end);
+  }
+  std::ranges::stable_sort(notes, {}, &Note::worker);
+  times.tasks.reserve(notes.size());
+  for (const auto& [worker, it] : notes)
+    times.tasks.push_back({.worker = worker,
+                           .task = it.task,
+                           .waited_from = nanoseconds(it.waited_from),
+                           .begin = nanoseconds(it.begin),
+                           .end = nanoseconds(it.end),
+                           .panels = it.panels});
   return times;
 }
 

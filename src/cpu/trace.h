@@ -1,11 +1,11 @@
 // What each worker did when, while steps run: for `bench --trace` and `--timeline`. No file formats here.
 //
-// A worker writes down when it waited, began and ended each task, in memory of its own that is there before the step begins:
-// two readings of the processor's cycle counter a task, a third where it really waits. A task that waits for the same counters as
-// the worker's last one, and bumps the same counter, which the worker hasn't done yet, begins where that one ended: one reading.
-// The order of readings is that of the protocol: a task's end is read before its counter is bumped, its beginning after its
-// waits have returned. So where the processors' cycle counters agree (Linux sees to that where they count at a constant rate),
-// nothing begins before what it waited for has ended. Processors without such a counter read the steady clock, which is slower.
+// A worker writes down when it ended each task, in memory of its own that is there before the step begins: one reading of the
+// processor's cycle counter, two more where it really waits. A task whose inputs were there began when its worker's last one had
+// ended and they were there, which is worked out when the step is looked at.
+// The order of readings is that of the protocol: a task's end is read before its counter is bumped, the beginning of one that waits
+// after its waits have returned. So where the processors' cycle counters agree (Linux sees to that where they count at a constant
+// rate), nothing begins before what it waited for has ended. Processors without such a counter read the steady clock, which is slower.
 #pragma once
 
 #include <cstddef>
@@ -47,8 +47,8 @@ class TickClock {
 };
 
 struct TaskTicks {
-  std::uint64_t waited_from = 0;  // `begin` if its inputs were there at once
-  std::uint64_t begin = 0;
+  std::uint64_t waited_from = 0;  // 0: its inputs were there at once
+  std::uint64_t begin = 0;        // 0: not read
   std::uint64_t end = 0;
   std::uint32_t task = 0;
   std::uint32_t panels = 0;  // of the head that it recomputed, or (screen) left unscreened
@@ -62,14 +62,14 @@ class WorkerTrace {
   void waits() {
     if (waited_from_ == 0) waited_from_ = clock_.now(Reading::kEarly);
   }
-  // `goes_on`: where the worker's last task ended.
-  void begins(std::size_t task, bool goes_on) {
+  // `is_first`: of the worker's in this step.
+  void begins(std::size_t task, bool is_first) {
     next_->task = static_cast<std::uint32_t>(task);
-    next_->begin = goes_on ? next_[-1].end : clock_.now(Reading::kAfterLoads);
-    const std::uint64_t from = std::exchange(waited_from_, 0);
-    next_->waited_from = from == 0 ? next_->begin : from;
+    next_->waited_from = std::exchange(waited_from_, 0);
+    next_->begin = is_first || next_->waited_from != 0 ? clock_.now(Reading::kAfterLoads) : 0;
   }
-  // Early is good enough: the bump that follows, an atomic operation, can't overtake it.
+  // Early is good enough: the bump that follows, an atomic operation, can't overtake it, and what is too early for the task's
+  // own beginning is put right later.
   void ends(std::size_t panels) {
     next_->panels = static_cast<std::uint32_t>(panels);
     (next_++)->end = clock_.now(Reading::kEarly);
