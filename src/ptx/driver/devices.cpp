@@ -50,8 +50,8 @@ std::uint64_t attribute_of(const Gpu& gpu, CUdevice_attribute attribute) {
   switch (attribute) {
 #define SLUICE_CUDA_CONSTANT(name, value)
 #define SLUICE_DEVICE_ATTRIBUTE(name, value, of_gpu) \
-  case value:                                        \
-    return of_gpu;
+  case (value):                                      \
+    return (of_gpu);
 #include "ptx/driver/constants.inc"
 #undef SLUICE_CUDA_CONSTANT
 #undef SLUICE_DEVICE_ATTRIBUTE
