@@ -33,13 +33,17 @@ void with_size(std::uint32_t size, F&& f) {
   return size == 4 ? f(std::uint32_t{}) : f(std::uint64_t{});
 }
 
-// Calls f with integers as large as an element in memory and its register, where there are such moves: the register is as wide
-// as the element, or wider, and has 2 bytes at least.
+// Whether there are such moves: from or to a register that is as wide as the element, or wider, and 2 bytes at least.
+constexpr bool moves(std::size_t element_bytes, std::size_t register_bytes) {
+  return element_bytes <= register_bytes && register_bytes != 1;
+}
+
+// Calls f with integers as large as an element in memory and its register.
 template <class F>
 void with_sizes(const Operation& op, F&& f) {
   with_size(op.element, [&](auto element) {
     with_size(op.width, [&](auto width) {
-      if constexpr (sizeof(element) <= sizeof(width) && sizeof(width) != 1) f(element, width);
+      if constexpr (moves(sizeof(element), sizeof(width))) f(element, width);
     });
   });
 }
