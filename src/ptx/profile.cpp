@@ -54,7 +54,7 @@ std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::u
   if (mask == 0) return 0;
   const std::uint64_t first = addresses[first_lane(mask)];
   if (side_by_side(mask, size, addresses, pattern)) {
-    const std::uint64_t last = first + lane_count(mask) * size - 1;
+    const std::uint64_t last = first + std::uint64_t{lane_count(mask)} * size - 1;
     return static_cast<std::uint32_t>(last / kSectorBytes - first / kSectorBytes + 1);
   }
   std::array<std::uint64_t, kLanes> sectors{};

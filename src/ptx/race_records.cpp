@@ -88,7 +88,8 @@ void RaceDetector::check_record(const Actor& actor, const Segment& segment, std:
   const bool dealt = read.shift != Segment::kEveryLane && read.deals_like(segment);
   if (dealt && warp == actor.warp.warp_in_grid && record.time <= actor.knowledge.time) return;
   constexpr std::uint32_t kPage = std::countr_zero(kPageBytes);
-  const std::uint32_t unit = std::min<std::uint32_t>({read.shift, segment.shift, kPage});
+  const std::uint32_t smaller = std::min(read.shift, segment.shift);
+  const std::uint32_t unit = std::min(smaller, kPage);
   for (std::uint32_t byte = lo; byte < hi; byte = ((byte >> unit) + 1) << unit) {
     each_lane(read.lanes_at(byte), [&](std::uint32_t lane) {
       judge(actor, segment.lanes_at(byte), "load", {warp * kLanes + lane, record.time, record.pc},
