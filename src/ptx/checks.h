@@ -1,9 +1,4 @@
-// What the executor tells whoever watches a launch: one call for each warp instruction that touches memory or orders it.
-// With checks off there is no observer and nothing of this is computed.
-//
-// The machine itself finds, with or without an observer: accesses out of bounds or misaligned, barriers reached by part of a
-// warp, shuffles from absent lanes, exits with copies in flight, deadlock and livelock, traps. An observer finds what needs
-// history (races, `.nc` reads of data written in the launch) and counts what a profiler would.
+// What is said of a launch while it runs and after it: accesses, findings, counters.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +34,7 @@ struct Group {
   std::uint32_t warp_in_grid = 0;
   std::uint32_t mask = 0;  // its lanes
   std::uint32_t pc = 0;    // the instruction in Code::lines that it executes
-  // Virtual time in cycles of the SM's clock. The executor adds each instruction's issue cost; an observer may move it forward
+  // Virtual time in cycles of the SM's clock. The executor adds each instruction's issue cost; the observer moves it forward
   // (waits, latency). Groups that split keep it, groups that join take the latest.
   double time = 0;
 };
@@ -61,17 +56,20 @@ struct Access {
   const std::uint64_t* addresses = nullptr;
   Pattern pattern = Pattern::kUnknown;
   std::uint32_t failed = 0;  // lanes whose atom.cas stored nothing: it only read
+
+  bool is_load() const { return kind == AccessKind::kLoad || kind == AccessKind::kLoadNonCoherent; }
+  bool is_atomic() const { return kind == AccessKind::kAtomic || kind == AccessKind::kReduction; }
 };
 
 // One cp.async of a warp: it reads `source` (global) and writes `destination` (shared) at any moment from now until it is
 // complete. Lanes with less than `size` bytes of source read `source_size[lane]` of them; the rest is zeros.
 struct AsyncCopy {
   std::uint64_t id = 0;  // unique in the launch, ascending
+  std::uint32_t pc = 0;
   std::uint32_t size = 0;
   std::uint32_t mask = 0;
-  const std::uint64_t* source = nullptr;       // [32]
-  const std::uint64_t* destination = nullptr;  // [32]
-  const std::uint32_t* source_size = nullptr;  // [32]
+  std::uint64_t source[kLanes], destination[kLanes];
+  std::uint32_t source_size[kLanes];
   Pattern source_pattern = Pattern::kUnknown, destination_pattern = Pattern::kUnknown;
 };
 
@@ -127,10 +125,12 @@ struct LaunchShape {
   std::uint32_t warps = 0;    // per block
   std::uint64_t blocks = 0;
   std::uint32_t shared_bytes = 0;  // per block: static and dynamic
-  std::uint64_t seed = 0;
   const Gpu* gpu = nullptr;
   const Code* code = nullptr;
   std::span<const Allocation> allocations;  // sorted by address
+
+  // The last allocation that begins at an address or before it: what holds it, if any does.
+  const Allocation* allocation_before(std::uint64_t address) const;
 };
 
 // For messages: "1 block", "2 blocks".
@@ -145,7 +145,7 @@ std::string place_text(const LaunchShape& shape, std::uint32_t pc, std::uint32_t
 Finding finding_at(const LaunchShape& shape, FindingKind kind, std::string_view what, std::uint32_t pc,
                    std::uint32_t block, std::uint32_t warp, std::uint32_t lane);
 
-// What a launch has to say beside its findings. The executor fills in the first group of counters, an observer the rest.
+// What a launch has to say beside its findings. The executor fills in the first group of counters, the observer the rest.
 struct Counters {
   std::uint64_t warp_instructions = 0;
   std::uint64_t thread_instructions = 0;
@@ -185,38 +185,6 @@ struct LaunchReport {
   std::vector<LineCost> lines;
   std::vector<PathStep> critical_path;
   double cycles = 0;  // of the critical path
-};
-
-class Observer {
- public:
-  virtual ~Observer() = default;
-
-  virtual void begin(const LaunchShape& shape) = 0;
-  // Called when the addresses have been checked: before a load or store takes effect, after an atomic operation, when it is
-  // known which lanes' have stored. Nothing else of the launch runs in between.
-  virtual void access(Group& group, const Access& access) = 0;
-  // An atomic operation that depends on what it finds is about to read it; its access() comes when it is done.
-  virtual void before_atomic(Group& group, const Access& access) = 0;
-
-  virtual void copy_issued(Group& group, const AsyncCopy& copy) = 0;
-  // Lanes of `mask` have waited for this copy: its reads and writes are before what these lanes do next.
-  virtual void copy_complete(Group& group, std::uint64_t id, std::uint32_t mask) = 0;
-
-  virtual void fence(Group& group, Order order,
-                     Scope scope) = 0;  // order: kAcquireRelease or kSequential, and so on
-  // bar.warp.sync of these lanes, which are all here: they are ordered.
-  virtual void warp_barrier(Group& group, std::uint32_t mask) = 0;
-  // shfl, vote, match, redux, activemask: orders nothing, but takes time.
-  virtual void warp_exchange(Group& group, std::uint32_t mask) = 0;
-  // bar/barrier.arrive, .sync and .red: what the group's lanes did is before what the barrier's waiters do after it.
-  virtual void barrier_arrive(Group& group, std::uint32_t barrier) = 0;
-  // The barrier is complete; called once for each group that waited in it, after all arrivals and before any other arrival
-  // at the same barrier.
-  virtual void barrier_leave(Group& group, std::uint32_t barrier) = 0;
-  virtual void exit(Group& group, std::uint32_t mask) = 0;
-
-  // At the end, also after a fault: appends what it found and fills in its part of the report.
-  virtual void finish(std::vector<Finding>& findings, LaunchReport& report) = 0;
 };
 
 }  // namespace sluice::ptx

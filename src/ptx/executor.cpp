@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "ptx/observer.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
@@ -15,35 +16,11 @@ constinit thread_local std::uint64_t inexact_seed = 0;
 
 namespace {
 
-// While a launch runs on this thread.
-class InexactSeed {
- public:
-  explicit InexactSeed(const LaunchOptions& options) {
-    constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
-    const std::optional<std::uint64_t> seed = options.vary_inexact;
-    inexact_seed = seed ? std::max<std::uint64_t>((*seed + 1) * kGolden >> 16U, 1) : 0;
-  }
-  ~InexactSeed() { inexact_seed = 0; }
-  InexactSeed(const InexactSeed&) = delete;
-  InexactSeed& operator=(const InexactSeed&) = delete;
-};
-
+constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
 constexpr std::uint64_t kResidentBytes = std::uint64_t{2} << 30U;
 constexpr std::uint32_t kLongestVisit = 64;  // turns
 constexpr std::uint64_t kPatience =
     1U << 17U;  // warp instructions without any change before a livelock is looked for
-
-template <typename Action>
-class AtExit {
- public:
-  explicit AtExit(Action action) : action_(std::move(action)) {}
-  ~AtExit() { action_(); }
-  AtExit(const AtExit&) = delete;
-  AtExit& operator=(const AtExit&) = delete;
-
- private:
-  Action action_;
-};
 
 }  // namespace
 
@@ -62,12 +39,12 @@ Executor::Executor(const Kernel& kernel_to_run, const LaunchShape& launch_shape,
       patience_(kPatience) {
   for (int i = 0; i < 8; ++i) random();
   const Gpu& gpu = *shape.gpu;
-  blocks_per_sm_ = std::max(1U, blocks_per_sm(kernel, gpu, shape.threads, options.dynamic_shared));
   // As many blocks at once as the GPU would hold, but for blocks that would fill the host's memory.
   const std::uint64_t warp_bytes =
       program.frames[kernel.function].register_bytes + std::uint64_t{kernel.local_bytes} * kLanes;
   const std::uint64_t block_bytes = std::max<std::uint64_t>(shape.shared_bytes + warp_bytes * shape.warps, 1);
-  std::uint64_t resident = std::uint64_t{blocks_per_sm_} * gpu.sms;
+  std::uint64_t resident =
+      std::uint64_t{blocks_per_sm(kernel, gpu, shape.threads, options.dynamic_shared)} * gpu.sms;
   if (!options.cooperative)
     resident = std::min(resident, std::max<std::uint64_t>(kResidentBytes / block_bytes, 1));
   blocks_.resize(std::min(shape.blocks, resident));
@@ -222,12 +199,12 @@ void Executor::join_equals(Warp& warp) {
 void Executor::exit(Lanes& lanes, std::uint32_t mask) {
   Warp& warp = *lanes.of;
   for (const auto& copy : warp.copies) {
-    if ((copy->mask & mask) == 0) continue;
+    if ((copy->waiting & mask) == 0) continue;
     fail(lanes, FindingKind::kCopyInFlight,
          fmt::format(
              "exit while the cp.async of {} is in flight: no cp.async.wait_all or wait_group came after it",
-             place_text(shape, copy->pc, lanes.block, lanes.warp, first_lane(copy->mask & mask))),
-         first_lane(copy->mask & mask));
+             place_text(shape, copy->pc, lanes.block, lanes.warp, first_lane(copy->waiting & mask))),
+         first_lane(copy->waiting & mask));
   }
   if (observer != nullptr) observer->exit(lanes, mask);
   ++changes;
@@ -299,25 +276,19 @@ void Executor::finish_barrier(Block& block, std::uint32_t id) {
 void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
   const Operation* operations = program.operations.data();
   const Rows rows = lanes.of->rows;
-  std::uint64_t executed = 0;
-  std::uint64_t threads = 0;
-  // Also when a fault ends the launch.
-  const AtExit count([&] {
-    counters_.warp_instructions += executed;
-    counters_.thread_instructions += threads;
-  });
+  const std::uint64_t begin = counters_.warp_instructions;
   const bool watched = observer != nullptr;
   bool goes_on = true;
-  while (goes_on && executed < budget) {
+  while (goes_on && counters_.warp_instructions - begin < budget) {
     const std::uint32_t pc = lanes.pc;
     const Operation& op = operations[pc];
     const std::uint32_t guard = *rows.at<const std::uint32_t>(op.guard) ^ (op.guard_negated ? ~0U : 0U);
     const std::uint32_t mask = lanes.mask & guard;
     const double before = lanes.time;
     if (!op.hidden) {
-      ++executed;
       const auto n = static_cast<std::uint64_t>(mask == ~0U ? 32 : std::popcount(mask));
-      threads += n;
+      ++counters_.warp_instructions;
+      counters_.thread_instructions += n;
       if (watched) {
         lanes.time += 1;
         ++lines_[pc].executed;
@@ -334,7 +305,8 @@ void Executor::run_group(Lanes& lanes, std::uint64_t budget) {
     }
     if (watched) lines_[pc].cycles += lanes.time - before;
   }
-  clock_ += static_cast<double>(executed) / static_cast<double>(std::max<std::size_t>(ready_.size(), 1));
+  clock_ += static_cast<double>(counters_.warp_instructions - begin) /
+            static_cast<double>(std::max<std::size_t>(ready_.size(), 1));
 }
 
 // One of those that are ready. What a block has in memory is much, and its warps share it: so a visit to it may last for several
@@ -396,7 +368,9 @@ void Executor::after_turn(Warp& warp) {
 }
 
 void Executor::run(LaunchResult& result) {
-  const InexactSeed of_this_launch(options);
+  // Of the launch that this thread runs from here on.
+  inexact_seed =
+      options.vary_inexact ? std::max<std::uint64_t>((*options.vary_inexact + 1) * kGolden >> 16U, 1) : 0;
   try {
     for (std::uint32_t slot = 0; slot < blocks_.size(); ++slot) start_block(slot, next_block_index());
     while (!ready_.empty()) {

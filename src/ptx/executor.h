@@ -25,17 +25,11 @@ struct Lanes : Group {
   State state = State::kReady;
 };
 
-// A cp.async of a warp that has not been waited for by all its lanes.
-struct PendingCopy {
-  std::uint64_t id = 0;
-  std::uint32_t pc = 0;
-  std::uint32_t size = 0;
-  std::uint32_t mask = 0;   // lanes that have yet to wait
-  std::uint32_t lanes = 0;  // all that copy
+// A cp.async that has not been waited for by all its lanes.
+struct PendingCopy : AsyncCopy {
+  std::uint32_t waiting = 0;  // lanes that have yet to wait
   bool read = false, written = false;
   std::uint32_t group[kLanes];  // which of the lane's commit groups it belongs to
-  std::uint64_t source[kLanes], destination[kLanes];
-  std::uint32_t source_size[kLanes];
   std::array<std::byte, 16> data[kLanes];
 };
 
@@ -78,6 +72,8 @@ struct Block {
   std::array<Barrier, 16> barriers;
 };
 
+class Observer;
+
 class Executor {
  public:
   Executor(const Kernel& kernel_to_run, const LaunchShape& launch_shape,
@@ -104,7 +100,6 @@ class Executor {
   void exit(Lanes& lanes, std::uint32_t mask);
   // A warp's local memory, poison until it is written. Most warps never use theirs, so that it is made at its first use.
   std::byte* local(Warp& warp) const;
-  const Allocation* find_allocation(std::uint64_t address) const;
   // Faults if an access leaves its space or is misaligned.
   void check(const Lanes& lanes, Space space, const std::uint64_t* addresses, const AddressSummary& summary,
              std::uint32_t mask, std::uint32_t size, std::uint32_t align, bool writes);
@@ -151,7 +146,6 @@ class Executor {
   std::vector<std::uint64_t> window_;  // of block indices that may start next
   std::uint64_t next_index_ = 0;
   std::uint64_t ended_ = 0;
-  std::uint32_t blocks_per_sm_ = 1;
   std::vector<const Allocation*> hints_;  // by pc: where its last access went
   std::vector<LineCost> lines_;
   Counters counters_;

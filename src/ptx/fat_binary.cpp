@@ -1,5 +1,6 @@
 #include "ptx/fat_binary.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -61,62 +62,41 @@ T read(std::span<const std::byte> bytes, std::string_view what) {
   return value;
 }
 
-// LZ4's block format: tokens with a run of literals and a match in what has been written.
-std::string lz4(std::span<const std::byte> in, std::size_t size) {
-  std::string out;
-  out.reserve(size);
-  std::size_t at = 0;
-  const auto next = [&] {
-    if (at == in.size()) damaged("compressed text is cut");
-    return std::to_integer<std::size_t>(in[at++]);
-  };
-  const auto length = [&](std::size_t nibble) {
-    std::size_t total = nibble;
-    if (nibble == 15)
-      for (std::size_t more = 255; more == 255; total += more) more = next();
-    return total;
-  };
-  while (at < in.size()) {
-    const std::size_t token = next();
-    const std::size_t literals = length(token >> 4U);
-    if (literals > in.size() - at || literals > size - out.size()) damaged("compressed text is too long");
-    out.append(reinterpret_cast<const char*>(in.data()) + at, literals);
-    at += literals;
-    if (at == in.size()) break;
-    std::size_t offset = next();
-    offset |= next() << 8U;
-    const std::size_t match = length(token & 15U) + 4;
-    if (offset == 0 || offset > out.size() || match > size - out.size())
-      damaged("compressed text is inconsistent");
-    for (std::size_t i = 0; i < match; ++i) out += out[out.size() - offset];  // may overlap itself
-  }
-  return out;
+// A function of a compression library, which is loaded when a text needs it, so that nothing else asks for it.
+template <typename Function>
+Function* function_of(const char* library, const char* name) {
+  void* const loaded = ::dlopen(library, RTLD_NOW | RTLD_LOCAL);
+  auto* const function = loaded == nullptr ? nullptr : reinterpret_cast<Function*>(::dlsym(loaded, name));
+  if (function == nullptr)
+    throw Error(fmt::format("the fat binary's PTX is compressed, and {} can't be loaded", library), {},
+                "install it (Debian: libzstd1, liblz4-1), or compile with nvcc --compress-mode=none");
+  return function;
 }
 
-std::string zstd(std::span<const std::byte> in, std::size_t size) {
-  using Decompress = std::size_t (*)(void*, std::size_t, const void*, std::size_t);
-  static void* const library = ::dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
-  static const auto decompress =
-      library == nullptr ? nullptr : reinterpret_cast<Decompress>(::dlsym(library, "ZSTD_decompress"));
-  if (decompress == nullptr)
-    throw Error("the fat binary's PTX is compressed by Zstandard, and libzstd.so.1 can't be loaded", {},
-                "install it (Debian: libzstd1), or compile with nvcc --compress-mode=none");
+std::string decompressed(std::span<const std::byte> in, std::size_t size, bool is_lz4) {
+  using Zstd = std::size_t(void* to, std::size_t room, const void* from, std::size_t size);
+  using Lz4 = int(const char* from, char* to, int size, int room);
   std::string out(size, '\0');
-  if (decompress(out.data(), size, in.data(), in.size()) != size) damaged("compressed text is inconsistent");
+  std::size_t written = 0;
+  if (is_lz4) {
+    static const auto lz4 = function_of<Lz4>("liblz4.so.1", "LZ4_decompress_safe");
+    written = static_cast<std::size_t>(lz4(reinterpret_cast<const char*>(in.data()), out.data(),
+                                           static_cast<int>(in.size()), static_cast<int>(size)));
+  } else {
+    static const auto zstd = function_of<Zstd>("libzstd.so.1", "ZSTD_decompress");
+    written = zstd(out.data(), size, in.data(), in.size());
+  }
+  if (written != size) damaged("compressed text is inconsistent");
   return out;
 }
 
 std::string text_of(const Entry& entry, std::span<const std::byte> payload) {
-  const bool compressed = (entry.flags & (kLz4 | kZstd)) != 0;
-  if (compressed && (entry.compressed_bytes > payload.size() || entry.text_bytes > kMaxText))
-    damaged("an entry is longer than it");
-  std::string text;
-  if (!compressed)
-    text.assign(reinterpret_cast<const char*>(payload.data()), payload.size());
-  else if ((entry.flags & kLz4) != 0)
-    text = lz4(payload.first(entry.compressed_bytes), entry.text_bytes);
-  else
-    text = zstd(payload.first(entry.compressed_bytes), entry.text_bytes);
+  std::string text(reinterpret_cast<const char*>(payload.data()), payload.size());
+  if ((entry.flags & (kLz4 | kZstd)) != 0) {
+    if (entry.compressed_bytes > payload.size() || std::max(payload.size(), entry.text_bytes) > kMaxText)
+      damaged("an entry is longer than it");
+    text = decompressed(payload.first(entry.compressed_bytes), entry.text_bytes, (entry.flags & kLz4) != 0);
+  }
   return text.substr(0, text.find('\0'));  // padding
 }
 

@@ -16,7 +16,7 @@ bool is_fat_binary(std::span<const std::byte> image);
 std::optional<std::span<const std::byte>> fat_binary_at(const void* image);
 
 // The PTX for a GPU of this compute capability (86 for 8.6): the newest that it can run. Text may be compressed, as LZ4 or as
-// Zstandard; the latter needs libzstd.so.1 at run time. Throws Error if there is none or the image is damaged.
+// Zstandard, which need liblz4.so.1 or libzstd.so.1 at run time. Throws Error if there is none or the image is damaged.
 std::string ptx_of(std::span<const std::byte> image, unsigned compute_capability);
 
 }  // namespace sluice::ptx

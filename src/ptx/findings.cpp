@@ -1,4 +1,5 @@
-#include <array>
+#include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -8,21 +9,21 @@
 namespace sluice::ptx {
 
 std::string_view name_of(FindingKind kind) {
-  static constexpr std::array<std::string_view, 14> kNames = {"race",
-                                                              "non-coherent read",
-                                                              "uninitialised read",
-                                                              "out of bounds",
-                                                              "misaligned",
-                                                              "partial barrier",
-                                                              "absent lane",
-                                                              "copy in flight",
-                                                              "deadlock",
-                                                              "livelock",
-                                                              "trap",
-                                                              "unsupported",
-                                                              "limit",
-                                                              "fault"};
-  static_assert(kNames.size() == static_cast<std::size_t>(FindingKind::kOther) + 1);
+  static constexpr std::string_view kNames[] = {"race",
+                                                "non-coherent read",
+                                                "uninitialised read",
+                                                "out of bounds",
+                                                "misaligned",
+                                                "partial barrier",
+                                                "absent lane",
+                                                "copy in flight",
+                                                "deadlock",
+                                                "livelock",
+                                                "trap",
+                                                "unsupported",
+                                                "limit",
+                                                "fault"};
+  static_assert(std::size(kNames) == static_cast<std::size_t>(FindingKind::kOther) + 1);
   return kNames[static_cast<std::size_t>(kind)];
 }
 
@@ -36,6 +37,11 @@ std::string file_of(const Module& module, const SourceLine& source) {
 }
 
 }  // namespace
+
+const Allocation* LaunchShape::allocation_before(std::uint64_t address) const {
+  const auto after = std::ranges::upper_bound(allocations, address, {}, &Allocation::address);
+  return after == allocations.begin() ? nullptr : &*std::prev(after);
+}
 
 std::string counted(std::uint64_t n, std::string_view thing) {
   return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s");

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 namespace sluice::ptx {
@@ -15,7 +14,6 @@ struct Gpu {
   std::uint32_t clock_mhz = 0;
   std::uint32_t memory_clock_mhz = 0;
   std::uint32_t memory_bus_bits = 0;
-  std::uint32_t bandwidth_gbs = 0;  // GB/s
   std::uint64_t memory_bytes = 0;
   std::uint64_t l2_bytes = 0;
   // Per SM.
@@ -31,7 +29,6 @@ struct Gpu {
 };
 
 // rtx3090, a6000, rtx4090, rtx5090, a100, h100, h200, t4, tiny.
-std::span<const Gpu> gpus();
 // Throws Error with the list if there is none of that name.
 const Gpu& gpu_named(std::string_view preset);
 

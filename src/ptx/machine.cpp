@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ptx/executor.h"
+#include "ptx/observer.h"
 #include "ptx/program.h"
 
 namespace sluice::ptx {
@@ -18,24 +19,6 @@ std::uint64_t product(const std::array<std::uint32_t, 3>& shape) {
 std::string text_of(const std::array<std::uint32_t, 3>& shape) {
   return fmt::format("{} x {} x {}", shape[0], shape[1], shape[2]);
 }
-
-// Memory of the launch alone.
-class Scratch {
- public:
-  Scratch(Memory& memory, std::uint64_t size, const char* name)
-      : memory_(memory), address_(memory.allocate(size, AllocationKind::kGlobalVariable, name)) {
-    std::ranges::fill(memory.bytes(address_, size), std::byte{0});
-  }
-  // NOLINTNEXTLINE(bugprone-exception-escape): it throws for what isn't allocated, and this is
-  ~Scratch() { memory_.free(address_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  std::uint64_t address() const { return address_; }
-
- private:
-  Memory& memory_;
-  std::uint64_t address_;
-};
 
 }  // namespace
 
@@ -126,7 +109,7 @@ void check_launch(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& opt
 }
 
 LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
-                    std::span<const std::byte> parameters, const LaunchOptions& options, Observer* observer) {
+                    std::span<const std::byte> parameters, const LaunchOptions& options) {
   check_launch(kernel, gpu, options);
   if (parameters.size() < kernel.parameter_bytes) {
     throw LaunchError(LaunchError::Reason::kInvalid, kernel,
@@ -143,26 +126,24 @@ LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
   shape.shared_bytes = options.dynamic_shared == 0
                            ? kernel.static_shared
                            : (kernel.static_shared + 15U) / 16 * 16 + options.dynamic_shared;
-  shape.seed = options.seed;
   shape.gpu = &gpu;
   shape.code = &kernel.program->code;
 
-  std::unique_ptr<Scratch> grid_barrier;
-  if (options.cooperative) grid_barrier = std::make_unique<Scratch>(memory, 256, "the grid's barrier");
-  const std::vector<Allocation> allocations = memory.allocations();
-  shape.allocations = allocations;
-  std::unique_ptr<Observer> own;
-  if (!options.checks) observer = nullptr;
-  if (options.checks && observer == nullptr) {
-    own = make_observer();
-    observer = own.get();
+  std::vector<Allocation> allocations = memory.allocations();
+  alignas(256) std::array<std::byte, 256> grid_barrier{};  // what cooperative_groups counts in
+  const auto address = reinterpret_cast<std::uint64_t>(grid_barrier.data());
+  if (options.cooperative) {
+    allocations.insert(std::ranges::upper_bound(allocations, address, {}, &Allocation::address),
+                       {address, grid_barrier.size(), AllocationKind::kGlobalVariable, "the grid's barrier"});
   }
-  if (observer != nullptr) observer->begin(shape);
+  shape.allocations = allocations;
+  std::optional<Observer> observer;
+  if (options.checks) observer.emplace(shape);
   LaunchResult result;
-  Executor executor(kernel, shape, parameters.first(kernel.parameter_bytes), options, observer,
-                    grid_barrier ? grid_barrier->address() : 0);
+  Executor executor(kernel, shape, parameters.first(kernel.parameter_bytes), options,
+                    observer ? &*observer : nullptr, options.cooperative ? address : 0);
   executor.run(result);
-  if (observer != nullptr) observer->finish(result.findings, result.report);
+  if (observer) observer->finish(result.findings, result.report);
   if (!result.completed) {  // nothing came to its end
     result.report.critical_path.clear();
     result.report.cycles = 0;

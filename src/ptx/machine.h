@@ -70,7 +70,7 @@ struct LaunchOptions {
   std::uint32_t max_dynamic_shared = 0;  // what the caller opted in to; 0: the limit without opt-in
   bool cooperative = false;              // then all blocks must fit on the GPU at once
   std::uint64_t seed = 0;
-  bool checks = true;  // false: no observer
+  bool checks = true;  // false: no race detection, no counters, no virtual time
   // Results that PTX only bounds vary by this seed: the order of mma's sums, the last bits of .approx (forms_float.h says which).
   // A seed stands for a GPU: what it computes is the same in every launch.
   std::optional<std::uint64_t> vary_inexact;
@@ -96,16 +96,11 @@ void check_launch(const Kernel& kernel, const Gpu& gpu, const LaunchOptions& opt
 
 // Runs a kernel to its end. `parameters` are its .param bytes at the offsets of Kernel::parameters. Throws LaunchError if the
 // launch itself is wrong (as check_launch does, and for the size of the parameters); faults of the kernel are findings.
-// With `options.checks` and no observer given it makes the standard one (make_observer).
 LaunchResult launch(const Kernel& kernel, Memory& memory, const Gpu& gpu,
-                    std::span<const std::byte> parameters, const LaunchOptions& options,
-                    Observer* observer = nullptr);
+                    std::span<const std::byte> parameters, const LaunchOptions& options);
 
 // How many blocks fit on one SM, and 0 if not even one does.
 std::uint32_t blocks_per_sm(const Kernel& kernel, const Gpu& gpu, std::uint32_t block_threads,
                             std::uint32_t dynamic_shared);
-
-// The race detector, counters and virtual time.
-std::unique_ptr<Observer> make_observer();
 
 }  // namespace sluice::ptx

@@ -25,17 +25,19 @@ std::uint64_t room_for(std::uint64_t size) {
 
 Memory::Memory(std::uint64_t capacity)
     : capacity_(capacity),
-      arena_(capacity + capacity / 4 + 2 * kAlign, "choose a GPU with less memory: tiny has 1 GiB") {
-  const auto begin = reinterpret_cast<std::uint64_t>(arena_.data());
-  const std::uint64_t aligned = (begin + kAlign - 1) / kAlign * kAlign + kAlign;
-  holes_[aligned] = begin + arena_.size() - aligned;
-}
+      arena_(capacity + capacity / 4 + 2 * kAlign, "choose a GPU with less memory: tiny has 1 GiB") {}
 
+// In the first gap between allocations that is large enough.
 std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::string name) {
   const std::scoped_lock lock(mutex_);
-  const auto fits = [&](const auto& hole) { return hole.second >= room_for(size); };
-  const auto hole = std::ranges::find_if(holes_, fits);
-  if (size > capacity_ - used_ || hole == holes_.end()) {
+  const auto begin = reinterpret_cast<std::uint64_t>(arena_.data());
+  std::uint64_t address = (begin + kAlign - 1) / kAlign * kAlign + kAlign;
+  for (auto next = allocations_.lower_bound(begin); next != allocations_.end() && is_device(next->first);
+       ++next) {
+    if (next->first - address >= room_for(size)) break;
+    address = next->first + room_for(next->second.size);
+  }
+  if (size > capacity_ - used_ || begin + arena_.size() - address < room_for(size)) {
     throw Error(
         fmt::format("no room for {}: {} of the GPU's {} are in use", counted(size, "byte"), used_, capacity_),
         "", "free memory, or choose a GPU with more");
@@ -45,10 +47,6 @@ std::uint64_t Memory::allocate(std::uint64_t size, AllocationKind kind, std::str
     throw Error(fmt::format("no room for {}: the host has {} left", counted(size, "byte"), *of_host), "",
                 "take less: device memory lies in the host's");
   }
-  const std::uint64_t address = hole->first;
-  const std::uint64_t left = hole->second - room_for(size);
-  holes_.erase(hole);
-  if (left != 0) holes_[address + room_for(size)] = left;
   used_ += size;
   allocations_[address] = {address, size, kind, std::move(name)};
   std::memset(reinterpret_cast<void*>(address), static_cast<int>(kPoison), size);
@@ -59,23 +57,8 @@ void Memory::free(std::uint64_t address) {
   const std::scoped_lock lock(mutex_);
   const auto found = allocations_.find(address);
   if (found == allocations_.end()) throw Error(fmt::format("no allocation begins at {:#x}", address));
-  const std::uint64_t size = found->second.size;
+  if (is_device(address)) used_ -= found->second.size;  // else it is the caller's own
   allocations_.erase(found);
-  if (!is_device(address)) return;  // the caller's own
-  used_ -= size;
-  auto hole = holes_.emplace(address, room_for(size)).first;
-  const auto after = std::next(hole);
-  if (after != holes_.end() && hole->first + hole->second == after->first) {
-    hole->second += after->second;
-    holes_.erase(after);
-  }
-  if (hole != holes_.begin()) {
-    const auto before = std::prev(hole);
-    if (before->first + before->second == hole->first) {
-      before->second += hole->second;
-      holes_.erase(hole);
-    }
-  }
 }
 
 void Memory::add_host(void* data, std::uint64_t size, std::string name) {

@@ -67,7 +67,6 @@ class Memory {
   std::uint64_t capacity_;
   std::uint64_t used_ = 0;
   ReservedMemory arena_;
-  std::map<std::uint64_t, std::uint64_t> holes_;  // address → size
   std::map<std::uint64_t, Allocation> allocations_;
 };
 

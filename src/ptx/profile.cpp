@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <utility>
 
-#include "ptx/race_threads.h"
+#include "ptx/lanes.h"
 
 namespace sluice::ptx {
 namespace {
@@ -46,10 +47,6 @@ std::uint32_t distinct(std::span<std::uint64_t> values) {
   return static_cast<std::uint32_t>(std::unique(values.begin(), values.end()) - values.begin());
 }
 
-std::uint32_t lanes_bytes(std::uint32_t mask, std::uint32_t size) {
-  return lane_count(mask) * size;
-}
-
 }  // namespace
 
 std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
@@ -57,7 +54,7 @@ std::uint32_t count_sectors(std::uint32_t mask, std::uint32_t size, const std::u
   if (mask == 0) return 0;
   const std::uint64_t first = addresses[first_lane(mask)];
   if (side_by_side(mask, size, addresses, pattern)) {
-    const std::uint64_t last = first + lanes_bytes(mask, size) - 1;
+    const std::uint64_t last = first + std::uint64_t{lane_count(mask)} * size - 1;
     return static_cast<std::uint32_t>(last / kSectorBytes - first / kSectorBytes + 1);
   }
   std::array<std::uint64_t, kLanes> sectors{};
@@ -96,28 +93,22 @@ std::uint32_t count_wavefronts(std::uint32_t mask, std::uint32_t size, const std
   return wavefronts;
 }
 
-Profile::Profile(const LaunchShape& shape)
-    : allocations_(shape.allocations), last_strong_load_(shape.blocks * shape.warps) {
-  counters_.traffic.resize(allocations_.size());
+Profile::Profile(const LaunchShape& shape) : shape_(shape), last_strong_load_(shape.blocks * shape.warps) {
+  counters_.traffic.resize(shape.allocations.size());
 }
 
 void Profile::access(const Group& group, const Access& access) {
-  if (access.mask == 0) return;
-  const bool atomic = access.kind == AccessKind::kAtomic || access.kind == AccessKind::kReduction;
+  if (access.mask == 0 || (access.space != Space::kGlobal && access.space != Space::kShared)) return;
   if (access.space == Space::kGlobal) {
     global(access.mask, access.size, access.addresses, access.pattern, access.kind != AccessKind::kStore,
-           atomic || access.kind == AccessKind::kStore);
-  } else if (access.space == Space::kShared) {
-    shared(access.mask, access.size, access.addresses, access.pattern);
+           !access.is_load());
   } else {
-    return;
+    shared(access.mask, access.size, access.addresses, access.pattern);
   }
-  if (atomic) counters_.atomics += static_cast<std::uint64_t>(std::popcount(access.mask));
+  if (access.is_atomic()) counters_.atomics += lane_count(access.mask);
   if (access.kind == AccessKind::kLoad && access.order != Order::kWeak) {
-    Poll& last = last_strong_load_[group.warp_in_grid];
-    const std::uint64_t address = access.addresses[first_lane(access.mask)];
-    if (last.address == address && last.pc == group.pc) ++counters_.waits;
-    last = {address, group.pc};
+    const std::pair poll{access.addresses[first_lane(access.mask)], group.pc};
+    if (std::exchange(last_strong_load_[group.warp_in_grid], poll) == poll) ++counters_.waits;
   }
 }
 
@@ -136,8 +127,8 @@ void Profile::global(std::uint32_t mask, std::uint32_t size, const std::uint64_t
   ++counters_.global_requests;
   counters_.global_sectors += sectors;
   counters_.global_sectors_ideal +=
-      std::min(sectors, (lanes_bytes(mask, size) + kSectorBytes - 1) / kSectorBytes);
-  const std::uint64_t bytes = one_address(mask, addresses, pattern) ? size : lanes_bytes(mask, size);
+      std::min(sectors, (lane_count(mask) * size + kSectorBytes - 1) / kSectorBytes);
+  const std::uint64_t bytes = one_address(mask, addresses, pattern) ? size : lane_count(mask) * size;
   if (Counters::Traffic* traffic = traffic_of(addresses[first_lane(mask)])) {
     if (reads) traffic->read += bytes;
     if (writes) traffic->written += bytes;
@@ -149,37 +140,23 @@ void Profile::shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t
   const std::uint32_t wavefronts = count_wavefronts(mask, size, addresses, pattern);
   counters_.shared_wavefronts += wavefronts;
   counters_.shared_wavefronts_ideal +=
-      std::min(wavefronts, (lanes_bytes(mask, size) + kWavefrontBytes - 1) / kWavefrontBytes);
+      std::min(wavefronts, (lane_count(mask) * size + kWavefrontBytes - 1) / kWavefrontBytes);
 }
 
 Counters::Traffic* Profile::traffic_of(std::uint64_t address) {
-  const auto holds = [&](std::size_t i) {
-    return i < allocations_.size() && address >= allocations_[i].address && address < allocations_[i].end();
-  };
-  if (!holds(last_allocation_)) {
-    const auto after = std::upper_bound(allocations_.begin(), allocations_.end(), address,
-                                        [](std::uint64_t at, const Allocation& a) { return at < a.address; });
-    if (after == allocations_.begin()) return nullptr;
-    last_allocation_ = static_cast<std::size_t>(after - allocations_.begin()) - 1;
-    if (!holds(last_allocation_)) return nullptr;
-  }
-  return &counters_.traffic[last_allocation_];
+  const auto holds = [&] { return last_ != nullptr && address >= last_->address && address < last_->end(); };
+  if (!holds()) last_ = shape_.allocation_before(address);
+  return holds() ? &counters_.traffic[static_cast<std::size_t>(last_ - shape_.allocations.data())] : nullptr;
 }
 
 void Profile::add_to(Counters& counters) const {
-  counters.global_requests += counters_.global_requests;
-  counters.global_sectors += counters_.global_sectors;
-  counters.global_sectors_ideal += counters_.global_sectors_ideal;
-  counters.shared_wavefronts += counters_.shared_wavefronts;
-  counters.shared_wavefronts_ideal += counters_.shared_wavefronts_ideal;
-  counters.atomics += counters_.atomics;
-  counters.waits += counters_.waits;
-  for (std::size_t i = 0; i < allocations_.size(); ++i) {
-    Counters::Traffic traffic = counters_.traffic[i];
-    if (traffic.read == 0 && traffic.written == 0) continue;
-    traffic.name = allocations_[i].name;
-    counters.traffic.push_back(std::move(traffic));
-  }
+  Counters sum = counters_;
+  sum.warp_instructions = counters.warp_instructions;
+  sum.thread_instructions = counters.thread_instructions;
+  sum.barriers = counters.barriers;
+  for (std::size_t i = 0; i < sum.traffic.size(); ++i) sum.traffic[i].name = shape_.allocations[i].name;
+  std::erase_if(sum.traffic, [](const auto& of_one) { return of_one.read == 0 && of_one.written == 0; });
+  counters = std::move(sum);
 }
 
 }  // namespace sluice::ptx

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "ptx/checks.h"
@@ -24,14 +25,10 @@ class Profile {
   void shared(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses, Pattern pattern);
   Counters::Traffic* traffic_of(std::uint64_t address);
 
-  std::span<const Allocation> allocations_;
-  std::size_t last_allocation_ = 0;
-  Counters counters_;  // traffic: one for each allocation
-  struct Poll {
-    std::uint64_t address = 0;
-    std::uint32_t pc = 0;
-  };
-  std::vector<Poll> last_strong_load_;  // by warp_in_grid
+  const LaunchShape& shape_;
+  const Allocation* last_ = nullptr;                                       // that was accessed
+  Counters counters_;                                                      // traffic: one for each allocation
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> last_strong_load_;  // by warp_in_grid: address, pc
 };
 
 // 32-byte sectors that lanes touch with accesses of `size` bytes.

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <tuple>
 #include <vector>
@@ -22,26 +21,19 @@
 
 namespace sluice::ptx {
 
-inline constexpr std::string_view kNonCoherent =
-    ".nc load of memory that is written during the launch: the read-only cache may hold what was there "
-    "before";
-
-class RaceDetector {
+class RaceDetector : public RaceThreads {
  public:
   // Throws Error if the launch has more warps than the detector can tell apart.
   explicit RaceDetector(const LaunchShape& shape);
 
   void access(const Group& group, const Access& access);
-  // Looks at the bytes of global memory that lanes are about to read.
+  // Looks at the bytes of global memory that lanes are about to read: nothing may have written them.
   void check_poison(const Group& group, std::uint32_t mask, std::uint32_t size,
                     const std::uint64_t* addresses);
+  // The copy stays where it is until it is complete.
   void copy_issued(const Group& group, const AsyncCopy& copy);
   // True if all lanes have waited for it now.
   bool copy_complete(const Group& group, std::uint64_t id, std::uint32_t mask);
-  void fence(const Group& group, Order order, Scope scope) { threads_.fence(group, order, scope); }
-  void warp_barrier(const Group& group, std::uint32_t mask) { threads_.warp_barrier(group, mask); }
-  void barrier_arrive(const Group& group, std::uint32_t barrier) { threads_.arrive(group, barrier); }
-  void barrier_leave(const Group& group, std::uint32_t barrier) { threads_.leave(group, barrier); }
   void exit(const Group& group, std::uint32_t mask);
 
   std::vector<Finding>& findings() { return findings_; }
@@ -66,36 +58,27 @@ class RaceDetector {
     bool reads, writes, reduction;
     bool acquires, releases;
     bool narrow;
+    std::uint32_t shape() const { return strong_shape(address, size); }
   };
   RaceShadow& shadow_of(Space space, std::uint32_t block);
 
-  void read(const Actor& actor, std::span<const Touched> touched);
+  void read(const Actor& actor, Page& page, const Segment& segment, bool alone);
   void check_read(const Actor& actor, Page& page, const Segment& segment);
   void write(const Actor& actor, Page& page, const Segment& segment);
   void check_last_write(const Actor& actor, const Cell& cell, std::uint32_t lanes);
   void check_strong(const Actor& actor, const Cell& cell, std::uint32_t lanes, bool writes);
-  static bool has_seen(const Actor& actor, StrongSet& set, std::uint32_t write, std::uint32_t lane);
-  void uninitialised(const Actor& actor, std::uint32_t lanes);
-  void read_source(const Actor& reader, RaceCopy& copy, std::uint32_t mask);
-  // What a copy has read, when it has been waited for. The actor knows what it knew when the copy was issued.
-  void read_in_flight(const Actor& actor, std::span<const Touched> touched);
+  void read_source(const Actor& reader, const AsyncCopy& copy, std::uint32_t mask);
 
   // race_records.cpp
-  struct Known {
-    bool checked = false, recorded = false;
-  };
-  static Known known(const Actor& actor, Page& page, std::span<const Touched> touched);
-  static void record(const Actor& actor, Page& page, std::span<const Touched> touched);
-  static void record_segment(const Actor& actor, Page& page, const Segment& segment);
-  static void record_in_cells(const Actor& actor, Page& page, const Segment& segment, std::uint32_t time,
-                              std::uint32_t pc, bool non_coherent);
-  static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, std::uint32_t time,
-                       std::uint32_t pc);
+  static void record(const Actor& actor, Page& page, const Segment& segment, ReadRecord& record);
+  static void record_in_cells(const Actor& actor, Page& page, const ReadRecord& read);
+  static void add_read(const Actor& actor, Cell& cell, std::uint32_t lanes, const ReadRecord& read);
   void check_reads(const Actor& actor, Page& page, const Segment& segment, bool forget);
   void check_record(const Actor& actor, const Segment& segment, std::uint32_t lo, std::uint32_t hi,
                     std::uint32_t warp, const ReadRecord& record);
   void check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes);
 
+  // race_strong.cpp
   void strong(const Access& access, const Actor& actor);
   void strong_lane(const Actor& actor, const StrongOp& op);
   void check_against_strong(const Actor& actor, StrongSet& set, const StrongOp& op);
@@ -106,17 +89,23 @@ class RaceDetector {
   void acquire(RaceWarp& warp, const StrongSet& set, const StrongOp& op) const;
   static void release(RaceWarp& warp, StrongSet& set, const StrongOp& op);
 
+  // Finds a race of these lanes with another access, unless all of them know of it.
+  void judge(const Actor& actor, std::uint32_t lanes, std::string_view other_verb, const Stamp& other,
+             std::string_view why);
+  // The same for one with an order, by lanes of another warp.
+  void judge_strong(const Actor& actor, std::uint32_t lanes, StrongSet& set, std::uint32_t other_warp,
+                    const StrongAccess& other, std::string_view why);
   void race(const Actor& actor, std::uint32_t lane, std::string_view other_verb, const Stamp& other,
             std::string_view why);
+  void uninitialised(const Actor& actor, std::uint32_t lanes);
+  void non_coherent(std::uint32_t pc, std::uint32_t thread, std::uint32_t other_pc);
   void report(FindingKind kind, std::uint32_t pc, std::uint32_t thread, std::uint32_t other_pc,
               std::string_view what);
 
   const LaunchShape& shape_;
-  RaceThreads threads_;
   RaceShadow global_;
   std::vector<std::unique_ptr<RaceShadow>> shared_;  // by block
   std::vector<std::uint32_t> exited_;                // threads of each block
-  std::vector<std::unique_ptr<RaceCopy>> landed_;    // copies' room, to be used again
   std::vector<Finding> findings_;
   std::map<std::tuple<FindingKind, std::uint32_t, std::uint32_t>, std::size_t>
       found_;  // by kind and both instructions

@@ -12,16 +12,6 @@ constexpr std::uint32_t kLargestCell = 16;  // bytes: what a lane accesses at th
 
 }  // namespace
 
-std::pair<ReadRecord*, bool> Page::find_or_add(std::uint32_t key) {
-  if (first_key == key) return {&first, false};
-  if (first_key == FlatTable<ReadRecord>::kNoKey) {
-    first_key = key;
-    return {&first, true};
-  }
-  if (!others) others = std::make_unique<FlatTable<ReadRecord>>();
-  return others->find_or_add(key);
-}
-
 void RaceShadow::find_chunk(std::uint64_t number) {
   std::unique_ptr<Page[]>& chunk = chunks_[number];
   if (!chunk) chunk = std::make_unique<Page[]>(kChunkPages);
@@ -98,81 +88,40 @@ std::span<const Touched> RaceShadow::cut(std::uint32_t mask, std::uint32_t size,
   }
   if (is_one_lane(mask))
     touched_[0].segment.deal(shift, shift, last_lane);  // as of what a whole warp would touch
-  group_by_page(used);
   return {touched_.data(), used};
 }
 
-// Brings what touches one page together, if the pages are few.
-void RaceShadow::group_by_page(std::size_t used) {
-  std::size_t grouped = 0;
-  for (int pages = 0; pages < 8 && grouped < used; ++pages) {
-    const Page* page = touched_[grouped].page;
-    for (std::size_t i = grouped; i < used; ++i) {
-      if (touched_[i].page == page) std::swap(touched_[i], touched_[grouped++]);
-    }
-  }
-}
-
-Cells& RaceShadow::cells(Page& page, const Segment& segment) {
+Cells& Page::cells_for(const Segment& segment) {
   const auto aligned = static_cast<std::uint32_t>(std::countr_zero(segment.lo | segment.hi | kLargestCell));
   const std::uint32_t shift = std::min<std::uint32_t>(aligned, segment.shift);
-  if (!page.cells) page.cells = std::make_unique<Cells>(shift);
-  if (shift < page.cells->shift) refine(*page.cells, shift);
-  return *page.cells;
+  if (!cells) cells = std::make_unique<Cells>(shift);
+  if (shift < cells->shift) cells->refine(shift);
+  return *cells;
 }
 
-void RaceShadow::refine(Cells& cells, std::uint32_t shift) {
-  const std::uint32_t parts = 1U << (cells.shift - shift);
+void Cells::refine(std::uint32_t log2_bytes) {
   std::vector<Cell> finer;
-  finer.reserve(cells.cells.size() * parts);
-  for (const Cell& cell : cells.cells) {
-    for (std::uint32_t part = 0; part < parts; ++part) {
-      finer.push_back(cell);
-      if (part == 0) continue;
-      if (cell.read.thread == Cell::kMany) {
-        finer.back().read.time = static_cast<std::uint32_t>(reads_.size());
-        reads_.push_back(std::make_unique<AccessSet<LaneAccess>>(*reads_[cell.read.time]));
-      }
-      if (cell.strong != 0) {
-        finer.back().strong = static_cast<std::uint32_t>(strong_.size());
-        strong_.push_back(std::make_unique<StrongSet>(*strong_[cell.strong]));
-      }
+  finer.reserve(kPageBytes >> log2_bytes);
+  for (Cell& cell : cells) {
+    const std::size_t first = finer.size();  // which keeps the sets: others point to them
+    finer.push_back(std::move(cell));
+    for (std::uint32_t part = 1; part < 1U << (shift - log2_bytes); ++part) {
+      const Cell& whole = finer[first];
+      Cell copy{whole.write, whole.read, whole.many, whole.non_coherent, nullptr, nullptr};
+      if (whole.reads) copy.reads = std::make_unique<AccessSet<LaneAccess>>(*whole.reads);
+      if (whole.strong) copy.strong = std::make_unique<StrongSet>(*whole.strong);
+      finer.push_back(std::move(copy));
     }
   }
-  cells.cells = std::move(finer);
-  cells.shift = shift;
+  cells = std::move(finer);
+  shift = log2_bytes;
 }
 
-AccessSet<LaneAccess>& RaceShadow::make_reads(Cell& cell) {
-  const Stamp single = cell.read;
-  std::uint32_t number = static_cast<std::uint32_t>(reads_.size());
-  if (free_reads_.empty()) {
-    reads_.push_back(std::make_unique<AccessSet<LaneAccess>>());
-  } else {
-    number = free_reads_.back();
-    free_reads_.pop_back();
-  }
-  cell.read = {Cell::kMany, number, 0};
-  if (single.time != 0) {
-    reads_[number]->add(single.thread / 32, {1U << (single.thread % 32), single.time, single.pc}, 0);
-  }
-  return *reads_[number];
-}
-
-void RaceShadow::drop_reads(Cell& cell) {
-  if (cell.read.thread == Cell::kMany) {
-    reads_[cell.read.time]->clear();
-    free_reads_.push_back(cell.read.time);
-  }
-  cell.read = {};
-}
-
-StrongSet& RaceShadow::make_strong(Cell& cell) {
-  if (cell.strong == 0) {
-    cell.strong = static_cast<std::uint32_t>(strong_.size());
-    strong_.push_back(std::make_unique<StrongSet>());
-  }
-  return *strong_[cell.strong];
+void Cell::make_reads() {
+  if (!reads) reads = std::make_unique<AccessSet<LaneAccess>>();
+  if (read.time != 0) reads->add(read.thread / kLanes, {1U << (read.thread % kLanes), read.time, read.pc}, 0);
+  read = {};
+  many = true;
 }
 
 }  // namespace sluice::ptx

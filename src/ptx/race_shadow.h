@@ -15,22 +15,14 @@
 #include <vector>
 
 #include "ptx/checks.h"
-#include "ptx/flat_table.h"
 #include "ptx/lanes.h"
-#include "ptx/race_clock.h"
+#include "ptx/race_threads.h"
 
 namespace sluice::ptx {
 
 inline constexpr std::uint32_t kPageBytes = 512;
 // A copy in flight writes at a time that nobody knows, not even the lane that issued it.
 inline constexpr std::uint32_t kInFlight = ~std::uint32_t{0};
-
-// One access: which thread, when, which instruction.
-struct Stamp {
-  std::uint32_t thread = 0;
-  std::uint32_t time = 0;  // 0: there was none
-  std::uint32_t pc = 0;
-};
 
 // One access by lanes of one warp. `Set` keeps them by warp.
 struct LaneAccess {
@@ -70,19 +62,19 @@ class AccessSet {
   // `synced`: up to when the warp's lanes know of each other, so that a later access of one stands for all of them.
   void add(std::uint32_t key, const Access& access, std::uint32_t synced) {
     const auto [latest, added] = latest_.find_or_add(key);
-    if (!added && latest->same_as(access)) {
-      latest->mask |= access.mask;
-      latest->pc = access.pc;
+    if (!added && latest.same_as(access)) {
+      latest.mask |= access.mask;
+      latest.pc = access.pc;
       return;
     }
-    if (!added && access.time < latest->time) {  // it was kept elsewhere until now
+    if (!added && access.time < latest.time) {  // it was kept elsewhere until now
       Access older = access;
-      older.mask &= ~latest->mask;
+      older.mask &= ~latest.mask;
       if (older.mask != 0 && older.time > synced) older_.emplace_back(key, older);
       return;
     }
-    if (!added && latest->time > synced) set_aside(key, *latest, access.mask);
-    *latest = access;
+    if (!added && latest.time > synced) set_aside(key, latest, access.mask);
+    latest = access;
   }
   void clear() {
     latest_.clear();
@@ -91,8 +83,8 @@ class AccessSet {
   // Calls visit(key, access) for each.
   template <typename Visit>
   void for_each(Visit visit) {
-    latest_.for_each(visit);
-    for (auto& [key, access] : older_) visit(key, access);
+    for (const auto& [key, access] : latest_) visit(key, access);
+    for (const auto& [key, access] : older_) visit(key, access);
   }
 
  private:
@@ -105,7 +97,7 @@ class AccessSet {
     if (access.mask != 0) older_.emplace_back(key, access);
   }
 
-  FlatTable<Access> latest_;
+  Table<Access> latest_;
   std::vector<std::pair<std::uint32_t, Access>> older_;
 };
 
@@ -124,7 +116,7 @@ struct OwnRelease {
 // A location that is accessed with an order: by whom, and what an acquire there would learn.
 struct StrongSet {
   AccessSet<StrongAccess> accesses;  // by strong_key()
-  FlatTable<Seen> seen;              // by thread
+  Table<Seen> seen;                  // by thread
   bool narrow = false;               // some access had the block as its scope
   static constexpr std::uint32_t kNoShape = ~std::uint32_t{0};
   std::uint32_t shape = kNoShape;  // of the last access
@@ -136,7 +128,7 @@ struct StrongSet {
   bool writer_narrow = false;
   std::vector<BlockRelease> blocks;  // what the chain carries, of each block
   ClockRef device;                   // and what of it is for all
-  FlatTable<OwnRelease> own;         // by thread
+  Table<OwnRelease> own;             // by thread
 
   // A plain write came after all of it.
   void forget() {
@@ -158,11 +150,27 @@ constexpr std::uint32_t strong_key(std::uint32_t warp, std::uint32_t shape, bool
 }
 
 struct Cell {
-  static constexpr std::uint32_t kMany = ~std::uint32_t{0};
-  Stamp write;
-  Stamp read;                 // thread kMany: `time` is the number of a set of reads
-  std::uint32_t strong = 0;   // number of a StrongSet; 0: none
-  bool non_coherent = false;  // was read by ld.global.nc
+  Stamp write, read;
+  bool many = false;                             // reads are in `reads`, not in `read`
+  bool non_coherent = false;                     // was read by ld.global.nc
+  std::unique_ptr<AccessSet<LaneAccess>> reads;  // made when needed, as `strong` is
+  std::unique_ptr<StrongSet> strong;
+
+  bool is_written() const { return write.time != 0 || (strong && strong->last_write != 0); }
+  StrongSet& make_strong() {
+    if (!strong) strong = std::make_unique<StrongSet>();
+    return *strong;
+  }
+  // Turns the single read into a set of them.
+  void make_reads();
+  // A plain write came after all that was done here.
+  void overwrite(const Stamp& stamp) {
+    if (many) reads->clear();
+    many = false;
+    if (strong) strong->forget();
+    read = {};
+    write = stamp;
+  }
 };
 
 // Part of a page, and which lanes access which of its bytes: all lanes of the mask everything, or each its own 1 << shift bytes,
@@ -188,6 +196,7 @@ struct Segment {
     if (shift == kEveryLane) return mask;
     return phase_at(byte) == phase ? 1U << (((byte >> gap) + rotation) & 31U) : 0U;
   }
+  std::uint32_t bytes() const { return hi > lo ? hi - lo : 0; }
   bool has_gaps() const { return shift != kEveryLane && gap != shift; }
   bool deals_like(const Segment& other) const {
     return shift == other.shift && gap == other.gap && phase == other.phase && rotation == other.rotation;
@@ -216,6 +225,7 @@ struct ReadRecord {
 
 struct Cells {
   explicit Cells(std::uint32_t log2_bytes) : shift(log2_bytes), cells(kPageBytes >> log2_bytes) {}
+  void refine(std::uint32_t log2_bytes);
 
   std::uint32_t shift;   // log2 of a cell's bytes
   bool written = false;  // some cell has a write, or a strong access
@@ -224,22 +234,10 @@ struct Cells {
 
 struct Page {
   std::unique_ptr<Cells> cells;
-  // Reads by warp, the first of them in place. Key: read_key().
-  std::uint32_t first_key = FlatTable<ReadRecord>::kNoKey;
-  ReadRecord first;
-  std::unique_ptr<FlatTable<ReadRecord>> others;
+  Table<ReadRecord> reads;  // by read_key()
 
-  std::pair<ReadRecord*, bool> find_or_add(std::uint32_t key);
-  const ReadRecord* find(std::uint32_t key) const {
-    if (first_key == key) return &first;
-    return others ? others->find(key) : nullptr;
-  }
-  template <typename Visit>
-  void for_each_read(Visit visit) {
-    if (first_key == FlatTable<ReadRecord>::kNoKey) return;
-    visit(first_key, first);
-    if (others) others->for_each(visit);
-  }
+  // The cells, fine enough for the segment.
+  Cells& cells_for(const Segment& segment);
 };
 
 // A part of one page that an instruction touches.
@@ -247,17 +245,6 @@ struct Touched {
   Page* page = nullptr;
   Segment segment;
 };
-
-// Calls visit(span) for each run in one page.
-template <typename Visit>
-void for_each_page(std::span<const Touched> touched, Visit visit) {
-  for (std::size_t begin = 0; begin < touched.size();) {
-    std::size_t end = begin + 1;
-    while (end < touched.size() && touched[end].page == touched[begin].page) ++end;
-    visit(touched.subspan(begin, end - begin));
-    begin = end;
-  }
-}
 
 // One memory: the device's, or one block's shared memory.
 class RaceShadow {
@@ -271,33 +258,17 @@ class RaceShadow {
   // wanted, else runs of lanes at one address. Valid until the next call.
   std::span<const Touched> cut(std::uint32_t mask, std::uint32_t size, const std::uint64_t* addresses,
                                Pattern pattern, bool gaps = false);
-  // The page's cells, fine enough for the segment.
-  Cells& cells(Page& page, const Segment& segment);
-
-  AccessSet<LaneAccess>& reads(const Cell& cell) { return *reads_[cell.read.time]; }
-  // Turns the cell's single read into a set of them.
-  AccessSet<LaneAccess>& make_reads(Cell& cell);
-  void drop_reads(Cell& cell);
-  StrongSet& strong(const Cell& cell) { return *strong_[cell.strong]; }
-  StrongSet& make_strong(Cell& cell);
 
  private:
   static constexpr std::uint64_t kChunkPages = 256;
   void find_chunk(std::uint64_t number);
   std::span<const Touched> cut_neighbours(std::uint32_t mask, std::uint32_t size, std::uint64_t begin,
                                           std::uint64_t stride);
-  void group_by_page(std::size_t used);
-  void refine(Cells& cells, std::uint32_t shift);
 
   std::unordered_map<std::uint64_t, std::unique_ptr<Page[]>> chunks_;
   std::uint64_t last_number_ = 0;
   Page* last_ = nullptr;
   std::array<Touched, 33> touched_;
-  // Sets by number, from 1.
-  std::vector<std::unique_ptr<AccessSet<LaneAccess>>> reads_ =
-      std::vector<std::unique_ptr<AccessSet<LaneAccess>>>(1);
-  std::vector<std::uint32_t> free_reads_;
-  std::vector<std::unique_ptr<StrongSet>> strong_ = std::vector<std::unique_ptr<StrongSet>>(1);
 };
 
 }  // namespace sluice::ptx

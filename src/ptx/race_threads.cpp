@@ -2,36 +2,86 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 
 namespace sluice::ptx {
 
-std::uint32_t Knowledge::unknowing(std::uint32_t warp, std::uint32_t lanes, std::uint32_t thread,
-                                   std::uint32_t other_time) const {
-  if (thread / kLanes == warp) {
-    if (other_time <= synced) return 0;
-    if (other_time <= time) lanes &= ~(1U << (thread % kLanes));
+std::uint32_t RaceClock::warp_time(std::uint32_t warp_in_grid) const {
+  const std::uint32_t block = warp_in_grid / warps_;
+  const auto found = std::lower_bound(blocks_.begin(), blocks_.end(), block);
+  if (found == blocks_.end() || *found != block) return 0;
+  return times_[static_cast<std::size_t>(found - blocks_.begin()) * warps_ + warp_in_grid % warps_];
+}
+
+bool RaceClock::knows(std::uint32_t thread, std::uint32_t time) const {
+  if (time <= warp_time(thread / kLanes)) return true;
+  const std::uint32_t* known = lanes_.find(thread);
+  return known != nullptr && time <= *known;
+}
+
+std::span<std::uint32_t> RaceClock::row(std::uint32_t block) {
+  const auto found = std::lower_bound(blocks_.begin(), blocks_.end(), block);
+  const auto index = found - blocks_.begin();
+  const auto first = index * static_cast<std::ptrdiff_t>(warps_);
+  if (found == blocks_.end() || *found != block) {
+    blocks_.insert(found, block);
+    times_.insert(times_.begin() + first, warps_, 0);
+  }
+  return {times_.data() + first, warps_};
+}
+
+void RaceClock::learn_warp(std::uint32_t warp_in_grid, std::uint32_t time) {
+  std::uint32_t& known = row(warp_in_grid / warps_)[warp_in_grid % warps_];
+  known = std::max(known, time);
+  lanes_.erase_if(
+      [&](const auto& lane) { return lane.first / kLanes == warp_in_grid && lane.second <= known; });
+}
+
+void RaceClock::learn_thread(std::uint32_t thread, std::uint32_t time) {
+  if (time <= warp_time(thread / kLanes)) return;
+  std::uint32_t& known = lanes_.find_or_add(thread).first;
+  known = std::max(known, time);
+}
+
+void RaceClock::join(const RaceClock& other) {
+  if (blocks_ == other.blocks_) {
+    std::transform(times_.begin(), times_.end(), other.times_.begin(), times_.begin(),
+                   [](std::uint32_t a, std::uint32_t b) { return std::max(a, b); });
+  } else {
+    for (std::size_t i = 0; i < other.blocks_.size(); ++i) {
+      const std::span<std::uint32_t> mine = row(other.blocks_[i]);
+      for (std::uint32_t warp = 0; warp < warps_; ++warp) {
+        mine[warp] = std::max(mine[warp], other.times_[i * warps_ + warp]);
+      }
+    }
+  }
+  lanes_.erase_if([&](const auto& lane) { return lane.second <= warp_time(lane.first / kLanes); });
+  for (const auto& [thread, time] : other.lanes_) learn_thread(thread, time);
+}
+
+void join_ref(ClockRef& clock, const ClockRef& other) {
+  if (!other || clock == other) return;
+  if (!clock) {
+    clock = other;
+    return;
+  }
+  auto joined = std::make_shared<RaceClock>(*clock);
+  joined->join(*other);
+  clock = std::move(joined);
+}
+
+std::uint32_t Knowledge::unknowing(std::uint32_t lanes, const Stamp& other) const {
+  if (other.thread / kLanes == warp_in_grid) {
+    if (other.time <= synced) return 0;
+    if (other.time <= time) lanes &= ~(1U << (other.thread % kLanes));  // it knows what it did itself
   }
   std::uint32_t common = lanes & ~differing;
-  if (common != 0 && known->knows(thread, other_time)) common = 0;
+  if (common != 0 && known->knows(other.thread, other.time)) common = 0;
   std::uint32_t others = lanes & differing;
   each_lane(others, [&](std::uint32_t lane) {
-    if (own[lane]->knows(thread, other_time)) others &= ~(1U << lane);
+    if (own[lane]->knows(other.thread, other.time)) others &= ~(1U << lane);
   });
   return common | others;
-}
-
-void Knowledge::keep(const Knowledge& other) {
-  time = other.time;
-  synced = other.synced;
-  known = other.known;
-  differing = other.differing;
-  if (differing != 0) own = other.own;
-  asked_warp_ = ~0U;
-}
-
-void Knowledge::ask(std::uint32_t other_warp) const {
-  asked_warp_ = other_warp;
-  answer_ = known->warp_time(other_warp);
 }
 
 void Knowledge::learn(std::uint32_t lane, const ClockRef& clock) {
@@ -42,13 +92,14 @@ void Knowledge::learn(std::uint32_t lane, const ClockRef& clock) {
 }
 
 void Knowledge::replace(std::uint32_t lane, const ClockRef& clock) {
-  if (own.empty()) own.resize(kLanes);
+  own.resize(kLanes);
   own[lane] = clock;
   differing |= 1U << lane;
 }
 
 void Knowledge::replace_all(ClockRef clock) {
   known = std::move(clock);
+  if (differing != 0) own.clear();
   differing = 0;
   asked_warp_ = ~0U;
 }
@@ -83,33 +134,24 @@ RaceWarp& RaceThreads::warp(const Group& group) {
 ClockRef RaceThreads::clock_of(const RaceWarp& warp, std::uint32_t lane, const ReleaseView& view) {
   auto clock = std::make_shared<RaceClock>(*view.known);
   clock->learn_warp(warp.warp_in_grid, view.synced);
-  clock->learn_thread(warp.warp_in_grid * kLanes + lane, view.time);
+  clock->learn_thread(warp.thread(lane), view.time);
   return clock;
 }
 
 // Joins what these lanes know and did.
-void RaceThreads::join_lanes(RaceClock& clock, RaceWarp& warp, std::uint32_t mask, ClockRef* joined_already) {
-  const auto join = [&](const ClockRef& known) {
-    if (joined_already != nullptr && *joined_already == known) return;
-    clock.join(*known);
-    if (joined_already != nullptr) *joined_already = known;
-  };
-  if ((mask & ~warp.differing) != 0) join(warp.known);
-  each_lane(mask & warp.differing, [&](std::uint32_t lane) { join(warp.own[lane]); });
-  if (mask == warp.lanes) {
-    clock.learn_warp(warp.warp_in_grid, warp.time);
-  } else {
-    clock.learn_warp(warp.warp_in_grid, warp.synced);
-    each_lane(mask,
-              [&](std::uint32_t lane) { clock.learn_thread(warp.warp_in_grid * kLanes + lane, warp.time); });
-  }
+void RaceThreads::join_lanes(RaceClock& clock, const RaceWarp& warp, std::uint32_t mask) {
+  if ((mask & ~warp.differing) != 0) clock.join(*warp.known);
+  each_lane(mask & warp.differing, [&](std::uint32_t lane) { clock.join(*warp.own[lane]); });
+  clock.learn_warp(warp.warp_in_grid, mask == warp.lanes ? warp.time : warp.synced);
+  if (mask == warp.lanes) return;
+  each_lane(mask, [&](std::uint32_t lane) { clock.learn_thread(warp.thread(lane), warp.time); });
 }
 
 void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
   RaceWarp& warp = this->warp(group);
   if (mask != warp.lanes || warp.differing != 0) {
     auto clock = std::make_shared<RaceClock>(*warp.known);
-    join_lanes(*clock, warp, mask, nullptr);
+    join_lanes(*clock, warp, mask);
     if (mask == warp.lanes) {
       warp.replace_all(std::move(clock));
     } else {
@@ -120,19 +162,18 @@ void RaceThreads::warp_barrier(const Group& group, std::uint32_t mask) {
   ++warp.time;
 }
 
-void RaceThreads::arrive(const Group& group, std::uint32_t barrier_number) {
+void RaceThreads::barrier_arrive(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   if (!barrier.joined || barrier.complete) {
-    barrier.last_joined = warp.of(first_lane(group.mask));
-    barrier.joined = std::make_shared<RaceClock>(*barrier.last_joined);
+    barrier.joined = std::make_shared<RaceClock>(warps_);
     barrier.complete = false;
   }
-  join_lanes(*barrier.joined, warp, group.mask, &barrier.last_joined);
+  join_lanes(*barrier.joined, warp, group.mask);
   ++warp.time;
 }
 
-void RaceThreads::leave(const Group& group, std::uint32_t barrier_number) {
+void RaceThreads::barrier_leave(const Group& group, std::uint32_t barrier_number) {
   RaceWarp& warp = this->warp(group);
   Barrier& barrier = barriers_[{group.block, barrier_number}];
   barrier.complete = true;
@@ -183,7 +224,7 @@ void RaceThreads::fence_sc(RaceWarp& warp, std::uint32_t mask, bool device) {
     each_lane(mask, [&](std::uint32_t lane) { warp.learn(lane, before); });
   }
   auto clock = before ? std::make_shared<RaceClock>(*before) : std::make_shared<RaceClock>(warps_);
-  join_lanes(*clock, warp, mask, nullptr);
+  join_lanes(*clock, warp, mask);
   if (device) sc_device_ = clock;
   sc_blocks_[warp.block] = std::move(clock);
 }

@@ -29,10 +29,10 @@ void scatter(Lanes& lanes, F&& target) {
 
 void copy_local(const Executor& executor, Warp& warp, std::uint32_t mask, std::uint32_t from,
                 std::uint32_t to, std::uint32_t size) {
-  for (std::uint32_t i = 0; i < kLanes; ++i) {
+  each_lane(mask, [&](std::uint32_t i) {
     std::byte* local = executor.local(warp) + std::size_t{i} * executor.kernel.local_bytes;
-    if (has_lane(mask, i)) std::memcpy(local + to, local + from, size);
-  }
+    std::memcpy(local + to, local + from, size);
+  });
 }
 
 }  // namespace

@@ -6,69 +6,58 @@
 #include <fmt/format.h>
 
 #include "ptx/executor.h"
+#include "ptx/observer.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx {
 namespace {
 
 std::string_view name_of(Space space) {
-  switch (space) {
-    case Space::kShared:
-      return "shared";
-    case Space::kLocal:
-      return "local";
-    case Space::kParam:
-      return "parameter";
-    case Space::kConst:
-      return "constant";
-    default:
-      return "global";
-  }
+  if (space == Space::kShared) return "shared";
+  if (space == Space::kLocal) return "local";
+  if (space == Space::kParam) return "parameter";
+  return space == Space::kConst ? "constant" : "global";
 }
 
 std::uint64_t window_of(Space space) {
-  switch (space) {
-    case Space::kShared:
-      return kSharedWindow;
-    case Space::kLocal:
-      return kLocalWindow;
-    case Space::kParam:
-      return kParamWindow;
-    default:
-      return 0;
-  }
+  if (space == Space::kShared) return kSharedWindow;
+  if (space == Space::kLocal) return kLocalWindow;
+  return space == Space::kParam ? kParamWindow : 0;
 }
 
 // Calls f with an integer of `size` bytes.
 template <class F>
 void with_size(std::uint32_t size, F&& f) {
-  switch (size) {
-    case 1:
-      return f(std::uint8_t{});
-    case 2:
-      return f(std::uint16_t{});
-    case 4:
-      return f(std::uint32_t{});
-    default:
-      return f(std::uint64_t{});
-  }
+  if (size == 1) return f(std::uint8_t{});
+  if (size == 2) return f(std::uint16_t{});
+  return size == 4 ? f(std::uint32_t{}) : f(std::uint64_t{});
+}
+
+// Whether there are such moves: from or to a register that is as wide as the element, or wider, and 2 bytes at least.
+constexpr bool moves(std::size_t element_bytes, std::size_t register_bytes) {
+  return element_bytes <= register_bytes && register_bytes != 1;
+}
+
+// Calls f with integers as large as an element in memory and its register.
+template <class F>
+void with_sizes(const Operation& op, F&& f) {
+  with_size(op.element, [&](auto element) {
+    with_size(op.width, [&](auto width) {
+      if constexpr (moves(sizeof(element), sizeof(width))) f(element, width);
+    });
+  });
 }
 
 // A copy without a call where the number of bytes is one of cp.async's.
 void move_bytes(std::byte* to, const std::byte* from, std::uint32_t size) {
-  switch (size) {
-    case 4:
-      std::memcpy(to, from, 4);
-      return;
-    case 8:
-      std::memcpy(to, from, 8);
-      return;
-    case 16:
-      std::memcpy(to, from, 16);
-      return;
-    default:
-      std::memcpy(to, from, size);
-  }
+  if (size == 16)
+    std::memcpy(to, from, 16);
+  else if (size == 8)
+    std::memcpy(to, from, 8);
+  else if (size == 4)
+    std::memcpy(to, from, 4);
+  else
+    std::memcpy(to, from, size);
 }
 
 // The lanes' addresses in one space, checked, and where that space lies on the host.
@@ -86,16 +75,15 @@ struct Place {
   }
 };
 
-// Calls f for the lanes of each space that the addresses of `op` fall into: one, unless they are generic.
+// Calls f for the lanes of each space that the addresses of `op` fall into: one, unless they are generic. `wide`: they have 64 bits.
 template <class F>
-void with_places(Executor& executor, const Lanes& lanes, const Operation& op, std::uint32_t mask, Row row,
-                 bool wide, std::int64_t offset, std::uint32_t size, std::uint32_t align, bool writes,
-                 F&& f) {
+void with_places(Executor& executor, const Lanes& lanes, const Operation& op, std::uint32_t mask, bool wide,
+                 std::uint32_t size, bool writes, F&& f) {
   Place place;
   place.space = op.space;
   place.mask = mask;
-  place.summary =
-      kernels().addresses(lanes.of->rows.at<const void>(row), wide, offset, mask, size, place.addresses);
+  const void* row = lanes.of->rows.at<const void>(op.rows[1]);
+  place.summary = kernels().addresses(row, wide, op.immediate, mask, size, place.addresses);
   std::uint32_t left = 0;
   if (op.space == Space::kGeneric) {
     const std::uint64_t window = place.addresses[first_lane(mask)] & kWindowMask;
@@ -110,15 +98,14 @@ void with_places(Executor& executor, const Lanes& lanes, const Operation& op, st
     }
     if (left != 0 || place.space != Space::kGlobal) {
       const std::int64_t shift = place.space == Space::kGlobal ? 0 : static_cast<std::int64_t>(window);
-      place.summary = kernels().addresses(lanes.of->rows.at<const void>(row), wide, offset - shift,
-                                          place.mask, size, place.addresses);
+      place.summary = kernels().addresses(row, wide, op.immediate - shift, place.mask, size, place.addresses);
     }
   }
-  executor.check(lanes, place.space, place.addresses, place.summary, place.mask, size, align, writes);
+  executor.check(lanes, place.space, place.addresses, place.summary, place.mask, size, size, writes);
   place.base = executor.base(lanes, place.space);
   place.per_lane = place.space == Space::kLocal ? executor.kernel.local_bytes : 0;
   f(place);
-  if (left != 0) with_places(executor, lanes, op, left, row, wide, offset, size, align, writes, f);
+  if (left != 0) with_places(executor, lanes, op, left, wide, size, writes, f);
 }
 
 Pattern pattern_of(const AddressSummary& summary) {
@@ -127,27 +114,20 @@ Pattern pattern_of(const AddressSummary& summary) {
 }
 
 Access access_of(const Operation& op, const Place& place, std::uint32_t size) {
-  Access access;
-  access.space = place.space;
-  access.kind = op.access;
-  access.order = op.order;
-  access.scope = op.scope;
-  access.size = size;
-  access.element = op.element;
-  access.mask = place.mask;
-  access.addresses = place.addresses;
-  access.pattern = pattern_of(place.summary);
-  return access;
+  return {place.space,
+          op.access,
+          op.order,
+          op.scope,
+          size,
+          op.element,
+          place.mask,
+          place.addresses,
+          pattern_of(place.summary)};
 }
 
 template <class M, class W>
 W extend(M value, bool is_signed) {
   return is_signed ? static_cast<W>(static_cast<std::make_signed_t<M>>(value)) : static_cast<W>(value);
-}
-
-// Whether there are such moves: from or to a register that is as wide as the element, or wider, and 2 bytes at least.
-constexpr bool moves(std::size_t element_bytes, std::size_t register_bytes) {
-  return element_bytes <= register_bytes && register_bytes != 1;
 }
 
 // Memory elements of type M to registers of lanes of type W.
@@ -232,36 +212,37 @@ bool exchange(const Operation& op, const Rows& rows, const Place& place, std::ui
   return changed;
 }
 
-// A poll may wait for another warp: often, its turn ends.
-bool goes_on_after_poll(Executor& executor, const Operation& op) {
+// What load, store and atomic have in common. f does it, and says whether memory has changed.
+template <class F>
+bool access_memory(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask,
+                   std::uint32_t size, bool writes, F&& f) {
+  with_places(executor, lanes, op, mask, op.variant != 0, size, writes,
+              [&](const Place& place) { executor.changes += f(place) ? 1 : 0; });
+  ++lanes.pc;
   if (op.order == Order::kWeak) return true;
-  executor.polled = true;
+  executor.polled = true;  // it may wait for another warp: often, its turn ends
   return (executor.random() & 1U) != 0;
+}
+
+bool add_to_addresses(Lanes& lanes, const Operation& op, std::uint32_t mask, std::uint64_t what) {
+  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
+  auto* d = lanes.of->rows.at<std::uint64_t>(op.rows[0]);
+  each_lane(mask, [&](std::uint32_t i) { d[i] = a[i] + what; });
+  ++lanes.pc;
+  return true;
 }
 
 }  // namespace
 
 std::byte* Executor::base(const Lanes& lanes, Space space) const {
-  switch (space) {
-    case Space::kShared:
-      return lanes.of->block->shared.data();
-    case Space::kLocal:
-      return local(*lanes.of);
-    case Space::kParam:
-      return const_cast<std::byte*>(parameters.data());
-    default:
-      return nullptr;
-  }
+  if (space == Space::kShared) return lanes.of->block->shared.data();
+  if (space == Space::kLocal) return local(*lanes.of);
+  return space == Space::kParam ? const_cast<std::byte*>(parameters.data()) : nullptr;
 }
 
 std::byte* Executor::local(Warp& warp) const {
   if (warp.local.empty()) warp.local.assign(std::size_t{kernel.local_bytes} * kLanes, kPoison);
   return warp.local.data();
-}
-
-const Allocation* Executor::find_allocation(std::uint64_t address) const {
-  const auto after = std::ranges::upper_bound(shape.allocations, address, {}, &Allocation::address);
-  return after == shape.allocations.begin() ? nullptr : &*std::prev(after);
 }
 
 void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addresses,
@@ -276,45 +257,48 @@ void Executor::check(const Lanes& lanes, Space space, const std::uint64_t* addre
            i);
     });
   }
-  if (space == Space::kGlobal || space == Space::kConst) {
-    const Allocation*& hint = hints_[lanes.pc];
-    const auto holds = [&](const Allocation* allocation, std::uint64_t first, std::uint64_t last) {
-      return allocation != nullptr && first >= allocation->address && last < allocation->end() &&
-             allocation->end() - last >= size && !(writes && allocation->kind == AllocationKind::kConstant);
-    };
-    if (holds(hint, summary.lowest, summary.highest)) return;
-    hint = find_allocation(summary.lowest);
-    if (holds(hint, summary.lowest, summary.highest)) return;
+  const std::string_view verb = writes ? "write" : "read";
+  if (space != Space::kGlobal && space != Space::kConst) {
+    std::uint64_t limit = shape.shared_bytes;
+    if (space == Space::kLocal) limit = kernel.local_bytes;
+    if (space == Space::kParam) limit = parameters.size();
+    const bool refused = writes && space == Space::kParam;
+    const auto holds = [&](std::uint64_t at) { return !refused && at < limit && limit - at >= size; };
+    if (holds(summary.highest)) return;
     each_lane(mask, [&](std::uint32_t i) {
-      const Allocation* allocation = find_allocation(addresses[i]);
-      if (holds(allocation, addresses[i], addresses[i])) return;
-      std::string where = "no allocation is near";
-      if (allocation != nullptr) {
-        const std::uint64_t begin = allocation->address;
-        where = fmt::format("{} of {} begins {} before it",
-                            allocation->name.empty() ? "the allocation" : allocation->name,
-                            counted(allocation->size, "byte"), counted(addresses[i] - begin, "byte"));
-        if (holds(allocation, addresses[i], addresses[i]) ||
-            (writes && allocation->kind == AllocationKind::kConstant))
-          where = allocation->name + " is constant";
-      }
+      if (holds(addresses[i])) return;
       fail(lanes, FindingKind::kOutOfBounds,
-           fmt::format("{} of {} at {:#x} is out of bounds: {}", writes ? "write" : "read",
-                       counted(size, "byte"), addresses[i], where),
+           fmt::format("{} of {} at {:#x} of {} memory is out of bounds: it has {}", verb,
+                       counted(size, "byte"), addresses[i], name_of(space), counted(limit, "byte")),
            i);
     });
     return;
   }
-  std::uint64_t limit = shape.shared_bytes;
-  if (space == Space::kLocal) limit = kernel.local_bytes;
-  if (space == Space::kParam) limit = parameters.size();
-  if (summary.highest < limit && limit - summary.highest >= size && !(writes && space == Space::kParam))
-    return;
+  const Allocation*& hint = hints_[lanes.pc];
+  const auto read_only = [&](const Allocation& allocation) {
+    return writes && allocation.kind == AllocationKind::kConstant;
+  };
+  const auto holds = [&](const Allocation* allocation, std::uint64_t first, std::uint64_t last) {
+    return allocation != nullptr && first >= allocation->address && last < allocation->end() &&
+           allocation->end() - last >= size && !read_only(*allocation);
+  };
+  if (holds(hint, summary.lowest, summary.highest)) return;
+  hint = shape.allocation_before(summary.lowest);
+  if (holds(hint, summary.lowest, summary.highest)) return;
   each_lane(mask, [&](std::uint32_t i) {
-    if (addresses[i] < limit && limit - addresses[i] >= size && !(writes && space == Space::kParam)) return;
+    const Allocation* allocation = shape.allocation_before(addresses[i]);
+    if (holds(allocation, addresses[i], addresses[i])) return;
+    std::string where = "no allocation is near";
+    if (allocation != nullptr && read_only(*allocation)) {
+      where = allocation->name + " is constant";
+    } else if (allocation != nullptr) {
+      where = fmt::format(
+          "{} of {} begins {} before it", allocation->name.empty() ? "the allocation" : allocation->name,
+          counted(allocation->size, "byte"), counted(addresses[i] - allocation->address, "byte"));
+    }
     fail(lanes, FindingKind::kOutOfBounds,
-         fmt::format("{} of {} at {:#x} of {} memory is out of bounds: it has {}", writes ? "write" : "read",
-                     counted(size, "byte"), addresses[i], name_of(space), counted(limit, "byte")),
+         fmt::format("{} of {} at {:#x} is out of bounds: {}", verb, counted(size, "byte"), addresses[i],
+                     where),
          i);
   });
 }
@@ -323,60 +307,41 @@ namespace run {
 
 bool load(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   const std::uint32_t size = std::uint32_t{op.element} * op.count;
-  const Rows& rows = lanes.of->rows;
-  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, size, size, false,
-              [&](const Place& place) {
-                if (executor.observer != nullptr && place.space != Space::kParam)
-                  executor.observer->access(lanes, access_of(op, place, size));
-                with_size(op.element, [&](auto m) {
-                  with_size(op.width, [&](auto w) {
-                    if constexpr (moves(sizeof(m), sizeof(w)))
-                      gather<decltype(m), decltype(w)>(op, rows, place);
-                  });
-                });
-              });
-  ++lanes.pc;
-  return goes_on_after_poll(executor, op);
+  return access_memory(executor, lanes, op, mask, size, false, [&](const Place& place) {
+    if (executor.observer != nullptr && place.space != Space::kParam)
+      executor.observer->access(lanes, access_of(op, place, size));
+    with_sizes(op, [&](auto element, auto width) {
+      gather<decltype(element), decltype(width)>(op, lanes.of->rows, place);
+    });
+    return false;
+  });
 }
 
 bool store(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
   const std::uint32_t size = std::uint32_t{op.element} * op.count;
-  const Rows& rows = lanes.of->rows;
-  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, size, size, true,
-              [&](const Place& place) {
-                if (executor.observer != nullptr)
-                  executor.observer->access(lanes, access_of(op, place, size));
-                bool changed = false;
-                with_size(op.element, [&](auto m) {
-                  with_size(op.width, [&](auto w) {
-                    if constexpr (moves(sizeof(m), sizeof(w)))
-                      changed = scatter<decltype(m), decltype(w)>(op, rows, place);
-                  });
-                });
-                executor.changes += changed ? 1 : 0;
-              });
-  ++lanes.pc;
-  return goes_on_after_poll(executor, op);
+  return access_memory(executor, lanes, op, mask, size, true, [&](const Place& place) {
+    if (executor.observer != nullptr) executor.observer->access(lanes, access_of(op, place, size));
+    bool changed = false;
+    with_sizes(op, [&](auto element, auto width) {
+      changed = scatter<decltype(element), decltype(width)>(op, lanes.of->rows, place);
+    });
+    return changed;
+  });
 }
 
 // Lanes take their turns in ascending order.
 bool atomic(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  const Rows& rows = lanes.of->rows;
-  with_places(executor, lanes, op, mask, op.rows[1], op.variant != 0, op.immediate, op.element, op.element,
-              true, [&](const Place& place) {
-                Access access = access_of(op, place, op.element);
-                if (executor.observer != nullptr && op.count != 0)
-                  executor.observer->before_atomic(lanes, access);
-                bool changed = false;
-                with_size(op.element, [&](auto m) {
-                  if constexpr (sizeof(m) > 1)
-                    changed = exchange<decltype(m)>(op, rows, place, access.failed);
-                });
-                if (executor.observer != nullptr) executor.observer->access(lanes, access);
-                executor.changes += changed ? 1 : 0;
-              });
-  ++lanes.pc;
-  return goes_on_after_poll(executor, op);
+  return access_memory(executor, lanes, op, mask, op.element, true, [&](const Place& place) {
+    Access access = access_of(op, place, op.element);
+    if (executor.observer != nullptr && op.count != 0) executor.observer->before_atomic(lanes, access);
+    bool changed = false;
+    with_size(op.element, [&](auto element) {
+      if constexpr (sizeof(element) > 1)
+        changed = exchange<decltype(element)>(op, lanes.of->rows, place, access.failed);
+    });
+    if (executor.observer != nullptr) executor.observer->access(lanes, access);
+    return changed;
+  });
 }
 
 bool fence(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
@@ -400,7 +365,7 @@ bool is_in_space(Executor& executor, Lanes& lanes, const Operation& op, std::uin
     if (op.space == Space::kGlobal && window == kParamWindow) {
       inside = true;  // the ISA has the window of kernel parameters in it
     } else if (inside && (op.space == Space::kGlobal || op.space == Space::kConst)) {
-      const Allocation* allocation = executor.find_allocation(a[i]);
+      const Allocation* allocation = executor.shape.allocation_before(a[i]);
       const bool constant =
           allocation != nullptr && a[i] < allocation->end() && allocation->kind == AllocationKind::kConstant;
       inside = constant == (op.space == Space::kConst);
@@ -413,19 +378,11 @@ bool is_in_space(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 }
 
 bool to_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
-  auto* d = lanes.of->rows.at<std::uint64_t>(op.rows[0]);
-  each_lane(mask, [&](std::uint32_t i) { d[i] = a[i] + window_of(op.space); });
-  ++lanes.pc;
-  return true;
+  return add_to_addresses(lanes, op, mask, window_of(op.space));
 }
 
 bool from_generic(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  const auto* a = lanes.of->rows.at<const std::uint64_t>(op.rows[1]);
-  auto* d = lanes.of->rows.at<std::uint64_t>(op.rows[0]);
-  each_lane(mask, [&](std::uint32_t i) { d[i] = a[i] - window_of(op.space); });
-  ++lanes.pc;
-  return true;
+  return add_to_addresses(lanes, op, mask, 0 - window_of(op.space));
 }
 
 // --- Matrices ---
@@ -457,20 +414,16 @@ bool load_matrix(Executor& executor, Lanes& lanes, const Operation& op, std::uin
   if (!whole_warp(executor, lanes, mask, "ldmatrix")) return false;
   const std::uint32_t givers = op.count == 4 ? ~0U : (1U << (8U * op.count)) - 1;
   if (op.element != 0) {  // the other lanes' addresses must be valid, too
-    with_places(executor, lanes, op, ~0U, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,
-                [](const Place& /*place*/) {});
+    with_places(executor, lanes, op, ~0U, op.sign_extend, 16, false, [](const Place& /*place*/) {});
   }
   const Rows& rows = lanes.of->rows;
   std::uint16_t elements[kLanes][8];
-  with_places(executor, lanes, op, givers, op.rows[1], op.sign_extend, op.immediate, 16, 16, false,
-              [&](const Place& place) {
-                if (executor.observer != nullptr) {
-                  Access access = access_of(op, place, 16);
-                  access.element = 4;
-                  executor.observer->access(lanes, access);
-                }
-                each_lane(place.mask, [&](std::uint32_t i) { std::memcpy(elements[i], place.of(i), 16); });
-              });
+  with_places(executor, lanes, op, givers, op.sign_extend, 16, false, [&](const Place& place) {
+    Access access = access_of(op, place, 16);
+    access.element = 4;
+    if (executor.observer != nullptr) executor.observer->access(lanes, access);
+    each_lane(place.mask, [&](std::uint32_t i) { std::memcpy(elements[i], place.of(i), 16); });
+  });
   for (std::uint32_t m = 0; m < op.count; ++m) {
     auto* out = rows.at<std::uint32_t>(op.more[m]);
     for (std::uint32_t i = 0; i < kLanes; ++i) {
@@ -512,44 +465,34 @@ bool copy_async(Executor& executor, Lanes& lanes, const Operation& op, std::uint
   copy.id = executor.next_copy++;
   copy.pc = lanes.pc;
   copy.size = op.count;
-  copy.mask = copy.lanes = mask;
+  copy.mask = copy.waiting = mask;
   const auto* sizes = warp.rows.at<const std::uint32_t>(op.rows[3]);
   const std::int64_t to_offset = *warp.rows.at<const std::int32_t>(op.rows[4]);
-  AddressSummary to = kernels().addresses(warp.rows.at<const void>(op.rows[1]), op.variant != 0, to_offset,
-                                          mask, copy.size, copy.destination);
+  const AddressSummary to = kernels().addresses(warp.rows.at<const void>(op.rows[1]), op.variant != 0,
+                                                to_offset, mask, copy.size, copy.destination);
   executor.check(lanes, Space::kShared, copy.destination, to, mask, copy.size, copy.size, true);
-  Pattern from_pattern = Pattern::kUnknown;
+  copy.destination_pattern = pattern_of(to);
   std::uint32_t readers = 0;
-  std::uint32_t most = 0;
   each_lane(mask, [&](std::uint32_t i) {
     copy.source_size[i] = std::min(sizes[i], copy.size);
     if (sizes[i] > copy.size)
       executor.fail(lanes, FindingKind::kOther, "cp.async with a source size above its size", i);
     readers |= copy.source_size[i] != 0 ? 1U << i : 0;
-    most = std::max(most, copy.source_size[i]);
   });
   if (readers != 0) {
-    AddressSummary from = kernels().addresses(warp.rows.at<const void>(op.rows[2]), true, op.immediate,
-                                              readers, copy.size, copy.source);
-    from_pattern = pattern_of(from);
-    // Lanes may read less than the others: then each is checked alone.
-    bool equal = true;
-    each_lane(readers, [&](std::uint32_t i) { equal = equal && copy.source_size[i] == most; });
-    if (equal) {
-      executor.check(lanes, Space::kGlobal, copy.source, from, readers, most, copy.size, false);
-    } else {
-      each_lane(readers, [&](std::uint32_t i) {
-        const AddressSummary one{copy.source[i], copy.source[i], copy.source[i], false};
-        executor.check(lanes, Space::kGlobal, copy.source, one, 1U << i, copy.source_size[i], copy.size,
-                       false);
-      });
+    const AddressSummary from = kernels().addresses(warp.rows.at<const void>(op.rows[2]), true, op.immediate,
+                                                    readers, copy.size, copy.source);
+    copy.source_pattern = pattern_of(from);
+    for (std::uint32_t left = readers; left != 0;) {  // lanes may read less than the others
+      const std::uint32_t bytes = copy.source_size[first_lane(left)];
+      std::uint32_t same = 0;
+      each_lane(left, [&](std::uint32_t i) { same |= copy.source_size[i] == bytes ? 1U << i : 0; });
+      executor.check(lanes, Space::kGlobal, copy.source, from, same, bytes, copy.size, false);
+      left &= ~same;
     }
   }
   std::ranges::copy(warp.committed, copy.group);
-  if (executor.observer != nullptr) {
-    executor.observer->copy_issued(lanes, {copy.id, copy.size, mask, copy.source, copy.destination,
-                                           copy.source_size, from_pattern, pattern_of(to)});
-  }
+  if (executor.observer != nullptr) executor.observer->copy_issued(lanes, copy);
   // Until it is written, the destination holds nothing that anybody may use.
   std::byte* shared = executor.base(lanes, Space::kShared);
   std::array<std::byte, sizeof(copy.data[0])> poison;
@@ -575,16 +518,16 @@ bool wait_copies(Executor& executor, Lanes& lanes, const Operation& op, std::uin
   Warp& warp = *lanes.of;
   for (auto& copy : warp.copies) {
     std::uint32_t done = 0;
-    each_lane(copy->mask & mask, [&](std::uint32_t i) {
+    each_lane(copy->waiting & mask, [&](std::uint32_t i) {
       const bool waited =
           op.immediate < 0 || copy->group[i] + static_cast<std::uint64_t>(op.immediate) < warp.committed[i];
       done |= waited ? 1U << i : 0;
     });
     if (done == 0) continue;
     executor.land(warp, *copy, true, true);
-    copy->mask &= ~done;
+    copy->waiting &= ~done;
     if (executor.observer != nullptr) executor.observer->copy_complete(lanes, copy->id, done);
-    if (copy->mask == 0) executor.landed.push_back(std::move(copy));
+    if (copy->waiting == 0) executor.landed.push_back(std::move(copy));
   }
   std::erase(warp.copies, nullptr);
   ++lanes.pc;
@@ -596,7 +539,7 @@ bool wait_copies(Executor& executor, Lanes& lanes, const Operation& op, std::uin
 void Executor::land(const Warp& warp, PendingCopy& copy, bool read, bool write) {
   if (read && !copy.read) {
     copy.read = true;
-    each_lane(copy.lanes, [&](std::uint32_t i) {
+    each_lane(copy.mask, [&](std::uint32_t i) {
       copy.data[i] = {};
       if (copy.source_size[i] != 0)
         move_bytes(copy.data[i].data(), reinterpret_cast<const std::byte*>(copy.source[i]),
@@ -607,7 +550,7 @@ void Executor::land(const Warp& warp, PendingCopy& copy, bool read, bool write) 
     copy.written = true;
     ++changes;
     std::byte* shared = warp.block->shared.data();
-    each_lane(copy.lanes, [&](std::uint32_t i) {
+    each_lane(copy.mask, [&](std::uint32_t i) {
       move_bytes(shared + copy.destination[i], copy.data[i].data(), copy.size);
     });
   }

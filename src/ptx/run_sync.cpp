@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "ptx/executor.h"
+#include "ptx/observer.h"
 #include "ptx/warp_functions.h"
 
 namespace sluice::ptx::run {
@@ -46,15 +47,19 @@ bool meet_members(Executor& executor, Lanes& lanes, std::uint32_t mask, Row memb
 
 // After it: tells the observer, and goes on.
 bool done(Executor& executor, Lanes& lanes) {
-  if (executor.observer != nullptr) executor.observer->warp_exchange(lanes, lanes.mask);
+  if (executor.observer != nullptr) executor.observer->warp_exchange(lanes);
   ++lanes.pc;
   return true;
 }
 
-template <class T>
-void store(const Rows& rows, Row row, const T* from, std::uint32_t mask) {
-  T* to = rows.at<T>(row);
+void store(const Rows& rows, Row row, const std::uint32_t* from, std::uint32_t mask) {
+  auto* to = rows.at<std::uint32_t>(row);
   for (std::uint32_t i = 0; i < kLanes; ++i) to[i] = has_lane(mask, i) ? from[i] : to[i];
+}
+
+void store_in_all(const Rows& rows, Row row, std::uint32_t value, std::uint32_t mask) {
+  auto* to = rows.at<std::uint32_t>(row);
+  for (std::uint32_t i = 0; i < kLanes; ++i) to[i] = has_lane(mask, i) ? value : to[i];
 }
 
 void store_predicate(const Rows& rows, Row row, std::uint32_t bits, std::uint32_t mask) {
@@ -79,27 +84,12 @@ bool shuffle(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_
     const std::uint32_t clamp = c_row[i] & 0x1fU;
     const std::uint32_t segment = (c_row[i] >> 8U) & 0x1fU;
     const std::uint32_t last = (i & segment) | (clamp & ~segment);
-    const std::uint32_t first = i & segment;
-    std::uint32_t from = i;
-    bool inside = false;
-    switch (static_cast<Shuffle>(op.variant)) {
-      case Shuffle::kUp:
-        inside = i >= b && i - b >= last;
-        from = i - b;
-        break;
-      case Shuffle::kDown:
-        inside = i + b <= last;
-        from = i + b;
-        break;
-      case Shuffle::kButterfly:
-        inside = (i ^ b) <= last;
-        from = i ^ b;
-        break;
-      case Shuffle::kIndex:
-        inside = (first | (b & ~segment)) <= last;
-        from = first | (b & ~segment);
-        break;
-    }
+    const auto kind = static_cast<Shuffle>(op.variant);
+    std::uint32_t from = i - b;
+    if (kind == Shuffle::kDown) from = i + b;
+    if (kind == Shuffle::kButterfly) from = i ^ b;
+    if (kind == Shuffle::kIndex) from = (i & segment) | (b & ~segment);
+    const bool inside = kind == Shuffle::kUp ? i >= b && from >= last : from <= last;
     if (!inside) from = i;
     valid |= inside ? 1U << i : 0;
     absent |= has_lane(lanes.mask, from) ? 0 : 1U << i;
@@ -121,9 +111,7 @@ bool vote(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t m
   const std::uint32_t ballot = *rows.at<const std::uint32_t>(op.rows[1]) & lanes.mask;
   const auto kind = static_cast<Vote>(op.variant);
   if (kind == Vote::kBallot) {
-    std::uint32_t out[kLanes];
-    for (std::uint32_t& word : out) word = ballot;
-    store(rows, op.rows[0], out, lanes.mask);
+    store_in_all(rows, op.rows[0], ballot, lanes.mask);
   } else {
     const bool all = ballot == lanes.mask;
     const bool none = ballot == 0;
@@ -155,51 +143,27 @@ bool match(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t 
 }
 
 bool reduce(Executor& executor, Lanes& lanes, const Operation& op, std::uint32_t mask) {
+  using Word = std::uint32_t;
+  static constexpr auto kIsLess = [](Word a, Word b) { return static_cast<int>(a) < static_cast<int>(b); };
+  static constexpr Word (*kReductions[])(Word, Word) = {// by Reduce
+                                                        [](Word a, Word b) { return a + b; },
+                                                        [](Word a, Word b) { return b < a ? b : a; },
+                                                        [](Word a, Word b) { return a < b ? b : a; },
+                                                        [](Word a, Word b) { return kIsLess(b, a) ? b : a; },
+                                                        [](Word a, Word b) { return kIsLess(a, b) ? b : a; },
+                                                        [](Word a, Word b) { return a & b; },
+                                                        [](Word a, Word b) { return a | b; },
+                                                        [](Word a, Word b) { return a ^ b; }};
   if (!meet_members(executor, lanes, mask, op.rows[2])) return false;
-  const Rows& rows = lanes.of->rows;
-  const auto* a = rows.at<const std::uint32_t>(op.rows[1]);
-  std::uint32_t sum = a[first_lane(lanes.mask)];
-  for (std::uint32_t i = first_lane(lanes.mask) + 1; i < kLanes; ++i) {
-    if (!has_lane(lanes.mask, i)) continue;
-    const auto x = static_cast<std::int32_t>(sum);
-    const auto y = static_cast<std::int32_t>(a[i]);
-    switch (static_cast<Reduce>(op.variant)) {
-      case Reduce::kAdd:
-        sum += a[i];
-        break;
-      case Reduce::kMinU:
-        sum = a[i] < sum ? a[i] : sum;
-        break;
-      case Reduce::kMaxU:
-        sum = a[i] > sum ? a[i] : sum;
-        break;
-      case Reduce::kMinS:
-        sum = y < x ? a[i] : sum;
-        break;
-      case Reduce::kMaxS:
-        sum = y > x ? a[i] : sum;
-        break;
-      case Reduce::kAnd:
-        sum &= a[i];
-        break;
-      case Reduce::kOr:
-        sum |= a[i];
-        break;
-      case Reduce::kXor:
-        sum ^= a[i];
-        break;
-    }
-  }
-  std::uint32_t out[kLanes];
-  for (std::uint32_t& word : out) word = sum;
-  store(rows, op.rows[0], out, lanes.mask);
+  const auto* a = lanes.of->rows.at<const Word>(op.rows[1]);
+  Word result = a[first_lane(lanes.mask)];
+  each_lane(lanes.mask & (lanes.mask - 1), [&](Word i) { result = kReductions[op.variant](result, a[i]); });
+  store_in_all(lanes.of->rows, op.rows[0], result, lanes.mask);
   return done(executor, lanes);
 }
 
 bool active_mask(Executor& /*executor*/, Lanes& lanes, const Operation& op, std::uint32_t mask) {
-  std::uint32_t out[kLanes];
-  for (std::uint32_t& word : out) word = mask;
-  store(lanes.of->rows, op.rows[0], out, mask);
+  store_in_all(lanes.of->rows, op.rows[0], mask, mask);
   ++lanes.pc;
   return true;
 }

@@ -7,29 +7,11 @@
 namespace sluice::ptx {
 
 const TimeModel& time_model(std::uint32_t compute_capability) {
-  static const TimeModel turing{.shared = 19,
-                                .global = 440,
-                                .second = 190,
-                                .fence = 500,
-                                .block_fence = 15,
-                                .barrier = 20,
-                                .exchange = 22};
-  static const TimeModel ampere{.shared = 23,
-                                .global = 470,
-                                .second = 200,
-                                .fence = 550,
-                                .block_fence = 15,
-                                .barrier = 20,
-                                .exchange = 23};
-  static const TimeModel hopper{.shared = 29,
-                                .global = 480,
-                                .second = 260,
-                                .fence = 600,
-                                .block_fence = 15,
-                                .barrier = 20,
-                                .exchange = 24};
-  if (compute_capability < 80) return turing;
-  return compute_capability < 90 ? ampere : hopper;
+  static constexpr TimeModel kTuring = {19, 440, 190, 500, 15, 20, 22};
+  static constexpr TimeModel kAmpere = {23, 470, 200, 550, 15, 20, 23};
+  static constexpr TimeModel kHopper = {29, 480, 260, 600, 15, 20, 24};
+  if (compute_capability < 80) return kTuring;
+  return compute_capability < 90 ? kAmpere : kHopper;
 }
 
 // Chains are long: freed by a loop, not by recursion.
@@ -41,21 +23,12 @@ VirtualTime::Event::~Event() {
 }
 
 VirtualTime::VirtualTime(const LaunchShape& shape)
-    : shape_(shape),
-      model_(time_model(shape.gpu != nullptr ? shape.gpu->compute_capability : 86)),
-      warps_(shape.blocks * shape.warps) {}
+    : shape_(shape), model_(time_model(shape.gpu->compute_capability)), warps_(shape.blocks * shape.warps) {}
 
 VirtualTime::EventRef VirtualTime::step(const Group& group, Reason reason, EventRef previous, Space space,
                                         std::uint64_t address) {
   auto event = std::make_shared<Event>();
-  event->end = group.time;
-  event->pc = group.pc;
-  event->block = group.block;
-  event->warp = group.warp;
-  event->reason = reason;
-  event->space = space;
-  event->address = address;
-  event->previous = std::move(previous);
+  *event = {group.time, group.pc, group.block, group.warp, reason, space, address, std::move(previous)};
   return event;
 }
 
@@ -67,9 +40,8 @@ void VirtualTime::access(Group& group, const Access& access) {
   if (access.mask == 0 || (access.space != Space::kGlobal && access.space != Space::kShared)) return;
   Warp& warp = warps_[group.warp_in_grid];
   const bool global = access.space == Space::kGlobal;
-  const bool loads = access.kind == AccessKind::kLoad || access.kind == AccessKind::kLoadNonCoherent;
-  const bool atomic = access.kind == AccessKind::kAtomic || access.kind == AccessKind::kReduction;
-  if (access.order == Order::kWeak && !atomic) {
+  const bool loads = access.is_load();
+  if (access.order == Order::kWeak && !access.is_atomic()) {
     if (loads) {
       warp.loads = std::max(warp.loads, group.time + (global ? model_.global : model_.shared));
     } else {
@@ -162,11 +134,10 @@ std::string VirtualTime::name_of(const Event& event) const {
   std::string where = "shared memory";
   std::uint64_t offset = event.address;
   if (event.space == Space::kGlobal) {
-    const auto holder = std::find_if(
-        shape_.allocations.begin(), shape_.allocations.end(),
-        [&](const Allocation& a) { return event.address >= a.address && event.address < a.end(); });
-    where = holder == shape_.allocations.end() ? "memory" : holder->name;
-    if (holder != shape_.allocations.end()) offset -= holder->address;
+    const Allocation* holder = shape_.allocation_before(event.address);
+    const bool inside = holder != nullptr && event.address < holder->end();
+    where = inside ? holder->name : "memory";
+    if (inside) offset -= holder->address;
   }
   return (event.reason == Reason::kStore ? "store to " : "wait for ") + where + "+" + std::to_string(offset);
 }

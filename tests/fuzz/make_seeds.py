@@ -194,9 +194,9 @@ def fat_binary():
 
     plain = PTX_HEADER.encode() + b"\0" * 3
     yield "good_plain.fatbin", binary(entry(2, 86, b"\x7fELF"), entry(1, 75, plain), entry(1, 80, plain))
-    # "abcd" as it is, then 8 bytes from 4 back, then the rest.
-    packed = bytes([0x44, *b"abcd", 4, 0, 0x30]) + b"end"
-    yield "good_lz4.fatbin", binary(entry(1, 80, packed, 0x2011, len(packed), 15))
+    # "abcd" as it is, then 8 bytes from 4 back, then the rest, which must be no shorter.
+    packed = bytes([0x44, *b"abcd", 4, 0, 0xC0]) + b"and the rest"
+    yield "good_lz4.fatbin", binary(entry(1, 80, packed, 0x2011, len(packed), 24))
     yield "newer.fatbin", binary(entry(1, 90, plain))
     yield "empty.fatbin", binary()
 

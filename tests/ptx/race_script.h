@@ -3,13 +3,14 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
+#include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "ptx/checks.h"
 #include "ptx/machine.h"
-#include "ptx/race_threads.h"
+#include "ptx/observer.h"
 
 namespace sluice::ptx {
 
@@ -30,7 +31,7 @@ class RaceScript {
     shape_.shared_bytes = 4096;
     shape_.gpu = &gpu_named("tiny");
     shape_.code = &code_;
-    observer_->begin(shape_);
+    observer_.emplace(shape_);
   }
 
   // Whose turn it is: lanes of a warp, converged. Every step is an instruction of its own.
@@ -99,18 +100,19 @@ class RaceScript {
     return *this;
   }
   std::uint64_t copy(std::uint64_t source, std::uint64_t destination, std::uint32_t size = 16) {
-    std::array<std::uint64_t, kLanes> from{};
-    std::array<std::uint64_t, kLanes> to{};
-    std::array<std::uint32_t, kLanes> sizes{};
+    AsyncCopy& made = copies_.emplace_back();
+    made.id = copies_.size();
+    made.size = size;
+    made.mask = group_.mask;
     for (std::uint32_t i = 0; i < kLanes; ++i) {
-      from[i] = source + std::uint64_t{i} * size;
-      to[i] = destination + std::uint64_t{i} * size;
-      sizes[i] = size;
+      made.source[i] = source + std::uint64_t{i} * size;
+      made.destination[i] = destination + std::uint64_t{i} * size;
+      made.source_size[i] = size;
     }
-    const Pattern both = tells_patterns_ ? pattern(size, size) : Pattern::kUnknown;
-    observer_->copy_issued(next(),
-                           {++copies_, size, group_.mask, from.data(), to.data(), sizes.data(), both, both});
-    return copies_;
+    if (tells_patterns_) made.source_pattern = made.destination_pattern = pattern(size, size);
+    made.pc = next().pc;
+    observer_->copy_issued(group_, made);
+    return made.id;
   }
   RaceScript& wait(std::uint64_t copy) {
     observer_->copy_complete(next(), copy, group_.mask);
@@ -154,9 +156,9 @@ class RaceScript {
   Module module_;
   Code code_;
   LaunchShape shape_;
-  std::unique_ptr<Observer> observer_ = make_observer();
+  std::optional<Observer> observer_;
   Group group_;
-  std::uint64_t copies_ = 0;
+  std::deque<AsyncCopy> copies_;  // which stay where they are
   bool tells_patterns_ = false;
   LaunchReport report_;
 };

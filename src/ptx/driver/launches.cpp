@@ -1,27 +1,33 @@
 // Launches: NVIDIA, "CUDA Driver API", section Execution Control. A kernel runs on its stream's thread, one kernel at a time; what
 // it did wrong goes to stderr, to the report and, as a result that stays, to the context.
-#include <array>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
+#include <fstream>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
-#include "base/error.h"
-#include "ptx/driver/report.h"
 #include "ptx/driver/state.h"
+
+namespace sluice::ptx {
+
+// The report's objects: their fields, by name.
+static void to_json(nlohmann::json& json, FindingKind kind) {
+  json = name_of(kind);
+}
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Finding, kind, message, file, line, ptx_line, block, warp, lane, count)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters::Traffic, name, read, written)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Counters, warp_instructions, thread_instructions, barriers,
+                                   global_requests, global_sectors, global_sectors_ideal, shared_wavefronts,
+                                   shared_wavefronts_ideal, atomics, waits, traffic)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PathStep, begin, end, block, warp, what)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LaunchOptions, grid, block, dynamic_shared, cooperative, seed, checks)
+
+}  // namespace sluice::ptx
 
 namespace sluice::ptx::api {
 namespace {
-
-struct Shape {
-  std::array<unsigned, 3> grid;
-  std::array<unsigned, 3> block;
-  unsigned dynamic_shared = 0;
-  bool cooperative = false;
-};
 
 // A kernel that waits for the host waits so long before that is called livelock.
 constexpr std::chrono::seconds kHostPatience{10};
@@ -49,10 +55,9 @@ CUresult result_of(LaunchError::Reason reason) {
       return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
     case LaunchError::Reason::kGridTooLarge:
       return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
-    case LaunchError::Reason::kInvalid:
-      break;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
   }
-  return CUDA_ERROR_INVALID_VALUE;
 }
 
 // The parameters' bytes, from one pointer for each or from the caller's packed buffer.
@@ -65,7 +70,8 @@ std::vector<std::byte> packed_parameters(const Kernel& kernel, void** parameters
     for (; *extra != nullptr; extra += 2) {
       const auto key = reinterpret_cast<std::uintptr_t>(*extra);
       require(key == 1 || key == 2);  // CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE
-      (key == 1 ? buffer : reinterpret_cast<const void*&>(bytes)) = extra[1];
+      if (key == 1) buffer = extra[1];
+      if (key == 2) bytes = static_cast<const size_t*>(extra[1]);
     }
     require(buffer != nullptr && bytes != nullptr && *bytes >= packed.size(), CUDA_ERROR_INVALID_VALUE,
             fmt::format("kernel {} takes {} bytes of parameters", kernel.name, packed.size()));
@@ -83,19 +89,38 @@ std::vector<std::byte> packed_parameters(const Kernel& kernel, void** parameters
   return packed;
 }
 
+// What a launch has to say, for programs: a line of JSON for each launch in the file that SLUICE_PTX_REPORT names, if it does.
+void report(const Kernel& kernel, const LaunchOptions& options, std::uint64_t number,
+            const LaunchResult& result) {
+  const char* path = std::getenv("SLUICE_PTX_REPORT");
+  if (path == nullptr || *path == '\0') return;
+  nlohmann::json line = options;
+  line["launch"] = number;
+  line["kernel"] = kernel.name;
+  line["completed"] = result.completed;
+  line["findings"] = result.findings;
+  line["counters"] = result.report.counters;
+  line["cycles"] = result.report.cycles;
+  line["critical_path"] = result.report.critical_path;
+  std::ofstream file(path, std::ios::app);
+  file << line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  file.flush();
+  if (!file) throw Error("SLUICE_PTX_REPORT: the file can't be written", path);
+}
+
 // On the stream's thread. A fault stays with the context, and every later call says so.
-void run(Driver& state, Context& context, const Kernel& kernel, std::span<const std::byte> parameters,
+void run(Driver& driver, Context& context, const Kernel& kernel, std::span<const std::byte> parameters,
          const LaunchOptions& options, std::uint64_t number) {
-  const std::lock_guard one_at_a_time(state.running);
+  const std::lock_guard one_at_a_time(driver.running);
   CUresult fault = CUDA_SUCCESS;
   try {
-    const LaunchResult result = launch(kernel, state.memory, state.gpu, parameters, options);
+    const LaunchResult result = launch(kernel, driver.memory, driver.gpu, parameters, options);
     for (const Finding& finding : result.findings) say(finding.message);
     if (!result.findings.empty()) {
       say(fmt::format("kernel {} was launch {}; its seed was {}", kernel.name, number, options.seed));
       fault = result_of(result.findings.front().kind);
     }
-    report_launch(kernel, options, number, result);
+    report(kernel, options, number, result);
   } catch (const std::exception& error) {
     say(error.what());
     fault = CUDA_ERROR_LAUNCH_FAILED;
@@ -104,30 +129,27 @@ void run(Driver& state, Context& context, const Kernel& kernel, std::span<const 
   context.fault.compare_exchange_strong(none, fault);
 }
 
-CUresult start(CUfunction function, const Shape& shape, CUstream stream, void** parameters, void** extra) {
-  return in_context([&](Driver& state, Context& context) {
-    const Function& checked = checked_function(state, context, function);
-    Stream& on = checked_stream(state, context, stream);
-    LaunchOptions options;
-    options.grid = shape.grid;
-    options.block = shape.block;
-    options.dynamic_shared = shape.dynamic_shared;
+CUresult start(CUfunction function, LaunchOptions options, CUstream stream, void** parameters, void** extra) {
+  return in_context([&](Driver& driver, Context& context) {
+    const Function& checked = driver.checked(function, &context);
+    Stream& on = driver.stream_of(context, stream);
+    const Kernel& kernel = *checked.kernel;
     options.max_dynamic_shared = checked.max_dynamic_shared;
-    options.cooperative = shape.cooperative;
     try {
-      check_launch(*checked.kernel, state.gpu, options);
+      check_launch(kernel, driver.gpu, options);
     } catch (const LaunchError& error) {
       throw Failure{result_of(error.reason), error.what()};
     }
-    const std::uint64_t number = state.launches++;
-    options.seed = state.seed + number;
-    options.checks = state.checks;
-    if (state.varies_inexact) options.vary_inexact = state.seed;
+    const std::uint64_t number = driver.launches++;
+    options.seed = driver.seed + number;
+    options.checks = driver.checks;
+    if (driver.varies_inexact) options.vary_inexact = driver.seed;
     options.host_patience = kHostPatience;
-    enqueue(context, on,
-            [&state, &context, module = checked.module->loaded, kernel = checked.kernel,
-             packed = packed_parameters(*checked.kernel, parameters, extra), options,
-             number] { run(state, context, *kernel, packed, options, number); });
+    enqueue(driver, on,
+            [&driver, &context, &kernel, module = checked.loaded, options, number,
+             packed = packed_parameters(kernel, parameters, extra)] {
+              run(driver, context, kernel, packed, options, number);
+            });
   });
 }
 
@@ -138,52 +160,22 @@ extern "C" {
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                         CUstream stream, void** parameters, void** extra) {
-  return start(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, false}, stream,
-               parameters, extra);
+  LaunchOptions options;
+  options.grid = {grid_x, grid_y, grid_z};
+  options.block = {block_x, block_y, block_z};
+  options.dynamic_shared = shared_bytes;
+  return start(function, options, stream, parameters, extra);
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                    unsigned block_x, unsigned block_y, unsigned block_z,
                                    unsigned shared_bytes, CUstream stream, void** parameters) {
-  return start(function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, true}, stream,
-               parameters, nullptr);
-}
-
-CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters,
-                          void** extra) {
-  if (config == nullptr || (config->numAttrs > 0 && config->attrs == nullptr))
-    return CUDA_ERROR_INVALID_VALUE;
-  Shape shape{{config->gridDimX, config->gridDimY, config->gridDimZ},
-              {config->blockDimX, config->blockDimY, config->blockDimZ},
-              config->sharedMemBytes,
-              false};
-  const CUresult checked = guarded([&] {
-    for (unsigned i = 0; i < config->numAttrs; ++i) {
-      const CUlaunchAttribute& attribute = config->attrs[i];
-      switch (attribute.id) {
-        case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
-          shape.cooperative = attribute.value.cooperative != 0;
-          break;
-        case CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: {
-          const auto& cluster = attribute.value.clusterDim;
-          require(cluster[0] == 1 && cluster[1] == 1 && cluster[2] == 1, CUDA_ERROR_NOT_SUPPORTED,
-                  "cuLaunchKernelEx: there are no clusters of blocks");
-          break;
-        }
-        case CU_LAUNCH_ATTRIBUTE_IGNORE:
-        case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:  // hints
-        case CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY:
-        case CU_LAUNCH_ATTRIBUTE_PRIORITY:
-        case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-          break;
-        default:
-          throw Failure{CUDA_ERROR_NOT_SUPPORTED,
-                        fmt::format("cuLaunchKernelEx: attribute {} isn't supported", attribute.id)};
-      }
-    }
-    return CUDA_SUCCESS;
-  });
-  return checked != CUDA_SUCCESS ? checked : start(function, shape, config->hStream, parameters, extra);
+  LaunchOptions options;
+  options.grid = {grid_x, grid_y, grid_z};
+  options.block = {block_x, block_y, block_z};
+  options.dynamic_shared = shared_bytes;
+  options.cooperative = true;
+  return start(function, options, stream, parameters, nullptr);
 }
 
 }  // extern "C"

@@ -1,52 +1,145 @@
-// Modules and linking: NVIDIA, "CUDA Driver API", section Module Management.
-#include "ptx/driver/modules.h"
-
+// Modules, libraries, and what is known of their functions: NVIDIA, "CUDA Driver API", sections Module Management, Library
+// Management, Execution Control, Occupancy.
 #include <algorithm>
-#include <utility>
+#include <cstring>
+#include <span>
+
+#include <fmt/format.h>
+
+#include "base/mapped_file.h"
+#include "ptx/driver/state.h"
+#include "ptx/fat_binary.h"
 
 namespace sluice::ptx::api {
-DriverModule& load_module(Driver& state, Context& context, std::string_view text, const JitLog& log) {
-  auto loaded = log.reported(CUDA_ERROR_INVALID_PTX, [&] {
-    return std::make_shared<LoadedModule>(parse(text, "module"), state.memory, state.gpu);
-  });
-  auto module = std::make_unique<DriverModule>();
-  module->context = &context;
-  module->loaded = std::move(loaded);
-  for (const Kernel& kernel : module->loaded->kernels()) {
-    auto function = std::make_unique<Function>();
-    function->kernel = &kernel;
-    function->module = module.get();
-    module->functions.push_back(std::move(function));
+namespace {
+
+constexpr std::size_t kMaxFile = std::size_t{1} << 30U;
+
+// The error log among the JIT options. Sizes are stored in the pointers of the options' values themselves. Other options say how to
+// compile: there is nothing to compile.
+void fill_log(unsigned count, const CUjit_option* options, void** values, std::string_view message) {
+  require(count == 0 || (options != nullptr && values != nullptr));
+  char* log = nullptr;
+  void** size = nullptr;
+  for (unsigned i = 0; i < count; ++i) {
+    if (options[i] == CU_JIT_ERROR_LOG_BUFFER) log = static_cast<char*>(values[i]);
+    if (options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) size = &values[i];
+    if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) values[i] = nullptr;
   }
-  DriverModule& made = *module;
-  context.modules.emplace(&made, std::move(module));
-  return made;
+  if (log == nullptr || size == nullptr) return;
+  const auto capacity = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(*size));
+  const std::size_t written = capacity == 0 ? 0 : message.copy(log, capacity - 1);
+  if (capacity != 0) log[written] = '\0';
+  *size = reinterpret_cast<void*>(written);
 }
 
-Function& function_named(const DriverModule& module, std::string_view name) {
-  for (const std::unique_ptr<Function>& function : module.functions)
-    if (function->kernel->name == name) return *function;
-  throw Failure{CUDA_ERROR_NOT_FOUND, {}};
+// The PTX of an image in memory: text that ends with a zero, or a fat binary.
+std::string text_of(const void* image, const Gpu& gpu) {
+  require(image != nullptr);
+  const std::optional<std::span<const std::byte>> fat = fat_binary_at(image);
+  return fat ? ptx_of(*fat, gpu.compute_capability) : std::string(static_cast<const char*>(image));
 }
 
-void give_variable(const DriverModule& module, const char* name, CUdeviceptr* address, size_t* bytes) {
+std::string text_of_file(const char* file, const Gpu& gpu) {
+  require(file != nullptr);
+  require(is_there(file), CUDA_ERROR_FILE_NOT_FOUND, fmt::format("there is no file {}", printable(file)));
+  const std::string contents = read_text_file(file, kMaxFile);
+  const auto bytes = std::as_bytes(std::span(contents));
+  return is_fat_binary(bytes) ? ptx_of(bytes, gpu.compute_capability)
+                              : contents.substr(0, contents.find('\0'));
+}
+
+// `context` null: a library.
+void load(Driver& driver, Context* context, CUmodule* module,
+          const std::function<std::string()>& text_of_image, unsigned count = 0,
+          const CUjit_option* options = nullptr, void** values = nullptr) {
+  CUresult failure = CUDA_ERROR_NO_BINARY_FOR_GPU;
+  try {
+    const std::string text = text_of_image();
+    failure = CUDA_ERROR_INVALID_PTX;
+    auto loaded = std::make_shared<LoadedModule>(parse(text, "module"), driver.memory, driver.gpu);
+    auto& made = driver.make<DriverModule>(context);
+    for (const Kernel& kernel : loaded->kernels()) {
+      auto& function = driver.make<Function>(context);
+      function.kernel = &kernel;
+      function.loaded = loaded;
+      made.functions.emplace(kernel.name, &function);
+    }
+    made.loaded = std::move(loaded);
+    *module = &made;
+    fill_log(count, options, values, {});
+  } catch (const Error& error) {
+    fill_log(count, options, values, error.what());
+    throw Failure{failure, error.what()};
+  }
+}
+
+// Launches hold what they run.
+void unload(Driver& driver, CUmodule module, bool library) {
+  const DriverModule& checked = driver.checked(module);
+  require((checked.context == nullptr) == library, CUDA_ERROR_INVALID_HANDLE);
+  for (const auto& [_, function] : checked.functions) driver.objects.erase(function);
+  driver.objects.erase(module);
+}
+
+Function* function_named(Driver& driver, CUmodule module, const char* name) {
   require(name != nullptr);
-  const Allocation* variable = module.loaded->find_variable(name);
-  require(variable != nullptr, CUDA_ERROR_NOT_FOUND);
-  if (address != nullptr) *address = variable->address;
-  if (bytes != nullptr) *bytes = variable->size;
+  const DriverModule& checked = driver.checked(module);
+  const auto found = checked.functions.find(std::string_view(name));
+  require(found != checked.functions.end(), CUDA_ERROR_NOT_FOUND);
+  return found->second;
 }
+
+std::uint32_t attribute_of(const Gpu& gpu, const Function& function, CUfunction_attribute attribute) {
+  const Kernel& kernel = *function.kernel;
+  const std::array<std::uint32_t, 3>& bounds =
+      kernel.required_threads[0] != 0 ? kernel.required_threads : kernel.max_threads;
+  switch (attribute) {
+    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+      return bounds[0] == 0 ? gpu.max_threads_per_block : bounds[0] * bounds[1] * bounds[2];
+    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+      return kernel.static_shared;
+    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: {
+      std::uint64_t bytes = 0;
+      for (const Variable& variable : function.loaded->module().variables)
+        if (variable.space == Space::kConst) bytes += variable.size;
+      return static_cast<std::uint32_t>(bytes);
+    }
+    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+      return kernel.local_bytes;
+    case CU_FUNC_ATTRIBUTE_NUM_REGS:
+      return kernel.registers;
+    case CU_FUNC_ATTRIBUTE_PTX_VERSION:
+      return function.loaded->module().target;
+    case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
+      return gpu.compute_capability;
+    case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
+      return function.max_dynamic_shared != 0 ? function.max_dynamic_shared
+                                              : gpu.shared_per_block - kernel.static_shared;
+    case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+      return static_cast<std::uint32_t>(function.carveout);
+    default:
+      require(attribute >= 0 && attribute <= CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE);
+      return 0;
+  }
+}
+
+int resident_blocks(const Gpu& gpu, const Function& function, int block_size, size_t dynamic_shared) {
+  // More than an SM has is more than it has; the sum with the static part must not overflow.
+  const auto bytes = std::min<std::size_t>(dynamic_shared, gpu.shared_per_sm + std::size_t{1});
+  return static_cast<int>(blocks_per_sm(*function.kernel, gpu, static_cast<std::uint32_t>(block_size),
+                                        static_cast<std::uint32_t>(bytes)));
+}
+
+}  // namespace
 
 extern "C" {
 
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, CUjit_option* options,
                             void** values) {
-  return in_context([&](Driver& state, Context& context) {
+  return in_context([&](Driver& driver, Context& context) {
     require(module != nullptr);
-    const JitLog log(count, options, values);
-    const std::string text =
-        log.reported(CUDA_ERROR_NO_BINARY_FOR_GPU, [&] { return text_of(image, state.gpu); });
-    *module = &load_module(state, context, text, log);
+    load(driver, &context, module, [&] { return text_of(image, driver.gpu); }, count, options, values);
   });
 }
 
@@ -59,105 +152,107 @@ CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) {
 }
 
 CUresult cuModuleLoad(CUmodule* module, const char* file) {
-  return in_context([&](Driver& state, Context& context) {
+  return in_context([&](Driver& driver, Context& context) {
     require(module != nullptr);
-    const JitLog log;
-    const std::string text =
-        log.reported(CUDA_ERROR_NO_BINARY_FOR_GPU, [&] { return text_of_file(file, state.gpu); });
-    *module = &load_module(state, context, text, log);
+    load(driver, &context, module, [&] { return text_of_file(file, driver.gpu); });
   });
 }
 
 CUresult cuModuleUnload(CUmodule module) {
-  return in_context([&](Driver& state, Context&) {
-    DriverModule& checked = checked_module(state, module);
-    require(checked.library == nullptr, CUDA_ERROR_NOT_SUPPORTED, "a library's module ends with the library");
-    checked.context->modules.erase(module);  // launches hold what they run
-  });
+  return in_context([&](Driver& driver, Context&) { unload(driver, module, false); });
 }
 
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-  return in_context([&](Driver& state, Context&) {
-    require(function != nullptr && name != nullptr);
-    *function = &function_named(checked_module(state, module), name);
-  });
+  return in_context([&](Driver& driver, Context&) { out(function) = function_named(driver, module, name); });
 }
 
 CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name) {
+  return in_context([&](Driver& driver, Context&) {
+    require(name != nullptr);
+    const Allocation* variable = driver.checked(module).loaded->find_variable(name);
+    require(variable != nullptr, CUDA_ERROR_NOT_FOUND);
+    if (address != nullptr) *address = variable->address;
+    if (bytes != nullptr) *bytes = variable->size;
+  });
+}
+
+CUresult cuLibraryLoadData(CUlibrary* library, const void* image, CUjit_option* options, void** values,
+                           unsigned count, CUlibraryOption* /*library_options*/, void** /*library_values*/,
+                           unsigned /*library_count*/) {
+  return call([&](Driver& driver) {
+    require(library != nullptr);
+    load(driver, nullptr, library, [&] { return text_of(image, driver.gpu); }, count, options, values);
+  });
+}
+
+CUresult cuLibraryUnload(CUlibrary library) {
+  return call([&](Driver& driver) { unload(driver, library, true); });
+}
+
+CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary library, const char* name) {
+  return call([&](Driver& driver) { out(kernel) = function_named(driver, library, name); });
+}
+
+CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
   return in_context(
-      [&](Driver& state, Context&) { give_variable(checked_module(state, module), name, address, bytes); });
+      [&](Driver& driver, Context& context) { out(function) = &driver.checked(kernel, &context); });
 }
 
-CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {
-  return call([&](Driver&) {
-    require(mode != nullptr);
-    *mode = CU_MODULE_EAGER_LOADING;
+CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
+  return in_context([&](Driver& driver, Context& context) {
+    const Function& checked = driver.checked(function, &context);
+    out(value) = static_cast<int>(attribute_of(driver.gpu, checked, attribute));
   });
 }
 
-CUresult cuModuleGetFunctionCount(unsigned* count, CUmodule module) {
-  return in_context([&](Driver& state, Context&) {
-    require(count != nullptr);
-    *count = static_cast<unsigned>(checked_module(state, module).functions.size());
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+  return in_context([&](Driver& driver, Context& context) {
+    Function& checked = driver.checked(function, &context);
+    if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+      const std::uint32_t limit = driver.gpu.shared_per_block_optin - checked.kernel->static_shared;
+      require(value >= 0 && static_cast<std::uint32_t>(value) <= limit, CUDA_ERROR_INVALID_VALUE,
+              fmt::format("kernel {}: {} bytes of dynamic shared memory are more than the {} of this GPU",
+                          checked.kernel->name, value, limit));
+      checked.max_dynamic_shared = static_cast<std::uint32_t>(value);
+    } else if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
+      require(value >= -1 && value <= 100);
+      checked.carveout = value;
+    } else {
+      require(false, CUDA_ERROR_INVALID_VALUE, fmt::format("function attribute {} can't be set", attribute));
+    }
   });
 }
 
-CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned count, CUmodule module) {
-  return in_context([&](Driver& state, Context&) {
-    require(functions != nullptr);
-    const auto& all = checked_module(state, module).functions;
-    for (std::size_t i = 0; i < std::min<std::size_t>(count, all.size()); ++i) functions[i] = all[i].get();
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_size,
+                                                     size_t dynamic_shared) {
+  return in_context([&](Driver& driver, Context& context) {
+    require(block_size > 0);
+    out(blocks) = resident_blocks(driver.gpu, driver.checked(function, &context), block_size, dynamic_shared);
   });
 }
 
-// There is nothing to compile or link in one piece of PTX: its text is the image.
-CUresult cuLinkCreate_v2(unsigned count, CUjit_option* options, void** values, CUlinkState* link) {
-  return in_context([&](Driver& state, Context&) {
-    require(link != nullptr);
-    const JitLog log(count, options, values);
-    auto made = std::make_unique<Link>();
-    *link = made.get();
-    state.links.emplace(made.get(), std::move(made));
+// The block size that keeps most threads resident; of equals the largest.
+CUresult cuOccupancyMaxPotentialBlockSize(int* grid_size, int* block_size, CUfunction function,
+                                          CUoccupancyB2DSize dynamic_shared_of, size_t dynamic_shared,
+                                          int limit) {
+  return in_context([&](Driver& driver, Context& context) {
+    require(grid_size != nullptr && block_size != nullptr && limit >= 0);
+    const Function& checked = driver.checked(function, &context);
+    constexpr int kWarp = static_cast<int>(kLanes);
+    auto largest =
+        static_cast<int>(attribute_of(driver.gpu, checked, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
+    if (limit > 0) largest = std::min(largest, limit);
+    int best_threads = 0;
+    for (int size = largest; size > 0; size = (size - 1) / kWarp * kWarp) {
+      const size_t bytes = dynamic_shared_of == nullptr ? dynamic_shared : dynamic_shared_of(size);
+      const int blocks = resident_blocks(driver.gpu, checked, size, bytes);
+      if (blocks * size <= best_threads) continue;
+      best_threads = blocks * size;
+      *block_size = size;
+      *grid_size = blocks * static_cast<int>(driver.gpu.sms);
+    }
+    require(best_threads > 0, CUDA_ERROR_INVALID_VALUE, "no block of this kernel fits on an SM");
   });
-}
-
-CUresult cuLinkAddData_v2(CUlinkState link, CUjitInputType type, void* data, size_t bytes,
-                          const char* /*name*/, unsigned /*count*/, CUjit_option* /*options*/,
-                          void** /*values*/) {
-  return in_context([&](Driver& state, Context&) {
-    require(state.links.contains(link), CUDA_ERROR_INVALID_HANDLE);
-    require(data != nullptr && bytes > 0);
-    require(type == CU_JIT_INPUT_PTX || type == CU_JIT_INPUT_FATBINARY, CUDA_ERROR_NOT_SUPPORTED,
-            "cuLinkAddData: only PTX and fat binaries with PTX can be used");
-    require(link->text.empty(), CUDA_ERROR_NOT_SUPPORTED,
-            "cuLinkAddData: several inputs can't be linked: compile them into one PTX file");
-    link->text =
-        JitLog().reported(CUDA_ERROR_NO_BINARY_FOR_GPU, [&] { return text_of(data, bytes, state.gpu); });
-  });
-}
-
-CUresult cuLinkAddFile_v2(CUlinkState link, CUjitInputType type, const char* path, unsigned count,
-                          CUjit_option* options, void** values) {
-  std::string contents;
-  const CUresult result = in_context([&](Driver& state, Context&) {
-    contents = JitLog().reported(CUDA_ERROR_INVALID_IMAGE, [&] { return text_of_file(path, state.gpu); });
-  });
-  if (result != CUDA_SUCCESS) return result;
-  return cuLinkAddData_v2(link, type, contents.data(), contents.size(), path, count, options, values);
-}
-
-CUresult cuLinkComplete(CUlinkState link, void** image, size_t* bytes) {
-  return in_context([&](Driver& state, Context&) {
-    require(state.links.contains(link), CUDA_ERROR_INVALID_HANDLE);
-    require(image != nullptr);
-    *image = link->text.data();
-    if (bytes != nullptr) *bytes = link->text.size() + 1;
-  });
-}
-
-CUresult cuLinkDestroy(CUlinkState link) {
-  return in_context(
-      [&](Driver& state, Context&) { require(state.links.erase(link) == 1, CUDA_ERROR_INVALID_HANDLE); });
 }
 
 }  // extern "C"

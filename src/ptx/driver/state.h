@@ -1,19 +1,19 @@
 // What the library remembers between calls: one device, its contexts and what belongs to them. Every handle that a caller gets
-// points to an object here, and is looked up before it is used: a wrong one is an error, not a crash.
+// is an object's address, and is looked up before it is used: a wrong one is an error, not a crash.
 #pragma once
 
 #include <atomic>
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "ptx/driver/api.h"
 #include "ptx/driver/stream.h"
 #include "ptx/machine.h"
@@ -26,76 +26,86 @@ struct Failure {
   std::string message;
 };
 
-struct Function {
-  const Kernel* kernel = nullptr;
-  DriverModule* module = nullptr;
-  std::uint32_t max_dynamic_shared = 0;  // what the caller opted in to; 0: the limit without opt-in
-  int carveout = -1;
-};
+void require(bool condition, CUresult result = CUDA_ERROR_INVALID_VALUE, std::string_view message = {});
 
-struct DriverModule {
-  Context* context = nullptr;
-  Library* library = nullptr;  // that it was loaded for
-  std::shared_ptr<LoadedModule> loaded;
-  std::vector<std::unique_ptr<Function>> functions;  // in the order of loaded->kernels()
-};
+// Where a result goes, which must be somewhere.
+template <typename T>
+T& out(T* pointer) {
+  require(pointer != nullptr);
+  return *pointer;
+}
 
-struct LibraryKernel {
-  Library* library = nullptr;
-  std::string name;
-};
+// What `body` returns; an Error of its ends the call with `result`.
+template <typename Body>
+auto or_fail(CUresult result, Body&& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    throw Failure{result, error.what()};
+  }
+}
 
-// A module's text, loaded into a context when the context first needs it.
-struct Library {
-  std::string text;
-  std::vector<std::unique_ptr<LibraryKernel>> kernels;
-  std::map<Context*, DriverModule*> modules;
-};
-
-struct Event {
-  unsigned flags = 0;
-  CompletionPointer recorded;  // null: never
-};
-
-struct Link {
-  std::string text;
-};
-
-struct Pool {
-  std::uint64_t release_threshold = 0;
-  int reuse[3] = {1, 1, 1};
-};
-
-struct Context {
-  std::uint64_t id = 0;
-  unsigned flags = 0;
+struct Context : Object {
   bool primary = false;
-  unsigned api_version = 0;
-  std::shared_ptr<Stream> legacy;                                 // the default stream
-  std::map<std::thread::id, std::shared_ptr<Stream>> per_thread;  // CU_STREAM_PER_THREAD
-  std::map<const Stream*, std::shared_ptr<Stream>> streams;
-  std::vector<CompletionPointer> orphans;  // of destroyed streams
-  std::map<const DriverModule*, std::unique_ptr<DriverModule>> modules;
-  std::map<const Event*, std::unique_ptr<Event>> events;
-  std::map<CUlimit, size_t> limits;
-  CUfunc_cache cache_config = 0;
+  Stream* stream = nullptr;      // the default one
+  std::vector<Completion> ends;  // of destroyed streams
   // The first fault of a kernel. It stays, as on hardware: the context is of no more use.
   std::atomic<CUresult> fault = CUDA_SUCCESS;
 };
 
-// An allocation's owner and what cuMemHostGetFlags and cuPointerGetAttribute tell of it.
-struct Owned {
-  enum class Kind : std::uint8_t { kDevice, kHost, kRegistered };
-  Context* context = nullptr;
-  Kind kind = Kind::kDevice;
-  std::uint64_t bytes = 0;
-  std::uint64_t id = 0;
+struct Function : Object {
+  const Kernel* kernel = nullptr;
+  std::shared_ptr<LoadedModule> loaded;  // which it is of
+  std::uint32_t max_dynamic_shared = 0;  // what the caller opted in to; 0: the limit without opt-in
+  int carveout = -1;
+};
+
+struct DriverModule : Object {
+  std::shared_ptr<LoadedModule> loaded;
+  std::map<std::string, Function*, std::less<>> functions;
+};
+
+struct Event : Object {
   unsigned flags = 0;
+  Completion recorded;
+};
+
+struct Allocated {
+  Context* by = nullptr;
+  bool host = false;
+  std::uint64_t bytes = 0;
 };
 
 // The whole library's state. Guarded by `mutex`, which is never held while a thread waits for the device.
 struct Driver {
   Driver();
+
+  // A new object and its handle; `owner` null: it belongs to no context.
+  template <std::derived_from<Object> T, typename... Arguments>
+  T& make(Context* owner, Arguments&&... arguments) {
+    auto object = std::make_shared<T>(std::forward<Arguments>(arguments)...);
+    object->context = owner;
+    objects.emplace(object.get(), object);
+    return *object;
+  }
+  // The object of a handle that a caller gives; null if there is none of its kind.
+  template <std::derived_from<Object> T>
+  T* find(const T* handle) const {
+    const auto found = objects.find(handle);
+    return found == objects.end() ? nullptr : dynamic_cast<T*>(found->second.get());
+  }
+  // The same, and that a context may use it: `user`, or null: any.
+  template <std::derived_from<Object> T>
+  T& checked(const T* handle, const Context* user = nullptr) const {
+    T* object = find(handle);
+    if (object == nullptr || (user != nullptr && object->context != nullptr && object->context != user))
+      throw Failure{std::same_as<T, Context> ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE, {}};
+    return *object;
+  }
+  // Null and CU_STREAM_LEGACY are the context's default stream.
+  Stream& stream_of(const Context& context, CUstream stream) const {
+    return reinterpret_cast<std::uintptr_t>(stream) <= 1 ? *context.stream : checked(stream, &context);
+  }
 
   const Gpu& gpu;
   std::uint64_t seed;
@@ -106,61 +116,39 @@ struct Driver {
   std::mutex mutex;
   std::mutex running;  // one kernel at a time
   std::uint64_t launches = 0;
-  std::uint64_t next_id = 1;
-  std::map<const Context*, std::unique_ptr<Context>> contexts;
+  std::map<const void*, std::shared_ptr<Object>> objects;  // by handle
   Context* primary = nullptr;
-  unsigned primary_flags = 0;
   std::uint64_t primary_references = 0;
-  std::map<const Library*, std::unique_ptr<Library>> libraries;
-  std::map<const Link*, std::unique_ptr<Link>> links;
-  std::map<std::uint64_t, Owned> owned;  // by address
-  Pool pool;
+  std::map<std::uint64_t, Allocated> allocated;  // by address
 };
 
-// The state, once cuInit has made it; throws Failure before.
-Driver& driver();
-void make_driver();
+void make_driver();  // cuInit
 
 // The calling thread's stack of contexts.
 std::vector<Context*>& context_stack();
 
-// Runs an API function's body with the state locked and turns what it throws into a result.
+// Runs an API function's body with the state locked, once cuInit has made it, and turns what it throws into a result.
 CUresult guarded(const std::function<CUresult()>& body) noexcept;
 CUresult call(const std::function<void(Driver& driver)>& body) noexcept;
+// The same for functions that wait: what `body` returns ends before `afterwards` begins.
+CUresult call_waiting(const std::function<std::vector<Completion>(Driver& driver)>& body,
+                      const std::function<void(Driver& driver)>& afterwards) noexcept;
 // The same in the current context, unless a kernel's fault has ended it.
 CUresult in_context(const std::function<void(Driver& driver, Context& context)>& body) noexcept;
-// The same for functions that wait: what `body` returns ends before the function does.
 CUresult in_context_waiting(
-    const std::function<std::vector<CompletionPointer>(Driver& driver, Context& context)>& body) noexcept;
+    const std::function<std::vector<Completion>(Driver& driver, Context& context)>& body) noexcept;
 
-// Checks of arguments; all throw Failure.
-void require(bool condition, CUresult result = CUDA_ERROR_INVALID_VALUE, std::string_view message = {});
 void require_device(CUdevice device);
-Context& checked_context(Driver& driver, CUcontext context);
-DriverModule& checked_module(Driver& driver, CUmodule module);
-// Also takes a CUkernel in the place of a function, as the driver does.
-Function& checked_function(Driver& driver, Context& context, CUfunction function);
-LibraryKernel& checked_kernel(Driver& driver, CUkernel kernel);
-Event& checked_event(Driver& driver, CUevent event);
-// Null and CU_STREAM_LEGACY are the context's default stream, CU_STREAM_PER_THREAD the calling thread's.
-Stream& checked_stream(Driver& driver, Context& context, CUstream stream);
 
 // Appends to a stream with the default stream's order: it waits for all other streams that aren't CU_STREAM_NON_BLOCKING, and
 // they wait for it. After a fault nothing but completions happens.
-CompletionPointer enqueue(Context& context, Stream& stream, std::function<void()> operation,
-                          std::vector<CompletionPointer> after = {});
-// The same for what must happen after a fault, too.
-CompletionPointer enqueue_always(Context& context, Stream& stream, std::function<void()> operation,
-                                 std::vector<CompletionPointer> after = {});
-// The last operations of all streams, and of those that the default stream waits for, itself included.
-std::vector<CompletionPointer> everything(Context& context);
-std::vector<CompletionPointer> everything_blocking(Context& context);
-
-// Blocks of a kernel that fit on one SM, with so many bytes of dynamic shared memory each.
-int resident_blocks(const Driver& driver, const Function& function, int block_size, size_t dynamic_shared);
+Completion enqueue(Driver& driver, Stream& stream, std::function<void()> operation,
+                   std::vector<Completion> after = {});
+// The last operations of all streams, or of those that the default stream waits for, itself included.
+std::vector<Completion> ends_of(Driver& driver, const Context& context, bool blocking_only = false);
 
 // Gives memory back, whoever allocated it.
-void release(Driver& driver, std::uint64_t address, const Owned& owned);
+void release(Driver& driver, std::uint64_t address);
 
 // A line on stderr, for the user of the program.
 void say(std::string_view message);

@@ -2,70 +2,46 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <cstdint>
-#include <deque>
 #include <functional>
+#include <future>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace sluice::ptx::api {
 
 struct Context;
 
-// That an operation has ended: what the host, other streams and events wait for.
-class Completion {
- public:
-  void finish();
-  void wait() const;
-  bool finished() const;
-  // Only once it is finished.
-  std::chrono::steady_clock::time_point when() const;
-
- private:
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
-  bool finished_ = false;
-  std::chrono::steady_clock::time_point when_;
+// What a handle of the API points to.
+struct Object {
+  Object() = default;
+  virtual ~Object() = default;
+  Object(const Object&) = delete;
+  Object& operator=(const Object&) = delete;
+  Context* context = nullptr;  // whose it is and with which it ends; null: nobody's
 };
-using CompletionPointer = std::shared_ptr<Completion>;
+
+// The end of an operation, and when it was: what the host, other streams and events wait for. Not valid: there was none.
+using Completion = std::shared_future<std::chrono::steady_clock::time_point>;
+inline bool is_finished(const Completion& completion) {
+  return !completion.valid() || completion.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
 
 // A queue with a thread of its own, which starts with the first operation and ends after the last one once the stream is
-// closed. The caller of the driver API decides about the order between streams: it hands over what to wait for.
-class Stream : public std::enable_shared_from_this<Stream> {
+// destroyed. The caller of the driver API decides about the order between streams: it hands over what to wait for.
+class Stream : public Object {
  public:
-  Stream(Context* context, unsigned flags, int priority, std::uint64_t id);
+  explicit Stream(unsigned its_flags) : flags(its_flags) {}
+  ~Stream() override;
 
   // Appends `operation`, which begins when everything before it and all of `after` have ended. It must not throw.
-  CompletionPointer enqueue(std::function<void()> operation, std::vector<CompletionPointer> after = {});
-  // The end of the last operation so far; null if there was none.
-  CompletionPointer last() const;
-  void close();
+  void enqueue(std::function<void()> operation, std::vector<Completion> after);
 
-  Context* context() const { return context_; }
-  unsigned flags() const { return flags_; }
-  int priority() const { return priority_; }
-  std::uint64_t id() const { return id_; }
+  const unsigned flags;
+  Completion last;  // the end of the last operation so far
 
  private:
-  struct Operation {
-    std::function<void()> run;
-    std::vector<CompletionPointer> after;
-    CompletionPointer completion;
-  };
-  void work();
-
-  Context* context_;
-  unsigned flags_;
-  int priority_;
-  std::uint64_t id_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Operation> operations_;
-  CompletionPointer last_;
-  bool started_ = false;
-  bool closed_ = false;
+  struct Queue;
+  std::shared_ptr<Queue> queue_;
 };
 
 }  // namespace sluice::ptx::api

@@ -16,6 +16,12 @@
 namespace sluice::ptx {
 namespace {
 
+[[noreturn]] void refuse(std::string_view text, std::string_view why) {
+  throw Error(fmt::format("--arg {}: {}", text, why), "",
+              "scalars are TYPE:VALUE, structures struct:FILE.npy, buffers FILE.npy or "
+              "zeros|random|poison:TYPE[SHAPE]; types are u8 to u64, s8 to s64, f16, bf16, f32 and f64");
+}
+
 struct TypeEntry {
   std::string_view name;
   std::string_view numpy;  // bf16 goes as its bits
@@ -24,12 +30,6 @@ struct TypeEntry {
 constexpr TypeEntry kTypes[] = {{"u8", "|u1", 1},  {"s8", "|i1", 1},   {"u16", "<u2", 2}, {"s16", "<i2", 2},
                                 {"u32", "<u4", 4}, {"s32", "<i4", 4},  {"u64", "<u8", 8}, {"s64", "<i8", 8},
                                 {"f16", "<f2", 2}, {"bf16", "<u2", 2}, {"f32", "<f4", 4}, {"f64", "<f8", 8}};
-
-[[noreturn]] void refuse(std::string_view text, std::string_view why) {
-  throw Error(fmt::format("--arg {}: {}", text, why), "",
-              "scalars are TYPE:VALUE, structures struct:FILE.npy, buffers FILE.npy or "
-              "zeros|random|poison:TYPE[SHAPE]; types are u8 to u64, s8 to s64, f16, bf16, f32 and f64");
-}
 
 const TypeEntry& type_of(std::string_view name, std::string_view text) {
   const auto* found = std::ranges::find(kTypes, name, &TypeEntry::name);
@@ -46,13 +46,6 @@ T parse_number(std::string_view digits, std::string_view text) {
   return value;
 }
 
-template <class T>
-std::vector<std::byte> bytes_of(T value) {
-  std::vector<std::byte> bytes(sizeof(T));
-  std::memcpy(bytes.data(), &value, sizeof(T));
-  return bytes;
-}
-
 // Rounded to nearest, ties to even.
 std::uint16_t double_to_f16(double value) {
   const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000U : 0U);
@@ -65,43 +58,48 @@ std::uint16_t double_to_f16(double value) {
   return static_cast<std::uint16_t>(sign | (units + ((exponent + 14) << 10)));
 }
 
-std::vector<std::byte> scalar(const TypeEntry& type, std::string_view digits, std::string_view text) {
-  if (type.name == "f32") return bytes_of(parse_number<float>(digits, text));
-  if (type.name == "f64") return bytes_of(parse_number<double>(digits, text));
-  if (type.name == "u64") return bytes_of(parse_number<std::uint64_t>(digits, text));
-  if (type.name == "s64") return bytes_of(parse_number<std::int64_t>(digits, text));
-  if (type.name == "u32") return bytes_of(parse_number<std::uint32_t>(digits, text));
-  if (type.name == "s32") return bytes_of(parse_number<std::int32_t>(digits, text));
-  if (type.name == "u16") return bytes_of(parse_number<std::uint16_t>(digits, text));
-  if (type.name == "s16") return bytes_of(parse_number<std::int16_t>(digits, text));
-  if (type.name == "u8") return bytes_of(parse_number<std::uint8_t>(digits, text));
-  if (type.name == "s8") return bytes_of(parse_number<std::int8_t>(digits, text));
-  if (type.name == "bf16") return bytes_of(float_to_bf16(parse_number<float>(digits, text)));
-  return bytes_of(double_to_f16(parse_number<double>(digits, text)));
+std::uint64_t bits_of_real(std::string_view type, double value) {
+  if (type == "f64") return std::bit_cast<std::uint64_t>(value);
+  if (type == "f16") return double_to_f16(value);
+  const auto single = static_cast<float>(value);
+  return type == "bf16" ? float_to_bf16(single) : std::bit_cast<std::uint32_t>(single);
+}
+
+std::uint64_t parse_bits(const TypeEntry& type, std::string_view digits, std::string_view text) {
+  if (type.name == "f16" || type.name == "f64")
+    return bits_of_real(type.name, parse_number<double>(digits, text));
+  if (type.name == "bf16" || type.name == "f32")
+    return bits_of_real(type.name, parse_number<float>(digits, text));
+  const bool negative = type.name[0] == 's' && digits.starts_with('-');
+  const auto bits = negative ? static_cast<std::uint64_t>(parse_number<std::int64_t>(digits, text))
+                             : parse_number<std::uint64_t>(digits, text);
+  const std::uint64_t beyond = bits >> (8 * type.size - (type.name[0] == 's' ? 1 : 0) - 1) >> 1U;
+  if ((negative ? ~bits >> (8 * type.size - 1) : beyond) != 0)
+    refuse(text, fmt::format("'{}' is no such number", digits));
+  return bits;
 }
 
 // Floats in [-1, 1), integers below 100: what a kernel can compute with.
-void fill_random(std::span<std::byte> bytes, std::string_view type, std::size_t size, std::uint64_t seed) {
-  std::mt19937_64 generator(seed);
-  for (std::size_t at = 0; at < bytes.size(); at += size) {
-    const std::uint64_t draw = generator();
-    const double unit = static_cast<double>(draw >> 11U) * 0x1p-52 - 1.0;
-    if (type == "f32") {
-      const auto value = static_cast<float>(unit);
-      std::memcpy(&bytes[at], &value, size);
-    } else if (type == "f64") {
-      std::memcpy(&bytes[at], &unit, size);
-    } else if (type == "bf16") {
-      const std::uint16_t value = float_to_bf16(static_cast<float>(unit));
-      std::memcpy(&bytes[at], &value, size);
-    } else if (type == "f16") {
-      const std::uint16_t value = double_to_f16(std::floor(unit * 0x1p10) * 0x1p-10);  // exact, and below 1
-      std::memcpy(&bytes[at], &value, size);
-    } else {
-      const std::uint64_t value = draw % 100;
-      std::memcpy(&bytes[at], &value, size);
-    }
-  }
+std::uint64_t random_bits(std::string_view type, std::uint64_t draw) {
+  const double unit = static_cast<double>(draw >> 11U) * 0x1p-52 - 1.0;
+  if (type == "f16") return double_to_f16(std::floor(unit * 0x1p10) * 0x1p-10);  // exact, and below 1
+  return type.find('f') == std::string_view::npos ? draw % 100 : bits_of_real(type, unit);
+}
+
+// `size` bytes of it.
+std::vector<std::byte> bytes_of(std::uint64_t bits, std::size_t size) {
+  std::vector<std::byte> bytes(size);
+  std::memcpy(bytes.data(), &bits, size);
+  return bytes;
+}
+
+std::string text_of(std::string_view numpy, std::uint64_t bits) {
+  if (numpy == "<f4") return fmt::format(" {}", std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
+  if (numpy == "<f8") return fmt::format(" {}", std::bit_cast<double>(bits));
+  if (numpy == "<f2") return fmt::format(" {}", f16_to_float(static_cast<std::uint16_t>(bits)));
+  const auto unused = static_cast<unsigned>(64 - 8 * (numpy[2] - '0'));
+  if (numpy[1] == 'i') return fmt::format(" {}", static_cast<std::int64_t>(bits << unused) >> unused);
+  return fmt::format(" {}", bits);
 }
 
 }  // namespace
@@ -132,7 +130,8 @@ Argument::Argument(std::string_view text, Memory& memory, std::uint64_t seed) : 
     const ArrayFile file = read_npy(std::string(what));
     value_.assign(file.data.begin(), file.data.end());
   } else {
-    value_ = scalar(type_of(kind, text), what, text);
+    const TypeEntry& type = type_of(kind, text);
+    value_ = bytes_of(parse_bits(type, what, text), type.size);
     type_ = *type_named(kind);
   }
 }
@@ -141,7 +140,7 @@ Argument::Argument(std::string_view text, Memory& memory, std::uint64_t seed) : 
 std::span<std::byte> Argument::allocate(std::uint64_t size, Memory& memory) {
   size_ = size;
   address_ = memory.allocate(size, AllocationKind::kDevice, text_.substr(0, text_.find(",out=")));
-  value_ = bytes_of(address_);
+  value_ = bytes_of(address_, sizeof(address_));
   return memory.bytes(address_, size);
 }
 
@@ -165,36 +164,28 @@ void Argument::make_buffer(std::string_view kind, std::string_view type_and_shap
   }
   const std::span<std::byte> bytes = allocate(size, memory);
   if (kind == "zeros") std::ranges::fill(bytes, std::byte{0});
-  if (kind == "random") fill_random(bytes, type.name, type.size, seed);
+  if (kind == "random") {
+    std::mt19937_64 generator(seed);
+    for (std::size_t at = 0; at < size; at += type.size) {
+      const std::uint64_t value = random_bits(type.name, generator());
+      std::memcpy(&bytes[at], &value, type.size);
+    }
+  }
 }
 
-std::string Argument::summary(const Memory& memory) const {
-  if (!is_buffer()) return text_;
-  const auto bytes = memory.bytes(address_, size_);
+std::string Argument::save(const Memory& memory) const {
+  if (address_ == 0) return {};
+  const std::span<const std::byte> bytes = memory.bytes(address_, size_);
   const std::size_t size = static_cast<std::size_t>(array_.type[2] - '0');
-  std::string first;
-  for (std::size_t at = 0; at < bytes.size() && at < 8 * size; at += size) {
+  const std::size_t shown = std::min(bytes.size(), 8 * size);
+  std::string line = text_ + ":";
+  for (std::size_t at = 0; at < shown; at += size) {
     std::uint64_t bits = 0;
     std::memcpy(&bits, &bytes[at], size);
-    if (array_.type == "<f4")
-      first += fmt::format(" {}", std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
-    else if (array_.type == "<f8")
-      first += fmt::format(" {}", std::bit_cast<double>(bits));
-    else if (array_.type == "<f2")
-      first += fmt::format(" {}", f16_to_float(static_cast<std::uint16_t>(bits)));
-    else if (array_.type == "<i4")
-      first += fmt::format(" {}", static_cast<std::int32_t>(bits));
-    else if (array_.type == "<i8")
-      first += fmt::format(" {}", static_cast<std::int64_t>(bits));
-    else
-      first += fmt::format(" {}", bits);
+    line += text_of(array_.type, bits);
   }
-  return fmt::format("{}:{}{}", text_, first, bytes.size() > 8 * size ? " …" : "");
-}
-
-void Argument::save(const Memory& memory) const {
-  if (out_.empty()) return;
-  write_npy(out_, array_, memory.bytes(address_, size_));
+  if (!out_.empty()) write_npy(out_, array_, bytes);
+  return line + (shown < bytes.size() ? " …\n" : "\n");
 }
 
 }  // namespace sluice::ptx

@@ -35,12 +35,8 @@ class Argument {
 
   std::span<const std::byte> value() const { return value_; }  // as the parameter takes it
   Type type() const { return type_; }                          // of a scalar; else kNone
-  bool is_buffer() const { return address_ != 0; }
-  const std::string& text() const { return text_; }
-  // First elements, for people.
-  std::string summary(const Memory& memory) const;
-  // Writes the buffer if it has an out=.
-  void save(const Memory& memory) const;
+  // Of a buffer: a line with its first elements, for people; and writes it if it has an out=.
+  std::string save(const Memory& memory) const;
 
  private:
   void make_buffer(std::string_view kind, std::string_view type_and_shape, Memory& memory,

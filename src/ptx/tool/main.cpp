@@ -3,9 +3,11 @@
 #include <charconv>
 #include <cstdio>
 #include <exception>
-#include <fstream>
+#include <functional>
 #include <limits>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -29,14 +31,10 @@ struct Options {
   std::vector<std::uint32_t> grid = {1};
   std::vector<std::uint32_t> block = {32};
   std::vector<std::string> arguments;
-  std::uint32_t shared = 0;
-  bool cooperative = false;
-  std::uint64_t seed = 0;
-  bool checks = true;
-  bool vary_inexact = false;
   std::string gpu = "rtx3090";
-  std::uint64_t max_instructions = 0;
+  bool vary_inexact = false;
   std::size_t lines = 20;
+  LaunchOptions launch;
 };
 
 // Whether one is floating point and the other isn't; bits (.b32) may be either.
@@ -70,7 +68,7 @@ struct Run {
     }
     std::vector<std::byte> parameters(kernel->parameter_bytes);
     for (std::size_t i = 0; i < kernel->parameters.size(); ++i) {
-      arguments.emplace_back(options.arguments[i], memory, options.seed + i);
+      arguments.emplace_back(options.arguments[i], memory, options.launch.seed + i);
       const std::span<const std::byte> value = arguments.back().value();
       const KernelParameter& parameter = kernel->parameters[i];
       if (value.size() != parameter.size) {
@@ -83,16 +81,11 @@ struct Run {
       }
       std::ranges::copy(value, parameters.begin() + parameter.offset);
     }
-    LaunchOptions launch_options;
+    LaunchOptions launch_options = options.launch;
     launch_options.grid = triple(options.grid);
     launch_options.block = triple(options.block);
-    launch_options.dynamic_shared = options.shared;
     launch_options.max_dynamic_shared = gpu.shared_per_block_optin;
-    launch_options.cooperative = options.cooperative;
-    launch_options.seed = options.seed;
-    launch_options.checks = options.checks;
-    if (options.vary_inexact) launch_options.vary_inexact = options.seed;
-    launch_options.max_warp_instructions = options.max_instructions;
+    if (options.vary_inexact) launch_options.vary_inexact = options.launch.seed;
     result = launch(*kernel, memory, gpu, parameters, launch_options);
     for (const Finding& finding : result.findings) {
       const std::string_view name = name_of(finding.kind);
@@ -119,15 +112,12 @@ std::string percent(std::uint64_t part, std::uint64_t whole) {
 
 int run_kernel(const Options& options) {
   Run run(options);
-  for (const Argument& argument : run.arguments) {
-    if (argument.is_buffer()) fmt::print("{}\n", argument.summary(run.memory));
-    argument.save(run.memory);
-  }
+  for (const Argument& argument : run.arguments) fmt::print("{}", argument.save(run.memory));
   const Counters& counters = run.result.report.counters;
   fmt::print("{}, {}, {}\n", counted(counters.warp_instructions, "warp instruction"),
              counted(counters.thread_instructions, "thread instruction"),
              counted(counters.barriers, "block barrier"));
-  if (options.checks) {
+  if (options.launch.checks) {
     fmt::print("global memory: {}, {} of 32 bytes{}\n", counted(counters.global_requests, "request"),
                counted(counters.global_sectors, "sector"),
                percent(counters.global_sectors, counters.global_sectors_ideal));
@@ -150,12 +140,8 @@ int run_kernel(const Options& options) {
 
 // The source lines by the virtual time that groups of lanes spent on them.
 int explain_kernel(const Options& options) {
-  if (!options.checks) throw Error("explain counts with the checks", "--no-checks", "leave it out");
+  if (!options.launch.checks) throw Error("explain counts with the checks", "--no-checks", "leave it out");
   Run run(options);
-  struct Line {
-    std::string place;
-    LineCost cost;
-  };
   std::map<std::string, LineCost> by_place;
   double total = 0;
   for (std::size_t pc = 0; pc < run.result.report.lines.size(); ++pc) {
@@ -167,15 +153,14 @@ int explain_kernel(const Options& options) {
     sum.cycles += cost.cycles;
     total += cost.cycles;
   }
-  std::vector<Line> lines;
-  for (const auto& [place, cost] : by_place) lines.push_back({place, cost});
-  std::ranges::sort(lines, [](const Line& a, const Line& b) { return a.cost.cycles > b.cost.cycles; });
+  std::vector<std::pair<std::string, LineCost>> lines(by_place.begin(), by_place.end());
+  std::ranges::sort(lines, std::greater(), [](const auto& line) { return line.second.cycles; });
+  lines.resize(std::min(lines.size(), options.lines));
   fmt::print("{:>6} {:>14} {:>14} {:>6}  source line\n", "time", "cycles", "warp instr.", "lanes");
-  for (std::size_t i = 0; i < std::min(lines.size(), options.lines); ++i) {
-    const LineCost& cost = lines[i].cost;
+  for (const auto& [place, cost] : lines) {
     fmt::print("{:5.1f}% {:14.0f} {:14} {:6.1f}  {}\n", total == 0 ? 0.0 : 100 * cost.cycles / total,
                cost.cycles, cost.executed,
-               static_cast<double>(cost.lanes) / static_cast<double>(cost.executed), lines[i].place);
+               static_cast<double>(cost.lanes) / static_cast<double>(cost.executed), place);
   }
   return run.result.findings.empty() ? kGood : kFaults;
 }
@@ -197,29 +182,25 @@ CLI::Validator whole_number() {
 void add_options(CLI::App& app, Options& options) {
   app.add_option("file", options.file, "PTX text, as nvcc -ptx -lineinfo writes it")->required();
   app.add_option("--kernel", options.kernel, "its name in the PTX (extern \"C\", or mangled)")->required();
-  app.add_option("--grid", options.grid, "blocks: X[,Y,Z]")
-      ->delimiter(',')
-      ->expected(1, 3)
-      ->check(whole_number<std::uint32_t>());
-  app.add_option("--block", options.block, "threads of a block: X[,Y,Z]")
-      ->delimiter(',')
-      ->expected(1, 3)
-      ->check(whole_number<std::uint32_t>());
+  for (CLI::Option* shape : {app.add_option("--grid", options.grid, "blocks: X[,Y,Z]"),
+                             app.add_option("--block", options.block, "threads of a block: X[,Y,Z]")})
+    shape->delimiter(',')->expected(1, 3)->check(whole_number<std::uint32_t>());
   app.add_option(
          "--arg", options.arguments,
          "one for each parameter: u32:5, bf16:0.5, struct:x.npy, x.npy, zeros:f32[64x64], random:bf16[1024], "
          "poison:s32[8]; a buffer's ,out=y.npy is written afterwards")
       ->delimiter('\0');
-  app.add_option("--shared", options.shared, "bytes of dynamic shared memory")
+  app.add_option("--shared", options.launch.dynamic_shared, "bytes of dynamic shared memory")
       ->check(whole_number<std::uint32_t>());
-  app.add_flag("--cooperative", options.cooperative, "a cooperative launch: all blocks must fit at once");
-  app.add_option("--seed", options.seed, "of the order in which warps run")
+  app.add_flag("--cooperative", options.launch.cooperative,
+               "a cooperative launch: all blocks must fit at once");
+  app.add_option("--seed", options.launch.seed, "of the order in which warps run")
       ->check(whole_number<std::uint64_t>());
   app.add_flag("--vary-inexact", options.vary_inexact,
                "results that PTX only bounds (mma, .approx) vary by the seed");
-  app.add_flag("--checks,!--no-checks", options.checks, "races, counters, virtual time");
+  app.add_flag("--checks,!--no-checks", options.launch.checks, "races, counters, virtual time");
   app.add_option("--gpu", options.gpu, "rtx3090, a6000, rtx4090, rtx5090, a100, h100, h200, t4 or tiny");
-  app.add_option("--max-instructions", options.max_instructions,
+  app.add_option("--max-instructions", options.launch.max_warp_instructions,
                  "warp instructions after which to stop; 0: never")
       ->check(whole_number<std::uint64_t>());
 }

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <fstream>
 
@@ -36,31 +38,23 @@ ArrayFile read_npy(const std::string& path) {
   if (length > text.size() - prefix) throw Error("a .npy file that ends in its header", path);
   const std::string_view header = text.substr(prefix, length);
   ArrayType array;
-  const std::size_t colon = header.find("'descr':");
-  if (colon == std::string_view::npos) throw Error("a .npy header without descr", path);
-  const std::size_t begin = header.find('\'', colon + 8);
-  const std::size_t end = begin == std::string_view::npos ? begin : header.find('\'', begin + 1);
-  if (end == std::string_view::npos) throw Error("a .npy header without a type", path);
-  array.type = header.substr(begin + 1, end - begin - 1);
+  array.type = value_of(header, "descr", '\'', '\'', path);
   if (header.find("'fortran_order': False") == std::string_view::npos) throw Error("not in C order", path);
   std::size_t size = array.type.size() == 3 ? static_cast<std::size_t>(array.type[2] - '0') : 0;
   if ((size != 1 && size != 2 && size != 4 && size != 8) || array.type[0] == '>' || array.type[1] == 'U')
     throw Error(fmt::format("type {} is not supported", printable(array.type)), path,
                 "numbers, in little-endian order: astype('<f4') and so on");
   std::string_view shape = value_of(header, "shape", '(', ')', path);
-  while (!shape.empty()) {
+  while (true) {
+    shape.remove_prefix(std::min(shape.find_first_of("0123456789"), shape.size()));
+    if (shape.empty()) break;
     std::uint64_t extent = 0;
-    std::size_t digits = 0;
-    for (; digits < shape.size() && shape[digits] >= '0' && shape[digits] <= '9'; ++digits) {
-      extent = extent * 10 + static_cast<std::uint64_t>(shape[digits] - '0');
-    }
-    if (digits != 0) {
-      array.shape.push_back(extent);
-      const auto product = checked_multiply(size, extent);
-      if (!product) throw Error("a shape without end", path);
-      size = *product;
-    }
-    shape.remove_prefix(std::max<std::size_t>(digits, 1));
+    const auto [end, error] = std::from_chars(shape.data(), shape.data() + shape.size(), extent);
+    const auto product = checked_multiply(size, extent);
+    if (error != std::errc{} || !product) throw Error("a shape without end", path);
+    size = *product;
+    array.shape.push_back(extent);
+    shape.remove_prefix(static_cast<std::size_t>(end - shape.data()));
   }
   const std::span<const std::byte> data = file.bytes().subspan(prefix + length);
   if (data.size() != size)

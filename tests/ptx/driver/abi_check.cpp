@@ -69,36 +69,15 @@ SLUICE_CUDA_FUNCTION(cuMemAlloc, _v2, 3020, (CUdeviceptr * address, unsigned byt
 #undef SLUICE_CUDA_RESULT
 
 #define SLUICE_CUDA_CONSTANT(name, value) static_assert(static_cast<int>(::name) == value);
+#define SLUICE_DEVICE_ATTRIBUTE(name, value, of_gpu) SLUICE_CUDA_CONSTANT(CU_DEVICE_ATTRIBUTE_##name, value)
 #include "ptx/driver/constants.inc"
 #undef SLUICE_CUDA_CONSTANT
+#undef SLUICE_DEVICE_ATTRIBUTE
 
 #define SAME_FIELD(type, field) \
   static_assert(offsetof(api::type, field) == offsetof(::type, field) && sizeof(api::type) == sizeof(::type))
-SAME_FIELD(CUuuid, bytes);
 SAME_FIELD(CUctxCreateParams, numExecAffinityParams);
 SAME_FIELD(CUctxCreateParams, cigParams);
-SAME_FIELD(CUdevprop, maxThreadsDim);
-SAME_FIELD(CUdevprop, maxGridSize);
-SAME_FIELD(CUdevprop, sharedMemPerBlock);
-SAME_FIELD(CUdevprop, textureAlign);
-SAME_FIELD(CUDA_MEMCPY2D, srcMemoryType);
-SAME_FIELD(CUDA_MEMCPY2D, srcHost);
-SAME_FIELD(CUDA_MEMCPY2D, srcDevice);
-SAME_FIELD(CUDA_MEMCPY2D, srcPitch);
-SAME_FIELD(CUDA_MEMCPY2D, dstXInBytes);
-SAME_FIELD(CUDA_MEMCPY2D, dstMemoryType);
-SAME_FIELD(CUDA_MEMCPY2D, dstHost);
-SAME_FIELD(CUDA_MEMCPY2D, dstDevice);
-SAME_FIELD(CUDA_MEMCPY2D, dstPitch);
-SAME_FIELD(CUDA_MEMCPY2D, WidthInBytes);
-SAME_FIELD(CUDA_MEMCPY2D, Height);
-SAME_FIELD(CUlaunchAttribute, id);
-SAME_FIELD(CUlaunchAttribute, value);
-SAME_FIELD(CUlaunchConfig, blockDimX);
-SAME_FIELD(CUlaunchConfig, sharedMemBytes);
-SAME_FIELD(CUlaunchConfig, hStream);
-SAME_FIELD(CUlaunchConfig, attrs);
-SAME_FIELD(CUlaunchConfig, numAttrs);
 
 }  // namespace
 }  // namespace sluice::ptx::api
