@@ -1,6 +1,7 @@
 #include "cpu/trace.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "program/screening.h"
@@ -144,7 +145,7 @@ StepTimes Trace::step(std::size_t kept) const {
     free = it.end;
     full[task.signal] = std::max(full[task.signal], it.end);
   }
-  std::ranges::stable_sort(notes, {}, &Note::worker);
+  std::ranges::sort(notes, {}, [](const Note& note) { return std::pair(note.worker, note.ticks.task); });
   times.tasks.reserve(notes.size());
   for (const auto& [worker, it] : notes)
     times.tasks.push_back({.worker = worker,
