@@ -164,8 +164,13 @@ void FunctionDecoder::compare() {
     // Both before either is written: c may be one of them.
     const Row q = has_q ? combined(pair ? holds("high") : make("not.pred", {t})) : kTrue;
     const Row p = combined(t);
-    if (has_q) copy({.kind = Kind::kName, .name = to.second}, Type::kPred, q);
+    const auto write_q = [&] {
+      if (has_q) copy({.kind = Kind::kName, .name = to.second}, Type::kPred, q);
+    };
+    const bool q_guards = to.second == now_->guard;  // then it is written last
+    if (!q_guards) write_q();
     if (to.name != "_") copy({.kind = Kind::kName, .name = to.name}, Type::kPred, p);
+    if (q_guards) write_q();
     return;
   }
   const Type whole = *type_named(words_[words_.size() - 2]);

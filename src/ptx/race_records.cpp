@@ -37,7 +37,7 @@ void RaceDetector::record_in_cells(const Actor& actor, Page& page, const ReadRec
     if (lanes == 0) continue;
     Cell& cell = cells.cells[byte >> cells.shift];
     add_read(actor, cell, lanes, read);
-    cell.non_coherent |= read.non_coherent;
+    if (read.non_coherent) cell.non_coherent = {actor.warp.thread(first_lane(lanes)), read.time, read.pc};
   }
 }
 
@@ -99,10 +99,7 @@ void RaceDetector::check_record(const Actor& actor, const Segment& segment, std:
 }
 
 void RaceDetector::check_cell_reads(const Actor& actor, const Cell& cell, std::uint32_t lanes) {
-  if (cell.non_coherent) {
-    const bool one = !cell.many && cell.read.time != 0;
-    non_coherent(actor.pc, one ? cell.read.thread : actor.warp.thread(0), cell.read.pc);
-  }
+  if (cell.non_coherent.time != 0) non_coherent(cell.non_coherent.pc, cell.non_coherent.thread, actor.pc);
   if (!cell.many) {
     if (cell.read.time != 0) judge(actor, lanes, "load", cell.read, "nothing orders them");
     return;

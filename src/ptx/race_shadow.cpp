@@ -107,7 +107,7 @@ void Cells::refine(std::uint32_t log2_bytes) {
     finer.push_back(std::move(cell));
     for (std::uint32_t part = 1; part < 1U << (shift - log2_bytes); ++part) {
       const Cell& whole = finer[first];
-      Cell copy{whole.write, whole.read, whole.many, whole.non_coherent, nullptr, nullptr};
+      Cell copy{whole.write, whole.read, whole.non_coherent, whole.many, nullptr, nullptr};
       if (whole.reads) copy.reads = std::make_unique<AccessSet<LaneAccess>>(*whole.reads);
       if (whole.strong) copy.strong = std::make_unique<StrongSet>(*whole.strong);
       finer.push_back(std::move(copy));

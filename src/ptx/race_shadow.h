@@ -151,8 +151,8 @@ constexpr std::uint32_t strong_key(std::uint32_t warp, std::uint32_t shape, bool
 
 struct Cell {
   Stamp write, read;
+  Stamp non_coherent;                            // the last read by ld.global.nc
   bool many = false;                             // reads are in `reads`, not in `read`
-  bool non_coherent = false;                     // was read by ld.global.nc
   std::unique_ptr<AccessSet<LaneAccess>> reads;  // made when needed, as `strong` is
   std::unique_ptr<StrongSet> strong;
 

@@ -113,6 +113,23 @@ ret;
 )",
        "ld.global.nc",
        "ld.global"},
+      {"memory_written_after_non_coherent_load",
+       1,
+       32,
+       FindingKind::kNonCoherentRead,
+       {11},
+       R"(
+.loc 1 11 1
+ld.global.nc.u32 %v0, [%buffer4];
+.loc 1 12 1
+@%rest ld.global.u32 %v0, [%buffer4+4];
+bar.sync 0;
+.loc 1 13 1
+st.global.u32 [%buffer4], 1;
+ret;
+)",
+       "ld.global.nc",
+       "ld.global"},
       {"missing_copy_wait",
        1,
        32,

@@ -97,6 +97,11 @@ INSTANTIATE_TEST_SUITE_P(
         Example{
             "setp.eq.u32 %p1, %r1, %r1;\nsetp.ne.and.u32 %p1|%p2, %r1, %r2, %p1;\nselp.b32 %r0, 1, 0, %p2;",
             5, 5, 0, 1},  // both results are of the predicate as it was
+        Example{"setp.eq.u32 %p1, %r1, %r1;\n@%p1 setp.ne.u32 %p1|%p2, %r1, %r2;\nselp.b32 %r0, 1, 0, %p2;",
+                5, 5, 0, 1},  // and so is the guard, whichever it is
+        Example{"setp.ne.u32 %p1, %r1, %r1;\nsetp.eq.u32 %p2, %r1, %r1;\n"
+                "@%p2 setp.eq.u32 %p1|%p2, %r1, %r2;\nselp.b32 %r0, 1, 0, %p1;",
+                5, 5, 0, 1},
         Example{
             "setp.eq.u32 %p1, %r1, %r1;\nsetp.ne.and.f16x2 %p1|%p2, %r1, %r2, %p1;\nselp.b32 %r0, 1, 0, %p2;",
             0x3c000000, 0x40000000, 0, 1},
