@@ -67,6 +67,7 @@ std::vector<std::pair<std::string_view, cuda::Constant>> constants_of(const cuda
           {"memory latency, us", kMemoryLatency},
           {"warp instructions a weight byte", cuda::kInstructionsPerByte},
           {"warp instructions an op and block", cuda::kInstructionsPerOp},
+          {"warp instructions a page of a KV head", cuda::kInstructionsPerUnit},
           {"issue slots used", constants::kIssueShare},
           {"GEMM efficiency", constants::kMmaEfficiency},
           {"attention efficiency", constants::kAttentionEfficiency},

@@ -26,12 +26,17 @@ constexpr std::size_t kRingPieces = 16;
 constexpr double kCounted = 14571968;
 constexpr double kCountedBytes = 167968768;  // of the smaller one's weights
 constexpr double kCountedPerByte = (15350773 - kCounted) / (7168 * 1024 * 2);
+// Attention is a unit for each KV head and page. Its layer of the same sizes alone took so many at positions 0 and 127: two pages.
+constexpr double kCountedAttention = 278568;
+constexpr double kCountedTwoPages = 367582;
+constexpr double kCountedUnits = 2 * 2;
 
 // What the kernel does for an op of the Program.
 struct Stage {
   std::string name;
   double weight_bytes = 0;  // fetched ahead
   double own_bytes = 0;     // asked for when the op may begin
+  double instructions = 0;  // of the block that has the most, beside what any op takes
   std::size_t needs = 1;    // how many stages back the one stands that it waits for
 };
 
@@ -60,7 +65,8 @@ std::string name_of(const program::Op& op) {
 
 // mix_in stands in two parts, since the mixer waits for the first one only; pages of attention are merged by an op of their own,
 // however many there are; keys and values are appended by attention itself.
-std::vector<Stage> decode_stages(const program::Report& report, const model::Model& model) {
+std::vector<Stage> decode_stages(const program::Report& report, const model::Model& model,
+                                 std::size_t context, double n_blocks) {
   const model::ModelConfig& config = model.config;
   std::vector<Stage> stages;
   for (const program::OpReport& it : report.ops) {
@@ -73,27 +79,33 @@ std::vector<Stage> decode_stages(const program::Report& report, const model::Mod
         const std::size_t all = is_delta ? config.conv_dim() + config.value_dim() + 2 * config.n_value_heads
                                          : 2 * (config.query_dim() + config.kv_dim());
         const double late = weights * static_cast<double>(last) / static_cast<double>(all);
-        stages.push_back({"mix_in", weights - late, 0, 1});
-        stages.push_back({"mix_in", late, 0, 2});
+        stages.push_back({.name = "mix_in", .weight_bytes = weights - late});
+        stages.push_back({.name = "mix_in", .weight_bytes = late, .needs = 2});
         break;
       }
       case OpKind::kMix:
-        stages.push_back({name_of(it.op), 0, own, 2});
-        if (it.op.layer_kind == LayerKind::kAttention) stages.push_back({"mix_merge", 0, 0, 1});
+        stages.push_back({.name = name_of(it.op), .own_bytes = own, .needs = 2});
+        if (it.op.layer_kind == LayerKind::kAttention) {
+          const double pages = std::ceil(static_cast<double>(context) / kKvPage);
+          const double units = static_cast<double>(config.n_kv_heads) * pages;
+          stages.back().instructions = std::ceil(units / n_blocks) * kInstructionsPerUnit.value;
+          stages.push_back({.name = "mix_merge"});
+        }
         break;
       case OpKind::kKvAppend:
       case OpKind::kMixMerge:
         break;
       case OpKind::kEmbed:
-        stages.push_back({"embed", 0, weights, 1});
+        stages.push_back({.name = "embed", .own_bytes = weights});
         break;
       case OpKind::kRecompute: {
         const double panels = constants::kRecomputedRows.value * kPanel;  // a row costs its panel
-        stages.push_back({"recompute", 0, panels * static_cast<double>(2 * config.hidden_size), 1});
+        stages.push_back(
+            {.name = "recompute", .own_bytes = panels * static_cast<double>(2 * config.hidden_size)});
         break;
       }
       default:
-        stages.push_back({name_of(it.op), weights, own, 1});
+        stages.push_back({.name = name_of(it.op), .weight_bytes = weights, .own_bytes = own});
     }
   }
   return stages;
@@ -137,7 +149,7 @@ class Simulation {
       const std::size_t needs = stage(i).needs;
       double now = i < needs ? 0 : std::max(ends.back(), ends[i - needs] + dependency_);
       if (stage(i).own_bytes > 0) now = load(i, now);
-      now += issue_us_per_op_;
+      now += issue_us_per_op_ + stage(i).instructions / issue_per_us(gpu);
       for (; piece_at < pieces_.size() && pieces_[piece_at].stage == i; ++piece_at) {
         while (arrived_.size() <= piece_at) fetch();
         now = std::max(now, arrived_[piece_at]) + pieces_[piece_at].bytes * issue_us_per_byte_;
@@ -284,6 +296,9 @@ const Constant kInstructionsPerByte = {kCountedPerByte,
 const Constant kInstructionsPerOp = {
     (kCounted - kCountedPerByte * kCountedBytes) / (28 * 82),
     "counted by the PTX machine: the other instructions of the step, 28 ops in 82 blocks, without polls"};
+const Constant kInstructionsPerUnit = {
+    (kCountedTwoPages - kCountedAttention) / kCountedUnits,
+    "counted by the PTX machine: what two pages of 2 KV heads add to an attention layer"};
 
 double StepTime::bytes() const {
   return sum(ops, &OpTime::bytes);
@@ -302,7 +317,8 @@ StepTime decode_time(const GpuConstants& gpu, const model::Model& model, std::si
   shape.spans.push_back({1, program::kv_splits_of(1, context)});
   shape.output_rows = {0};
   shape.is_screened = is_screened;
-  const std::vector<Stage> stages = decode_stages(costs_of(model, shape, context), model);
+  const std::vector<Stage> stages =
+      decode_stages(costs_of(model, shape, context), model, context, gpu.sms.value);
   StepTime step;
   step.ring_bytes = ring_bytes_per_sm(gpu, model);
   const Simulation simulation(gpu, step.ring_bytes * gpu.sms.value, stages);

@@ -46,9 +46,11 @@ struct StepTime {
   double tok_s() const { return tokens * 1e6 / us(); }
 };
 
-// Warp instructions that the decode kernel issues for a byte of weights, and beside it for an op in a block.
+// Warp instructions that the decode kernel issues for a byte of weights, and beside it for an op in a block, and for a page of a KV
+// head.
 extern const Constant kInstructionsPerByte;
 extern const Constant kInstructionsPerOp;
+extern const Constant kInstructionsPerUnit;
 
 // A row at `context` positions in the middle of a launch of many tokens. `is_screened`: the head's screened form, which the CUDA
 // kernel doesn't have yet. Throws Error if the kernels don't take the model.

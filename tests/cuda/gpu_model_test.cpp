@@ -116,9 +116,17 @@ TEST(GpuModel, WhatIsWantedIsReached) {
   const GpuConstants& rtx3090 = gpu_constants_of("rtx3090");
   EXPECT_GE(decode_time(rtx3090, qwen35(), 1024, false).tok_s(), 530);
   EXPECT_GE(prefill_time(rtx3090, qwen35(), 512).tok_s(), 28000);
+}
+
+// A block that has a page to attend to holds up all others, however many pages there are beside it.
+TEST(GpuModel, AttentionTakesItsPages) {
   const GpuConstants& h100 = gpu_constants_of("h100");
-  const StepTime step = decode_time(h100, qwen35(), 1024, false);
-  EXPECT_GE(step.bytes() / step.us(), 0.8 * 1e3 * h100.bandwidth.value);
+  const auto exposed = [&](std::size_t context) {
+    return decode_time(h100, qwen35(), context, false).exposed_us();
+  };
+  EXPECT_GT(exposed(64), 1.1 * exposed(0));
+  EXPECT_NEAR(exposed(1024), exposed(64), 1e-6 * exposed(64));  // 32 units on 132 blocks
+  EXPECT_GT(exposed(8192), 1.1 * exposed(1024));                // 256
 }
 
 TEST(GpuModel, AStepIsTheSumOfItsOps) {
