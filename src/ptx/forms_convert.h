@@ -32,7 +32,8 @@ struct FromFloat {  // of an integral value: out of range clamps
   V operator()(S a) const {
     // 2^n and -2^n are exact in S; the highest V itself may not be.
     constexpr V kHigh = std::numeric_limits<V>::max();
-    constexpr S kAbove = static_cast<S>(kHigh / 2 + 1) * 2;
+    constexpr V kHalf = static_cast<V>(kHigh / 2 + 1);
+    constexpr S kAbove = static_cast<S>(kHalf) * 2;
     constexpr S kBelow = std::is_signed_v<V> ? -kAbove : S{0};
     // NaN is 0 unless one side has 64 bits: then it is the highest bit alone.
     constexpr bool kHighBit = sizeof(S) == 8 || sizeof(V) == 8;
