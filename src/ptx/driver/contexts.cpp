@@ -84,7 +84,8 @@ CUresult cuCtxDestroy_v2(CUcontext context) {
     require(!driver.checked(context).primary, CUDA_ERROR_INVALID_CONTEXT);
     return context;
   });
-  if (!context_stack().empty() && context_stack().back() == context) context_stack().pop_back();
+  if (result == CUDA_SUCCESS && !context_stack().empty() && context_stack().back() == context)
+    context_stack().pop_back();
   return result;
 }
 

@@ -80,6 +80,9 @@ TEST_F(DriverTest, ContextsStackUp) {
   EXPECT_RESULT(cuCtxDestroy_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
   EXPECT_GOOD(cuDevicePrimaryCtxRelease_v2(0));
   EXPECT_GOOD(cuCtxPushCurrent_v2(primary));  // it lives as long as it is held once
+  EXPECT_RESULT(cuCtxDestroy_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_GOOD(cuCtxGetCurrent(&current));
+  EXPECT_EQ(current, primary);  // what can't be destroyed stays current
   EXPECT_GOOD(cuCtxPopCurrent_v2(nullptr));
   EXPECT_GOOD(cuDevicePrimaryCtxRelease_v2(0));
   EXPECT_RESULT(cuCtxPushCurrent_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
