@@ -124,11 +124,11 @@ std::uint32_t attribute_of(const Gpu& gpu, const Function& function, CUfunction_
   }
 }
 
-int resident_blocks(const Gpu& gpu, const Function& function, int block_size, size_t dynamic_shared) {
+int resident_blocks(const Gpu& gpu, const Kernel& kernel, int block_size, size_t dynamic_shared) {
   // More than an SM has is more than it has; the sum with the static part must not overflow.
   const auto bytes = std::min<std::size_t>(dynamic_shared, gpu.shared_per_sm + std::size_t{1});
-  return static_cast<int>(blocks_per_sm(*function.kernel, gpu, static_cast<std::uint32_t>(block_size),
-                                        static_cast<std::uint32_t>(bytes)));
+  return static_cast<int>(
+      blocks_per_sm(kernel, gpu, static_cast<std::uint32_t>(block_size), static_cast<std::uint32_t>(bytes)));
 }
 
 }  // namespace
@@ -227,31 +227,43 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction fun
                                                      size_t dynamic_shared) {
   return in_context([&](Driver& driver, Context& context) {
     require(block_size > 0);
-    out(blocks) = resident_blocks(driver.gpu, driver.checked(function, &context), block_size, dynamic_shared);
+    out(blocks) =
+        resident_blocks(driver.gpu, *driver.checked(function, &context).kernel, block_size, dynamic_shared);
   });
 }
 
-// The block size that keeps most threads resident; of equals the largest.
+// The block size that keeps most threads resident; of equals the largest. The caller's function may call the API, so nothing is
+// locked meanwhile.
 CUresult cuOccupancyMaxPotentialBlockSize(int* grid_size, int* block_size, CUfunction function,
                                           CUoccupancyB2DSize dynamic_shared_of, size_t dynamic_shared,
                                           int limit) {
-  return in_context([&](Driver& driver, Context& context) {
-    require(grid_size != nullptr && block_size != nullptr && limit >= 0);
-    const Function& checked = driver.checked(function, &context);
+  return guarded([&] {
+    std::shared_ptr<LoadedModule> loaded;  // holds the kernel
+    const Kernel* kernel = nullptr;
+    const Gpu* gpu = nullptr;
+    int largest = 0;
+    const CUresult known = in_context([&](Driver& driver, Context& context) {
+      require(grid_size != nullptr && block_size != nullptr && limit >= 0);
+      const Function& checked = driver.checked(function, &context);
+      loaded = checked.loaded;
+      kernel = checked.kernel;
+      gpu = &driver.gpu;
+      largest = static_cast<int>(attribute_of(*gpu, checked, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
+    });
+    if (known != CUDA_SUCCESS) return known;
     constexpr int kWarp = static_cast<int>(kLanes);
-    auto largest =
-        static_cast<int>(attribute_of(driver.gpu, checked, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
     if (limit > 0) largest = std::min(largest, limit);
     int best_threads = 0;
     for (int size = largest; size > 0; size = (size - 1) / kWarp * kWarp) {
       const size_t bytes = dynamic_shared_of == nullptr ? dynamic_shared : dynamic_shared_of(size);
-      const int blocks = resident_blocks(driver.gpu, checked, size, bytes);
+      const int blocks = resident_blocks(*gpu, *kernel, size, bytes);
       if (blocks * size <= best_threads) continue;
       best_threads = blocks * size;
       *block_size = size;
-      *grid_size = blocks * static_cast<int>(driver.gpu.sms);
+      *grid_size = blocks * static_cast<int>(gpu->sms);
     }
     require(best_threads > 0, CUDA_ERROR_INVALID_VALUE, "no block of this kernel fits on an SM");
+    return CUDA_SUCCESS;
   });
 }
 

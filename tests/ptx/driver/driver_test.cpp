@@ -220,6 +220,17 @@ TEST_F(DriverTest, SharedMemoryLimitsAndOccupancy) {
   int threads = 0;
   EXPECT_GOOD(cuOccupancyMaxPotentialBlockSize(&grid, &threads, sum, nullptr, 0, 0));
   EXPECT_EQ(threads * grid, 82 * 1536);
+  // The caller's function may call the API. At 100 bytes a thread 31 warps fit, as one block: 99200 bytes and 1 KB.
+  EXPECT_GOOD(cuOccupancyMaxPotentialBlockSize(
+      &grid, &threads, sum,
+      [](int size) {
+        CUcontext current = nullptr;
+        EXPECT_GOOD(cuCtxGetCurrent(&current));
+        return static_cast<size_t>(size) * 100;
+      },
+      0, 0));
+  EXPECT_EQ(threads, 992);
+  EXPECT_EQ(grid, 82);
 
   const auto cooperative = [&](unsigned count) {
     return cuLaunchCooperativeKernel(sum, count, 1, 1, 32, 1, 1, 99 * 1024, nullptr, parameters);
