@@ -34,12 +34,13 @@ enum CUresult : int {
 
 // Enumerations arrive as whatever number the caller has, so they are ints here, with the constants that are told apart.
 using CUdevice_attribute = int;
+using CUfunc_cache = int;
 using CUfunction_attribute = int;
 using CUjit_option = int;
 using CUlibraryOption = int;
+using CUpointer_attribute = int;
 using CUdriverProcAddressQueryResult = int;
 struct CUexecAffinityParam;
-struct CUuuid;
 
 enum CudaConstant : int {
 #define SLUICE_CUDA_CONSTANT(name, value) name = (value),
@@ -53,6 +54,29 @@ struct CUctxCreateParams {
   CUexecAffinityParam* execAffinityParams;
   int numExecAffinityParams;
   void* cigParams;
+};
+
+struct CUuuid {
+  char bytes[16];
+};
+
+struct CUlaunchAttribute {
+  int id;
+  char pad[4];
+  union {
+    char bytes[64];
+    int cooperative;
+    std::uint64_t alignment;
+  } value;
+};
+
+struct CUlaunchConfig {
+  unsigned gridDimX, gridDimY, gridDimZ;
+  unsigned blockDimX, blockDimY, blockDimZ;
+  unsigned sharedMemBytes;
+  CUstream hStream;
+  CUlaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 
 using CUhostFn = void (*)(void* data);

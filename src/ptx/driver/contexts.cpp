@@ -63,6 +63,15 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   });
 }
 
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
+  return call([&](Driver& driver) {
+    require_device(device);
+    require(flags != nullptr && active != nullptr);
+    *flags = 0;  // nothing sets them
+    *active = driver.primary == nullptr ? 0 : 1;
+  });
+}
+
 CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device) {
   return create(context, flags, device);
 }
@@ -84,7 +93,8 @@ CUresult cuCtxDestroy_v2(CUcontext context) {
     require(!driver.checked(context).primary, CUDA_ERROR_INVALID_CONTEXT);
     return context;
   });
-  if (!context_stack().empty() && context_stack().back() == context) context_stack().pop_back();
+  if (result == CUDA_SUCCESS && !context_stack().empty() && context_stack().back() == context)
+    context_stack().pop_back();
   return result;
 }
 
@@ -110,6 +120,27 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 
 CUresult cuCtxGetCurrent(CUcontext* context) {
   return call([&](Driver&) { out(context) = context_stack().empty() ? nullptr : context_stack().back(); });
+}
+
+CUresult cuCtxGetDevice(CUdevice* device) {
+  return in_context([&](Driver&, Context&) { out(device) = 0; });
+}
+
+CUresult cuCtxGetDevice_v2(CUdevice* device, CUcontext context) {
+  if (context == nullptr) return cuCtxGetDevice(device);
+  return call([&](Driver& driver) {
+    driver.checked(context);
+    out(device) = 0;
+  });
+}
+
+CUresult cuCtxGetApiVersion(CUcontext context, unsigned* version) {
+  constexpr unsigned kVersion = 3020;  // of all contexts since CUDA 3.2
+  return call([&](Driver& driver) {
+    if (context == nullptr) require(!context_stack().empty(), CUDA_ERROR_INVALID_CONTEXT);
+    driver.checked(context == nullptr ? context_stack().back() : context);
+    out(version) = kVersion;
+  });
 }
 
 CUresult cuCtxSynchronize() {

@@ -60,6 +60,11 @@ std::uint64_t attribute_of(const Gpu& gpu, CUdevice_attribute attribute) {
   }
 }
 
+void copy_text(std::string_view text, char* to, int length) {
+  require(to != nullptr && length > 0);
+  to[text.copy(to, static_cast<std::size_t>(length) - 1)] = '\0';
+}
+
 }  // namespace
 
 extern "C" {
@@ -139,10 +144,21 @@ CUresult cuDeviceGetCount(int* count) {
 CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   return call([&](Driver& driver) {
     require_device(device);
-    require(name != nullptr && length > 0);
-    const std::string text = fmt::format("{} (PTX machine)", driver.gpu.name);
-    name[text.copy(name, static_cast<std::size_t>(length) - 1)] = '\0';
+    copy_text(fmt::format("{} (PTX machine)", driver.gpu.name), name, length);
   });
+}
+
+// The same for every process that has the same GPU.
+CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
+  return call([&](Driver& driver) {
+    require_device(device);
+    out(uuid) = {};
+    fmt::format("ptx {}", driver.gpu.preset).copy(uuid->bytes, sizeof(uuid->bytes));
+  });
+}
+
+CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
+  return cuDeviceGetUuid_v2(uuid, device);
 }
 
 CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
@@ -158,6 +174,23 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
     require_device(device);
     constexpr std::uint64_t kMost = std::numeric_limits<int>::max();
     out(value) = static_cast<int>(std::min(attribute_of(driver.gpu, attribute), kMost));
+  });
+}
+
+CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice device) {
+  return call([&](Driver& driver) {
+    require_device(device);
+    require(major != nullptr && minor != nullptr);
+    *major = static_cast<int>(driver.gpu.compute_capability / 10);
+    *minor = static_cast<int>(driver.gpu.compute_capability % 10);
+  });
+}
+
+// Domain 0, the bus that CU_DEVICE_ATTRIBUTE_PCI_BUS_ID tells.
+CUresult cuDeviceGetPCIBusId(char* id, int length, CUdevice device) {
+  return call([&](Driver&) {
+    require_device(device);
+    copy_text("0000:01:00.0", id, length);
   });
 }
 

@@ -108,6 +108,22 @@ void report(const Kernel& kernel, const LaunchOptions& options, std::uint64_t nu
   if (!file) throw Error("SLUICE_PTX_REPORT: the file can't be written", path);
 }
 
+LaunchOptions options_of(const CUlaunchConfig& config) {
+  LaunchOptions options;
+  options.grid = {config.gridDimX, config.gridDimY, config.gridDimZ};
+  options.block = {config.blockDimX, config.blockDimY, config.blockDimZ};
+  options.dynamic_shared = config.sharedMemBytes;
+  require(config.numAttrs == 0 || config.attrs != nullptr);
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    const CUlaunchAttribute& attribute = config.attrs[i];
+    if (attribute.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+      options.cooperative = attribute.value.cooperative != 0;
+    require(attribute.id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE || attribute.id == CU_LAUNCH_ATTRIBUTE_IGNORE,
+            CUDA_ERROR_NOT_SUPPORTED, fmt::format("launch attribute {} isn't supported", attribute.id));
+  }
+  return options;
+}
+
 // On the stream's thread. A fault stays with the context, and every later call says so.
 void run(Driver& driver, Context& context, const Kernel& kernel, std::span<const std::byte> parameters,
          const LaunchOptions& options, std::uint64_t number) {
@@ -129,11 +145,18 @@ void run(Driver& driver, Context& context, const Kernel& kernel, std::span<const
   context.fault.compare_exchange_strong(none, fault);
 }
 
-CUresult start(CUfunction function, LaunchOptions options, CUstream stream, void** parameters, void** extra) {
+}  // namespace
+
+extern "C" {
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters,
+                          void** extra) {
   return in_context([&](Driver& driver, Context& context) {
+    require(config != nullptr);
     const Function& checked = driver.checked(function, &context);
-    Stream& on = driver.stream_of(context, stream);
+    Stream& on = driver.stream_of(context, config->hStream);
     const Kernel& kernel = *checked.kernel;
+    LaunchOptions options = options_of(*config);
     options.max_dynamic_shared = checked.max_dynamic_shared;
     try {
       check_launch(kernel, driver.gpu, options);
@@ -153,29 +176,22 @@ CUresult start(CUfunction function, LaunchOptions options, CUstream stream, void
   });
 }
 
-}  // namespace
-
-extern "C" {
-
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                         CUstream stream, void** parameters, void** extra) {
-  LaunchOptions options;
-  options.grid = {grid_x, grid_y, grid_z};
-  options.block = {block_x, block_y, block_z};
-  options.dynamic_shared = shared_bytes;
-  return start(function, options, stream, parameters, extra);
+  const CUlaunchConfig config = {grid_x,  grid_y,       grid_z, block_x, block_y,
+                                 block_z, shared_bytes, stream, nullptr, 0};
+  return cuLaunchKernelEx(&config, function, parameters, extra);
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                    unsigned block_x, unsigned block_y, unsigned block_z,
                                    unsigned shared_bytes, CUstream stream, void** parameters) {
-  LaunchOptions options;
-  options.grid = {grid_x, grid_y, grid_z};
-  options.block = {block_x, block_y, block_z};
-  options.dynamic_shared = shared_bytes;
-  options.cooperative = true;
-  return start(function, options, stream, parameters, nullptr);
+  CUlaunchAttribute cooperative = {CU_LAUNCH_ATTRIBUTE_COOPERATIVE, {}, {}};
+  cooperative.value.cooperative = 1;
+  const CUlaunchConfig config = {grid_x,  grid_y,       grid_z, block_x,      block_y,
+                                 block_z, shared_bytes, stream, &cooperative, 1};
+  return cuLaunchKernelEx(&config, function, parameters, nullptr);
 }
 
 }  // extern "C"

@@ -14,12 +14,12 @@ namespace sluice::ptx::api {
 namespace {
 
 // Frees memory once nothing that was told before may still use it, as the driver does.
-CUresult free_memory(std::uint64_t address, bool host) {
+CUresult free_memory(std::uint64_t address, Allocated::Kind kind, CUresult otherwise, std::string_view what) {
   if (address == 0) return CUDA_SUCCESS;
   const CUresult waited = in_context_waiting([&](Driver& driver, Context&) {
     const auto found = driver.allocated.find(address);
-    require(found != driver.allocated.end() && found->second.host == host, CUDA_ERROR_INVALID_VALUE,
-            fmt::format("{:#x} is no {} memory that can be freed", address, host ? "host" : "device"));
+    require(found != driver.allocated.end() && found->second.kind == kind, otherwise,
+            fmt::format("{:#x} is no {}", address, what));
     return ends_of(driver, *found->second.by);
   });
   if (waited != CUDA_SUCCESS) return waited;
@@ -27,6 +27,20 @@ CUresult free_memory(std::uint64_t address, bool host) {
     require(driver.allocated.contains(address));  // another thread was faster
     release(driver, address);
   });
+}
+
+template <typename T>
+void store(void* to, T value) {
+  *static_cast<T*>(to) = value;
+}
+
+// Whose memory holds an address. A module's variables are nobody's.
+Context* owner_of(const Driver& driver, std::uint64_t address) {
+  const auto after = driver.allocated.upper_bound(address);
+  require(after != driver.allocated.begin());
+  const auto& [base, allocated] = *std::prev(after);
+  require(address - base < allocated.bytes);
+  return allocated.by;
 }
 
 // One side of a copy. Host memory that the device doesn't know is taken as it is.
@@ -104,7 +118,8 @@ CUresult fill(CUdeviceptr to, T value, size_t count, Streams on) {
 void release(Driver& driver, std::uint64_t address) {
   const auto found = driver.allocated.find(address);
   driver.memory.free(address);
-  if (found->second.host) ::munmap(reinterpret_cast<void*>(address), found->second.bytes);
+  if (found->second.kind == Allocated::Kind::kHost)
+    ::munmap(reinterpret_cast<void*>(address), found->second.bytes);
   driver.allocated.erase(found);
 }
 
@@ -121,12 +136,22 @@ CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
   return in_context([&](Driver& driver, Context& context) {
     require(address != nullptr && bytes > 0);
     *address = or_fail(CUDA_ERROR_OUT_OF_MEMORY, [&] { return driver.memory.allocate(bytes); });
-    driver.allocated[*address] = {&context, false, bytes};
+    driver.allocated[*address] = {&context, Allocated::Kind::kDevice, bytes};
   });
 }
 
 CUresult cuMemFree_v2(CUdeviceptr address) {
-  return free_memory(address, false);
+  return free_memory(address, Allocated::Kind::kDevice, CUDA_ERROR_INVALID_VALUE,
+                     "device memory that can be freed");
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {
+  return in_context([&](Driver& driver, Context&) {
+    const auto allocation = driver.memory.find(address);
+    require(allocation.has_value(), CUDA_ERROR_NOT_FOUND);
+    if (base != nullptr) *base = allocation->address;
+    if (bytes != nullptr) *bytes = allocation->size;
+  });
 }
 
 CUresult cuMemHostAlloc(void** data, size_t bytes, unsigned flags) {
@@ -136,7 +161,7 @@ CUresult cuMemHostAlloc(void** data, size_t bytes, unsigned flags) {
     void* pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     require(pages != MAP_FAILED, CUDA_ERROR_OUT_OF_MEMORY);
     driver.memory.add_host(pages, bytes);
-    driver.allocated[reinterpret_cast<std::uint64_t>(pages)] = {&context, true, bytes};
+    driver.allocated[reinterpret_cast<std::uint64_t>(pages)] = {&context, Allocated::Kind::kHost, bytes};
     *data = pages;
   });
 }
@@ -146,7 +171,46 @@ CUresult cuMemAllocHost_v2(void** data, size_t bytes) {
 }
 
 CUresult cuMemFreeHost(void* data) {
-  return free_memory(reinterpret_cast<std::uint64_t>(data), true);
+  return free_memory(reinterpret_cast<std::uint64_t>(data), Allocated::Kind::kHost, CUDA_ERROR_INVALID_VALUE,
+                     "host memory that can be freed");
+}
+
+// The caller's own memory, mapped as pinned memory is.
+CUresult cuMemHostRegister_v2(void* data, size_t bytes, unsigned flags) {
+  constexpr unsigned kKnown = 11;  // portable, mapped, read-only; not: of a device
+  return in_context([&](Driver& driver, Context& context) {
+    const auto address = reinterpret_cast<std::uint64_t>(data);
+    require(data != nullptr && bytes > 0 && bytes < std::uint64_t{0} - address && (flags & ~kKnown) == 0);
+    require(!driver.memory.is_device(address) && !driver.memory.is_device(address + bytes - 1));
+    or_fail(CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, [&] { driver.memory.add_host(data, bytes); });
+    driver.allocated[address] = {&context, Allocated::Kind::kRegistered, bytes};
+  });
+}
+
+CUresult cuMemHostUnregister(void* data) {
+  if (data == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  return free_memory(reinterpret_cast<std::uint64_t>(data), Allocated::Kind::kRegistered,
+                     CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, "registered host memory");
+}
+
+CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdeviceptr address) {
+  return call([&](Driver& driver) {
+    require(value != nullptr);
+    const auto allocation = driver.memory.find(address);
+    require(allocation.has_value());
+    switch (attribute) {
+      case CU_POINTER_ATTRIBUTE_CONTEXT:
+        return store<CUcontext>(value, owner_of(driver, address));
+      case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+        return store<unsigned>(
+            value, allocation->kind == AllocationKind::kHost ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
+      case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+        return store<CUdeviceptr>(value, address);
+      default:
+        throw Failure{CUDA_ERROR_NOT_SUPPORTED,
+                      fmt::format("pointer attribute {} isn't supported", attribute)};
+    }
+  });
 }
 
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* address, void* data, unsigned flags) {

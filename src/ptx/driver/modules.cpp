@@ -90,6 +90,14 @@ Function* function_named(Driver& driver, CUmodule module, const char* name) {
   return found->second;
 }
 
+void give_variable(const DriverModule& module, const char* name, CUdeviceptr* address, size_t* bytes) {
+  require(name != nullptr);
+  const Allocation* variable = module.loaded->find_variable(name);
+  require(variable != nullptr, CUDA_ERROR_NOT_FOUND);
+  if (address != nullptr) *address = variable->address;
+  if (bytes != nullptr) *bytes = variable->size;
+}
+
 std::uint32_t attribute_of(const Gpu& gpu, const Function& function, CUfunction_attribute attribute) {
   const Kernel& kernel = *function.kernel;
   const std::array<std::uint32_t, 3>& bounds =
@@ -124,11 +132,33 @@ std::uint32_t attribute_of(const Gpu& gpu, const Function& function, CUfunction_
   }
 }
 
-int resident_blocks(const Gpu& gpu, const Function& function, int block_size, size_t dynamic_shared) {
+void set_attribute(const Gpu& gpu, Function& function, CUfunction_attribute attribute, int value) {
+  if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+    const std::uint32_t limit = gpu.shared_per_block_optin - function.kernel->static_shared;
+    require(value >= 0 && static_cast<std::uint32_t>(value) <= limit, CUDA_ERROR_INVALID_VALUE,
+            fmt::format("kernel {}: {} bytes of dynamic shared memory are more than the {} of this GPU",
+                        function.kernel->name, value, limit));
+    function.max_dynamic_shared = static_cast<std::uint32_t>(value);
+  } else if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
+    require(value >= -1 && value <= 100);
+    function.carveout = value;
+  } else {
+    require(false, CUDA_ERROR_INVALID_VALUE, fmt::format("function attribute {} can't be set", attribute));
+  }
+}
+
+// A library's function, which is the same in all contexts.
+Function& kernel_of(const Driver& driver, CUkernel kernel) {
+  Function& checked = driver.checked(kernel);
+  require(checked.context == nullptr, CUDA_ERROR_INVALID_HANDLE);
+  return checked;
+}
+
+int resident_blocks(const Gpu& gpu, const Kernel& kernel, int block_size, size_t dynamic_shared) {
   // More than an SM has is more than it has; the sum with the static part must not overflow.
   const auto bytes = std::min<std::size_t>(dynamic_shared, gpu.shared_per_sm + std::size_t{1});
-  return static_cast<int>(blocks_per_sm(*function.kernel, gpu, static_cast<std::uint32_t>(block_size),
-                                        static_cast<std::uint32_t>(bytes)));
+  return static_cast<int>(
+      blocks_per_sm(kernel, gpu, static_cast<std::uint32_t>(block_size), static_cast<std::uint32_t>(bytes)));
 }
 
 }  // namespace
@@ -167,13 +197,8 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
 }
 
 CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name) {
-  return in_context([&](Driver& driver, Context&) {
-    require(name != nullptr);
-    const Allocation* variable = driver.checked(module).loaded->find_variable(name);
-    require(variable != nullptr, CUDA_ERROR_NOT_FOUND);
-    if (address != nullptr) *address = variable->address;
-    if (bytes != nullptr) *bytes = variable->size;
-  });
+  return in_context(
+      [&](Driver& driver, Context&) { give_variable(driver.checked(module), name, address, bytes); });
 }
 
 CUresult cuLibraryLoadData(CUlibrary* library, const void* image, CUjit_option* options, void** values,
@@ -193,9 +218,28 @@ CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary library, const char* nam
   return call([&](Driver& driver) { out(kernel) = function_named(driver, library, name); });
 }
 
+CUresult cuLibraryGetGlobal(CUdeviceptr* address, size_t* bytes, CUlibrary library, const char* name) {
+  return in_context(
+      [&](Driver& driver, Context&) { give_variable(driver.checked(library), name, address, bytes); });
+}
+
 CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
   return in_context(
       [&](Driver& driver, Context& context) { out(function) = &driver.checked(kernel, &context); });
+}
+
+CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkernel kernel, CUdevice device) {
+  return call([&](Driver& driver) {
+    require_device(device);
+    out(value) = static_cast<int>(attribute_of(driver.gpu, kernel_of(driver, kernel), attribute));
+  });
+}
+
+CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel kernel, CUdevice device) {
+  return call([&](Driver& driver) {
+    require_device(device);
+    set_attribute(driver.gpu, kernel_of(driver, kernel), attribute, value);
+  });
 }
 
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
@@ -207,51 +251,66 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
   return in_context([&](Driver& driver, Context& context) {
-    Function& checked = driver.checked(function, &context);
-    if (attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-      const std::uint32_t limit = driver.gpu.shared_per_block_optin - checked.kernel->static_shared;
-      require(value >= 0 && static_cast<std::uint32_t>(value) <= limit, CUDA_ERROR_INVALID_VALUE,
-              fmt::format("kernel {}: {} bytes of dynamic shared memory are more than the {} of this GPU",
-                          checked.kernel->name, value, limit));
-      checked.max_dynamic_shared = static_cast<std::uint32_t>(value);
-    } else if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) {
-      require(value >= -1 && value <= 100);
-      checked.carveout = value;
-    } else {
-      require(false, CUDA_ERROR_INVALID_VALUE, fmt::format("function attribute {} can't be set", attribute));
-    }
+    set_attribute(driver.gpu, driver.checked(function, &context), attribute, value);
+  });
+}
+
+// A hint about a cache that the machine doesn't have.
+CUresult cuFuncSetCacheConfig(CUfunction function, CUfunc_cache config) {
+  return in_context([&](Driver& driver, Context& context) {
+    require(config >= 0 && config <= CU_FUNC_CACHE_PREFER_EQUAL);
+    driver.checked(function, &context);
+  });
+}
+
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction function,
+                                                              int block_size, size_t dynamic_shared,
+                                                              unsigned flags) {
+  return in_context([&](Driver& driver, Context& context) {
+    require(block_size > 0 && flags <= CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE);
+    out(blocks) =
+        resident_blocks(driver.gpu, *driver.checked(function, &context).kernel, block_size, dynamic_shared);
   });
 }
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_size,
                                                      size_t dynamic_shared) {
-  return in_context([&](Driver& driver, Context& context) {
-    require(block_size > 0);
-    out(blocks) = resident_blocks(driver.gpu, driver.checked(function, &context), block_size, dynamic_shared);
-  });
+  return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, block_size, dynamic_shared,
+                                                              0);
 }
 
-// The block size that keeps most threads resident; of equals the largest.
+// The block size that keeps most threads resident; of equals the largest. The caller's function may call the API, so nothing is
+// locked meanwhile.
 CUresult cuOccupancyMaxPotentialBlockSize(int* grid_size, int* block_size, CUfunction function,
                                           CUoccupancyB2DSize dynamic_shared_of, size_t dynamic_shared,
                                           int limit) {
-  return in_context([&](Driver& driver, Context& context) {
-    require(grid_size != nullptr && block_size != nullptr && limit >= 0);
-    const Function& checked = driver.checked(function, &context);
+  return guarded([&] {
+    std::shared_ptr<LoadedModule> loaded;  // holds the kernel
+    const Kernel* kernel = nullptr;
+    const Gpu* gpu = nullptr;
+    int largest = 0;
+    const CUresult known = in_context([&](Driver& driver, Context& context) {
+      require(grid_size != nullptr && block_size != nullptr && limit >= 0);
+      const Function& checked = driver.checked(function, &context);
+      loaded = checked.loaded;
+      kernel = checked.kernel;
+      gpu = &driver.gpu;
+      largest = static_cast<int>(attribute_of(*gpu, checked, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
+    });
+    if (known != CUDA_SUCCESS) return known;
     constexpr int kWarp = static_cast<int>(kLanes);
-    auto largest =
-        static_cast<int>(attribute_of(driver.gpu, checked, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
     if (limit > 0) largest = std::min(largest, limit);
     int best_threads = 0;
     for (int size = largest; size > 0; size = (size - 1) / kWarp * kWarp) {
       const size_t bytes = dynamic_shared_of == nullptr ? dynamic_shared : dynamic_shared_of(size);
-      const int blocks = resident_blocks(driver.gpu, checked, size, bytes);
+      const int blocks = resident_blocks(*gpu, *kernel, size, bytes);
       if (blocks * size <= best_threads) continue;
       best_threads = blocks * size;
       *block_size = size;
-      *grid_size = blocks * static_cast<int>(driver.gpu.sms);
+      *grid_size = blocks * static_cast<int>(gpu->sms);
     }
     require(best_threads > 0, CUDA_ERROR_INVALID_VALUE, "no block of this kernel fits on an SM");
+    return CUDA_SUCCESS;
   });
 }
 

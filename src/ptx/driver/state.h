@@ -71,8 +71,9 @@ struct Event : Object {
 };
 
 struct Allocated {
+  enum class Kind : std::uint8_t { kDevice, kHost, kRegistered };
   Context* by = nullptr;
-  bool host = false;
+  Kind kind = Kind::kDevice;
   std::uint64_t bytes = 0;
 };
 

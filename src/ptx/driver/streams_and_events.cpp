@@ -7,11 +7,16 @@
 namespace sluice::ptx::api {
 extern "C" {
 
-CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
+// Streams take turns, whatever their priorities: they are hints, and CU_DEVICE_ATTRIBUTE_STREAM_PRIORITIES_SUPPORTED is 0.
+CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned flags, int /*priority*/) {
   return in_context([&](Driver& driver, Context& context) {
     require(flags <= CU_STREAM_NON_BLOCKING);
     out(stream) = &driver.make<Stream>(&context, flags);
   });
+}
+
+CUresult cuStreamCreate(CUstream* stream, unsigned flags) {
+  return cuStreamCreateWithPriority(stream, flags, 0);
 }
 
 // What it was told before is still done.
@@ -34,6 +39,11 @@ CUresult cuStreamQuery(CUstream stream) {
   return in_context([&](Driver& driver, Context& context) {
     require(is_finished(driver.stream_of(context, stream).last), CUDA_ERROR_NOT_READY);
   });
+}
+
+CUresult cuStreamGetFlags(CUstream stream, unsigned* flags) {
+  return in_context(
+      [&](Driver& driver, Context& context) { out(flags) = driver.stream_of(context, stream).flags; });
 }
 
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) {

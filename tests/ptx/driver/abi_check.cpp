@@ -76,6 +76,14 @@ SLUICE_CUDA_FUNCTION(cuMemAlloc, _v2, 3020, (CUdeviceptr * address, unsigned byt
 
 #define SAME_FIELD(type, field) \
   static_assert(offsetof(api::type, field) == offsetof(::type, field) && sizeof(api::type) == sizeof(::type))
+SAME_FIELD(CUuuid, bytes);
+SAME_FIELD(CUlaunchAttribute, id);
+SAME_FIELD(CUlaunchAttribute, value);
+SAME_FIELD(CUlaunchConfig, blockDimX);
+SAME_FIELD(CUlaunchConfig, sharedMemBytes);
+SAME_FIELD(CUlaunchConfig, hStream);
+SAME_FIELD(CUlaunchConfig, attrs);
+SAME_FIELD(CUlaunchConfig, numAttrs);
 SAME_FIELD(CUctxCreateParams, numExecAffinityParams);
 SAME_FIELD(CUctxCreateParams, cigParams);
 

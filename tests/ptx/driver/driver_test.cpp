@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <thread>
 
@@ -48,6 +49,28 @@ TEST_F(DriverTest, DeviceIsAnRtx3090) {
   EXPECT_GT(bytes, 23ULL << 30U);
 }
 
+TEST_F(DriverTest, TheDeviceCanBeToldApart) {
+  CUuuid uuid{};
+  CUuuid older{};
+  EXPECT_GOOD(cuDeviceGetUuid_v2(&uuid, 0));
+  EXPECT_GOOD(cuDeviceGetUuid(&older, 0));
+  EXPECT_EQ(std::memcmp(&uuid, &older, sizeof(uuid)), 0);
+  EXPECT_NE(std::string(uuid.bytes, sizeof(uuid.bytes)), std::string(sizeof(uuid.bytes), '\0'));
+  EXPECT_RESULT(cuDeviceGetUuid_v2(&uuid, 1), CUDA_ERROR_INVALID_DEVICE);
+  std::array<char, 13> id{};
+  EXPECT_GOOD(cuDeviceGetPCIBusId(id.data(), id.size(), 0));
+  EXPECT_EQ(std::string(id.data()),
+            "0000:0" + std::to_string(attribute(CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)) + ":00.0");
+  EXPECT_GOOD(cuDeviceGetPCIBusId(id.data(), 5, 0));
+  EXPECT_STREQ(id.data(), "0000");
+  EXPECT_RESULT(cuDeviceGetPCIBusId(id.data(), 0, 0), CUDA_ERROR_INVALID_VALUE);
+  int major = 0;
+  int minor = 0;
+  EXPECT_GOOD(cuDeviceComputeCapability(&major, &minor, 0));
+  EXPECT_EQ(major * 10 + minor, 86);
+  EXPECT_RESULT(cuDeviceComputeCapability(&major, nullptr, 0), CUDA_ERROR_INVALID_VALUE);
+}
+
 TEST_F(DriverTest, ContextsStackUp) {
   CUcontext other = nullptr;
   CUcontext current = nullptr;
@@ -58,8 +81,21 @@ TEST_F(DriverTest, ContextsStackUp) {
   EXPECT_EQ(current, other);
   EXPECT_GOOD(cuCtxGetCurrent(&current));
   EXPECT_EQ(current, context_);
+  CUdevice device = -1;
+  unsigned version = 0;
+  EXPECT_GOOD(cuCtxGetDevice(&device));
+  EXPECT_EQ(device, 0);
+  device = -1;
+  EXPECT_GOOD(cuCtxGetDevice_v2(&device, other));
+  EXPECT_EQ(device, 0);
+  EXPECT_GOOD(cuCtxGetDevice_v2(&device, nullptr));
+  EXPECT_GOOD(cuCtxGetApiVersion(other, &version));
+  EXPECT_EQ(version, 3020);
+  EXPECT_GOOD(cuCtxGetApiVersion(nullptr, &version));
   EXPECT_GOOD(cuCtxPushCurrent_v2(other));
   EXPECT_GOOD(cuCtxDestroy_v2(other));
+  EXPECT_RESULT(cuCtxGetDevice_v2(&device, other), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_RESULT(cuCtxGetApiVersion(other, &version), CUDA_ERROR_INVALID_CONTEXT);
   EXPECT_GOOD(cuCtxGetCurrent(&current));
   EXPECT_EQ(current, context_);
   EXPECT_RESULT(cuCtxPushCurrent_v2(other), CUDA_ERROR_INVALID_CONTEXT);
@@ -68,18 +104,30 @@ TEST_F(DriverTest, ContextsStackUp) {
   std::thread([&] {
     size_t free = 0;
     EXPECT_RESULT(cuMemGetInfo_v2(&free, nullptr), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_RESULT(cuCtxGetDevice(&device), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT_RESULT(cuCtxGetApiVersion(nullptr, &version), CUDA_ERROR_INVALID_CONTEXT);
     EXPECT_GOOD(cuCtxSetCurrent(context_));
     EXPECT_GOOD(cuMemGetInfo_v2(&free, nullptr));
   }).join();
 
   CUcontext primary = nullptr;
+  unsigned flags = 1;
+  int active = 1;
+  EXPECT_GOOD(cuDevicePrimaryCtxGetState(0, &flags, &active));
+  EXPECT_EQ(flags, 0);
+  EXPECT_EQ(active, 0);
   EXPECT_RESULT(cuDevicePrimaryCtxRelease_v2(0), CUDA_ERROR_INVALID_CONTEXT);
   EXPECT_GOOD(cuDevicePrimaryCtxRetain(&primary, 0));
   EXPECT_GOOD(cuDevicePrimaryCtxRetain(&current, 0));
   EXPECT_EQ(primary, current);
   EXPECT_RESULT(cuCtxDestroy_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
   EXPECT_GOOD(cuDevicePrimaryCtxRelease_v2(0));
+  EXPECT_GOOD(cuDevicePrimaryCtxGetState(0, &flags, &active));
+  EXPECT_EQ(active, 1);
   EXPECT_GOOD(cuCtxPushCurrent_v2(primary));  // it lives as long as it is held once
+  EXPECT_RESULT(cuCtxDestroy_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT_GOOD(cuCtxGetCurrent(&current));
+  EXPECT_EQ(current, primary);  // what can't be destroyed stays current
   EXPECT_GOOD(cuCtxPopCurrent_v2(nullptr));
   EXPECT_GOOD(cuDevicePrimaryCtxRelease_v2(0));
   EXPECT_RESULT(cuCtxPushCurrent_v2(primary), CUDA_ERROR_INVALID_CONTEXT);
@@ -177,7 +225,32 @@ TEST_F(DriverTest, Libraries) {
   EXPECT_GOOD(cuLaunchKernel(reinterpret_cast<CUfunction>(kernel), 2, 1, 1, 33, 1, 1, 64 * 4, nullptr,
                              parameters, nullptr));
   EXPECT_EQ(host<std::uint32_t>(out, 2), (std::vector<std::uint32_t>{528, 528}));  // 0 + ... + 32
+
+  CUdeviceptr address = 0;
+  size_t bytes = 0;
+  EXPECT_GOOD(cuLibraryGetGlobal(&address, &bytes, library, "calls"));
+  EXPECT_EQ(bytes, 4);
+  EXPECT_EQ(host<std::uint32_t>(address, 1)[0], 41);
+  EXPECT_RESULT(cuLibraryGetGlobal(&address, &bytes, library, "no_such"), CUDA_ERROR_NOT_FOUND);
+
+  int value = 0;
+  constexpr CUfunction_attribute kDynamic = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+  EXPECT_GOOD(cuKernelGetAttribute(&value, kDynamic, kernel, 0));
+  EXPECT_EQ(value, 48 * 1024);
+  EXPECT_GOOD(cuKernelSetAttribute(kDynamic, 64 * 1024, kernel, 0));
+  EXPECT_GOOD(cuKernelGetAttribute(&value, kDynamic, kernel, 0));
+  EXPECT_EQ(value, 64 * 1024);
+  EXPECT_GOOD(cuFuncGetAttribute(&value, kDynamic, found));
+  EXPECT_EQ(value, 64 * 1024);
+  EXPECT_RESULT(cuKernelSetAttribute(kDynamic, 100 * 1024, kernel, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuKernelGetAttribute(&value, kDynamic, kernel, 1), CUDA_ERROR_INVALID_DEVICE);
+  EXPECT_RESULT(cuKernelSetAttribute(kDynamic, 0, kernel, 1), CUDA_ERROR_INVALID_DEVICE);
+  const CUfunction of_module = function(kVectorAdd, "sum_of_threads");
+  EXPECT_RESULT(cuKernelGetAttribute(&value, kDynamic, of_module, 0), CUDA_ERROR_INVALID_HANDLE);
+
   EXPECT_GOOD(cuLibraryUnload(library));
+  EXPECT_RESULT(cuLibraryGetGlobal(&address, &bytes, library, "calls"), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT_RESULT(cuKernelSetAttribute(kDynamic, 0, kernel, 0), CUDA_ERROR_INVALID_HANDLE);
   EXPECT_RESULT(cuKernelGetFunction(&found, kernel), CUDA_ERROR_INVALID_HANDLE);
 }
 
@@ -213,10 +286,28 @@ TEST_F(DriverTest, SharedMemoryLimitsAndOccupancy) {
   EXPECT_EQ(resident(32, 0), 16);     // 16 blocks
   EXPECT_EQ(resident(32, 49152), 2);  // 100 KB less 1 KB for each block
   EXPECT_EQ(resident(32, 99 * 1024), 1);
+  EXPECT_GOOD(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&blocks, sum, 512, 0,
+                                                                   CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE));
+  EXPECT_EQ(blocks, 3);
+  EXPECT_RESULT(cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&blocks, sum, 512, 0, 2),
+                CUDA_ERROR_INVALID_VALUE);
+  EXPECT_GOOD(cuFuncSetCacheConfig(sum, CU_FUNC_CACHE_PREFER_EQUAL));
+  EXPECT_RESULT(cuFuncSetCacheConfig(sum, CU_FUNC_CACHE_PREFER_EQUAL + 1), CUDA_ERROR_INVALID_VALUE);
   int grid = 0;
   int threads = 0;
   EXPECT_GOOD(cuOccupancyMaxPotentialBlockSize(&grid, &threads, sum, nullptr, 0, 0));
   EXPECT_EQ(threads * grid, 82 * 1536);
+  // The caller's function may call the API. At 100 bytes a thread 31 warps fit, as one block: 99200 bytes and 1 KB.
+  EXPECT_GOOD(cuOccupancyMaxPotentialBlockSize(
+      &grid, &threads, sum,
+      [](int size) {
+        CUcontext current = nullptr;
+        EXPECT_GOOD(cuCtxGetCurrent(&current));
+        return static_cast<size_t>(size) * 100;
+      },
+      0, 0));
+  EXPECT_EQ(threads, 992);
+  EXPECT_EQ(grid, 82);
 
   const auto cooperative = [&](unsigned count) {
     return cuLaunchCooperativeKernel(sum, count, 1, 1, 32, 1, 1, 99 * 1024, nullptr, parameters);
@@ -224,6 +315,25 @@ TEST_F(DriverTest, SharedMemoryLimitsAndOccupancy) {
   EXPECT_RESULT(cooperative(83), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
   EXPECT_GOOD(cooperative(1));
   EXPECT_EQ(host<std::uint32_t>(out, 1)[0], 496);  // 0 + ... + 31
+
+  CUlaunchAttribute attributes[2] = {};
+  attributes[0].id = CU_LAUNCH_ATTRIBUTE_IGNORE;
+  attributes[1].id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+  attributes[1].value.cooperative = 1;
+  CUlaunchConfig config = {83, 1, 1, 32, 1, 1, 99 * 1024, nullptr, attributes, 2};
+  EXPECT_RESULT(cuLaunchKernelEx(&config, sum, parameters, nullptr), CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
+  attributes[1].value.cooperative = 0;
+  config.gridDimX = 1;
+  config.blockDimX = 16;
+  EXPECT_GOOD(cuLaunchKernelEx(&config, sum, parameters, nullptr));
+  EXPECT_EQ(host<std::uint32_t>(out, 1)[0], 120);  // 0 + ... + 15
+  attributes[0].id = 8;                            // a priority
+  testing::internal::CaptureStderr();
+  EXPECT_RESULT(cuLaunchKernelEx(&config, sum, parameters, nullptr), CUDA_ERROR_NOT_SUPPORTED);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("attribute 8"));
+  config.attrs = nullptr;
+  EXPECT_RESULT(cuLaunchKernelEx(&config, sum, parameters, nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuLaunchKernelEx(nullptr, sum, parameters, nullptr), CUDA_ERROR_INVALID_VALUE);
 }
 
 TEST_F(DriverTest, EntryPointsByVersion) {

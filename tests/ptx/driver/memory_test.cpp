@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <numeric>
+#include <utility>
 
 #include "tests/ptx/driver/driver_fixture.h"
 
@@ -27,10 +28,16 @@ TEST_F(DriverTest, AllocationsAreCounted) {
   EXPECT_EQ(address % 256, 0);
   EXPECT_GOOD(cuMemGetInfo_v2(&after, &total));
   EXPECT_GE(before - after, 100'000);
+  CUdeviceptr base = 0;
+  size_t bytes = 0;
+  EXPECT_GOOD(cuMemGetAddressRange_v2(&base, &bytes, address + 77));
+  EXPECT_EQ(base, address);
+  EXPECT_EQ(bytes, 100'000);
   testing::internal::CaptureStderr();
   EXPECT_RESULT(cuMemFree_v2(address + 256), CUDA_ERROR_INVALID_VALUE);
   EXPECT_GOOD(cuMemFree_v2(address));
   EXPECT_RESULT(cuMemFree_v2(address), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemGetAddressRange_v2(&base, &bytes, address), CUDA_ERROR_NOT_FOUND);
   EXPECT_RESULT(cuMemAlloc_v2(&address, total + 1), CUDA_ERROR_OUT_OF_MEMORY);
   EXPECT_RESULT(cuMemAlloc_v2(&address, 0), CUDA_ERROR_INVALID_VALUE);
   static_cast<void>(testing::internal::GetCapturedStderr());
@@ -132,6 +139,72 @@ TEST_F(DriverTest, PinnedMemory) {
   static_cast<void>(testing::internal::GetCapturedStderr());
   EXPECT_GOOD(cuMemFreeHost(pinned));
   EXPECT_GOOD(cuMemFreeHost(out));
+}
+
+TEST_F(DriverTest, RegisteredMemory) {
+  constexpr unsigned kCount = 64;
+  alignas(64) std::array<float, kCount> own{};
+  own.fill(1.5F);
+  EXPECT_GOOD(cuMemHostRegister_v2(own.data(), sizeof(own), 0));
+  CUdeviceptr mapped = 0;
+  EXPECT_GOOD(cuMemHostGetDevicePointer_v2(&mapped, own.data(), 0));
+  CUdeviceptr out = device(std::vector<float>(kCount));
+  unsigned count = kCount;
+  void* parameters[] = {&mapped, &mapped, &out, &count};
+  EXPECT_GOOD(
+      cuLaunchKernel(function(kVectorAdd, "vector_add"), 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
+  EXPECT_EQ(host<float>(out, kCount), std::vector<float>(kCount, 3.0F));
+
+  testing::internal::CaptureStderr();
+  EXPECT_RESULT(cuMemHostRegister_v2(own.data() + 1, 4, 0), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+  EXPECT_RESULT(cuMemHostRegister_v2(reinterpret_cast<void*>(out), 4, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemHostRegister_v2(own.data(), 0, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemHostRegister_v2(own.data(), SIZE_MAX, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemFreeHost(own.data()), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemHostUnregister(own.data() + 1), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  EXPECT_GOOD(cuMemHostUnregister(own.data()));
+  EXPECT_RESULT(cuMemHostUnregister(own.data()), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+  static_cast<void>(testing::internal::GetCapturedStderr());
+  EXPECT_RESULT(cuMemHostUnregister(nullptr), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuMemHostGetDevicePointer_v2(&mapped, own.data(), 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_EQ(own[kCount - 1], 1.5F);  // it is still the caller's
+
+  // A context that ends takes only what it registered off the device.
+  CUcontext other = nullptr;
+  EXPECT_GOOD(cuCtxCreate_v2(&other, 0, 0));
+  EXPECT_GOOD(cuMemHostRegister_v2(own.data(), sizeof(own), 0));
+  EXPECT_GOOD(cuCtxDestroy_v2(other));
+  EXPECT_EQ(own[0], 1.5F);
+  EXPECT_GOOD(cuMemHostRegister_v2(own.data(), sizeof(own), 0));
+  EXPECT_GOOD(cuMemHostUnregister(own.data()));
+}
+
+TEST_F(DriverTest, PointersTellWhatTheyAre) {
+  void* pinned = nullptr;
+  EXPECT_GOOD(cuMemAllocHost_v2(&pinned, 4096));
+  const std::pair<CUdeviceptr, CudaConstant> pointers[] = {
+      {reinterpret_cast<CUdeviceptr>(pinned), CU_MEMORYTYPE_HOST}, {device(Bytes(16)), CU_MEMORYTYPE_DEVICE}};
+  unsigned type = 0;
+  for (const auto& [address, expected] : pointers) {
+    EXPECT_GOOD(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address + 8));
+    EXPECT_EQ(type, static_cast<unsigned>(expected));
+    CUcontext owner = nullptr;
+    EXPECT_GOOD(cuPointerGetAttribute(static_cast<void*>(&owner), CU_POINTER_ATTRIBUTE_CONTEXT, address + 8));
+    EXPECT_EQ(owner, context_);
+    CUdeviceptr on_device = 0;
+    EXPECT_GOOD(cuPointerGetAttribute(&on_device, CU_POINTER_ATTRIBUTE_DEVICE_POINTER, address + 8));
+    EXPECT_EQ(on_device, address + 8);
+  }
+  testing::internal::CaptureStderr();
+  EXPECT_RESULT(cuPointerGetAttribute(&type, 5, pointers[0].first), CUDA_ERROR_NOT_SUPPORTED);  // tokens
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("attribute 5"));
+  // What the device doesn't know has none of them.
+  EXPECT_RESULT(
+      cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, reinterpret_cast<CUdeviceptr>(&type)),
+      CUDA_ERROR_INVALID_VALUE);
+  EXPECT_RESULT(cuPointerGetAttribute(nullptr, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointers[0].first),
+                CUDA_ERROR_INVALID_VALUE);
+  EXPECT_GOOD(cuMemFreeHost(pinned));
 }
 
 }  // namespace

@@ -128,6 +128,27 @@ TEST_F(StreamTest, HostFunctionsTakeTheirTurn) {
   EXPECT_EQ(calls, 1);
 }
 
+// Whether a stream waits for the default one is asked of it; priorities change nothing.
+TEST_F(StreamTest, StreamsTellTheirFlags) {
+  CUstream first = nullptr;
+  unsigned flags = 7;
+  EXPECT_GOOD(cuStreamCreateWithPriority(&first, CU_STREAM_NON_BLOCKING, -1));
+  EXPECT_GOOD(cuStreamGetFlags(first, &flags));
+  EXPECT_EQ(flags, static_cast<unsigned>(CU_STREAM_NON_BLOCKING));
+  for (const CUstream blocking : {stream(0), CUstream{nullptr}}) {
+    flags = 7;
+    EXPECT_GOOD(cuStreamGetFlags(blocking, &flags));
+    EXPECT_EQ(flags, 0);
+  }
+  CUdeviceptr word = device(std::vector<std::uint32_t>(1, 7));
+  EXPECT_GOOD(cuMemsetD32Async(word, 9, 1, first));
+  EXPECT_GOOD(cuStreamSynchronize(first));
+  EXPECT_EQ(host<std::uint32_t>(word, 1)[0], 9);
+  EXPECT_RESULT(cuStreamCreateWithPriority(&first, 2, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT_GOOD(cuStreamDestroy_v2(first));
+  EXPECT_RESULT(cuStreamGetFlags(first, &flags), CUDA_ERROR_INVALID_HANDLE);
+}
+
 TEST_F(StreamTest, EventsTellTime) {
   const CUstream on = stream();
   const CUevent begin = event();
