@@ -1,5 +1,6 @@
 // The decode kernel on the PTX machine, both architectures, against the oracle's ops in fp64 with the device's own roundings to
 // bf16 (tests/cpu/rounded_oracle.h). Every launch has a seed of its own, all checks are on, and any finding fails the launch.
+// Models' hidden sizes are up to 192; StagesWideOperands has those where a warp stages as much as in real models.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -171,6 +172,53 @@ TEST_P(Decode, RowsDoNotDependOnNeighboursGridOrRing) {
     if (spans.empty()) continue;
     EXPECT_EQ(device.run(spans).logits, want);
     if (device.length(0) + device.length(1) + device.length(2) == 18) break;
+  }
+}
+
+// As wide as real models are, with few parameters: each warp stages more of the residual than its lanes take at once (four
+// numbers each), or more than twice what they take of an MLP's inner activations (sixteen numbers each on sm_80).
+std::vector<model::ModelConfig> wide_configs(Random& random) {
+  model::ModelConfig config = random_config(random, 1);
+  config.vocab_size = pick(random, 8, 12);
+  config.n_kv_heads = config.n_heads = 1;
+  config.head_dim = 8;
+  config.rotary_dim = 4;
+  config.n_key_heads = config.n_value_heads = 1;
+  config.key_head_dim = config.value_head_dim = pick(random, 5, 8);
+  config.hidden_size = pick(random, 6 * kChunk * kComputeWarps, 8 * kChunk * kComputeWarps);
+  config.intermediate_size = pick(random, 16, 20);
+  std::vector<model::ModelConfig> configs(2, config);
+  configs[1].layers = {LayerKind::kAttention};
+  configs[1].hidden_size = pick(random, 16, 20);
+  configs[1].intermediate_size = pick(random, 17 * kChunk * kComputeWarps, 18 * kChunk * kComputeWarps);
+  return configs;
+}
+
+TEST_P(Decode, StagesWideOperands) {
+  constexpr std::uint32_t kRows = 3;
+  for (const model::ModelConfig& config : wide_configs(random_)) {
+    model::RandomModel model(config, random_());
+    model.fill(1);
+    DeviceOptions options{.architecture = GetParam(),
+                          .blocks = static_cast<unsigned>(pick(random_, 1, 3)),
+                          .ring_slots = static_cast<std::uint32_t>(pick(random_, 1, 3))};
+    SCOPED_TRACE(describe(config) + fmt::format(", {} blocks", options.blocks));
+    std::vector<DecodeSpan> spans;
+    std::vector<std::vector<float>> alone;
+    std::vector<std::vector<float>> want;
+    for (std::uint32_t slot = 0; slot < kRows; ++slot) {
+      const std::int32_t token = random_token(random_, config);
+      spans.push_back({slot, {{.token = token}}});
+      alone.push_back(run_alone(model.model(), {token}, options, random_).logits[0]);
+      sluice::test::RoundedOracle oracle(model.model(), roundings(GetParam()));
+      const std::vector<double> logits = oracle.feed(token);
+      want.emplace_back(logits.begin(), logits.end());
+    }
+    options.n_slots = options.most_rows = kRows;
+    const DecodeResult result = DecodeDevice(model.model(), options, random_).run(spans);
+    EXPECT_EQ(result.logits, alone);
+    for (std::uint32_t row = 0; row < kRows; ++row)
+      EXPECT_LT(relative_rms<float>(result.logits[row], want[row]), kLimit) << "row " << row;
   }
 }
 
