@@ -200,12 +200,15 @@ CUresult cuPointerGetAttribute(void* value, CUpointer_attribute attribute, CUdev
     require(allocation.has_value());
     switch (attribute) {
       case CU_POINTER_ATTRIBUTE_CONTEXT:
-        return store<CUcontext>(value, owner_of(driver, address));
+        store<CUcontext>(value, owner_of(driver, address));
+        break;
       case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-        return store<unsigned>(
+        store<unsigned>(
             value, allocation->kind == AllocationKind::kHost ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE);
+        break;
       case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-        return store<CUdeviceptr>(value, address);
+        store<CUdeviceptr>(value, address);
+        break;
       default:
         throw Failure{CUDA_ERROR_NOT_SUPPORTED,
                       fmt::format("pointer attribute {} isn't supported", attribute)};

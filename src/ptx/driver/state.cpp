@@ -126,10 +126,6 @@ CUresult in_context_waiting(
                       [](Driver& state) { current_context(state); });
 }
 
-void require(bool condition, CUresult result, std::string_view message) {
-  if (!condition) throw Failure{result, std::string(message)};
-}
-
 void require_device(CUdevice device) {
   require(device == 0, CUDA_ERROR_INVALID_DEVICE);
 }

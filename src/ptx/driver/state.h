@@ -26,7 +26,11 @@ struct Failure {
   std::string message;
 };
 
-void require(bool condition, CUresult result = CUDA_ERROR_INVALID_VALUE, std::string_view message = {});
+// Here, so that static analysis sees that nobody goes on with a null pointer.
+inline void require(bool condition, CUresult result = CUDA_ERROR_INVALID_VALUE,
+                    std::string_view message = {}) {
+  if (!condition) throw Failure{result, std::string(message)};
+}
 
 // Where a result goes, which must be somewhere.
 template <typename T>
