@@ -22,9 +22,9 @@ namespace {
 // prefetching ends with each page of 4 kB, and a panel of K = 1024 has eight. On Zen 4 this took 3% (1 row) to 20% (12
 // rows) off the time without, at twice the distance; fetching into the first level instead cost 10% for 2 to 6 rows.
 //
-// Side by side are panels as far apart as a task's allow, so that each stream goes on in the next block where it ended: in the
-// faster of that memory's two moods (docs/performance.md) neighbours come at 0.86 of the speed of reading alone, these at 0.93, and
-// both slower with twice the distance; in the slower mood all are equal.
+// Side by side are panels as far apart as a task's allow, so that each stream goes on in the next block where it ended: of K = 1024
+// that takes 0.94 to 0.99 of the time of neighbours at twice the distance, in the slower of that memory's two moods
+// (docs/performance.md).
 constexpr size_t kAhead = kFetchAhead / sizeof(uint16_t);
 
 // The operands of a block: rows of x by panels of w.

@@ -8,7 +8,7 @@
 // take panel after panel, from one end to the other: in the faster of its memory's two moods (docs/performance.md) a Zen 4 streams
 // one 1.15 times as fast as four side by side, whose every line has to be asked for; in the slower one, 1.03 times. From three rows on
 // arithmetic counts: there a broadcast group serves two panels, as far apart as a task's allow, so that each stream goes on in the
-// next block where it ended. Of four and five rows such ones take 0.87 to 0.91 of the time of neighbours.
+// next block where it ended. Of four and five rows such ones take 0.87 to 0.92 of the time of neighbours.
 //
 // Included by kernels_*.cpp and the tests; all of it is static (kernels_common.h).
 #pragma once
